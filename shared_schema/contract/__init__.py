@@ -1,0 +1,1 @@
+"""What both sides must agree on: registers, records, policy, envelope, topics. Pure: no IO, no clock, no framework."""

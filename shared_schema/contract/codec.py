@@ -1,0 +1,143 @@
+"""Bytes to events and back, fast. The format is `envelope`'s; a test holds both to the same golden samples."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from pydantic import ValidationError
+
+from shared_schema.contract.envelope import CONTROLS, DATASCHEMA, EVENT_BYTES_MAX, SCHEMA_PREFIX, VERSION, Control
+from shared_schema.contract.identifiers import is_uid
+from shared_schema.contract.registers import Register, Side, Stamp
+
+HEADER_EPOCH = "epoch"
+HEADER_SEQUENCE = "sequence"
+HEADER_CONTROL = "control"
+
+
+class Undecodable(ValueError):
+    """Bytes that are no event of a version known here. `reason` is malformed, oversized or newer_major."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+
+
+class RecordChange(msgspec.Struct, frozen=True):
+    """The changed fields of one record, as whole registers."""
+
+    uid: str
+    kind: str
+    parent: str | None
+    registration: str | None
+    side: Side
+    fields: dict[str, Register]
+
+
+class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
+    event: str
+    outcome: str
+    reason: str
+    uid: str | None = None
+    field: str | None = None
+
+
+class EventData(msgspec.Struct, frozen=True, omit_defaults=True):
+    records: tuple[RecordChange, ...] = ()
+    outcomes: tuple[Outcome, ...] = ()
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """One fact. One command is one event, applied in one transaction."""
+
+    specversion: str = "1.0"
+    id: str
+    source: str
+    type: str
+    subject: str
+    time: str
+    dataschema: str = DATASCHEMA
+    partnership: str
+    registration: str | None
+    stamp: Stamp
+    causation: str | None = None
+    actor: str | None = None
+    keyid: str | None = None
+    data: EventData
+
+
+class Head(msgspec.Struct, frozen=True):
+    """What can be read of an event whose body is of another version."""
+
+    dataschema: str
+
+
+_event = msgspec.json.Decoder(Event)
+_head = msgspec.json.Decoder(Head)
+_encoder = msgspec.json.Encoder(order="sorted")
+
+
+def encode_event(event: Event) -> bytes:
+    return _encoder.encode(event)
+
+
+def decode_event(payload: bytes | None) -> Event:
+    """An event of this major version; raises Undecodable, never anything else."""
+    if payload is None or len(payload) > EVENT_BYTES_MAX:
+        raise Undecodable("oversized" if payload else "malformed", f"an event has 1 to {EVENT_BYTES_MAX} bytes")
+    try:
+        check_version(_head.decode(payload).dataschema)
+        event = _event.decode(payload)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise Undecodable("malformed", str(error)) from error
+    check_identifiers(event)
+    return event
+
+
+def check_version(dataschema: str) -> None:
+    """Newer minor versions are read, newer major ones are not."""
+    major = dataschema.removeprefix(SCHEMA_PREFIX).partition(".")[0]
+    if dataschema == major or not major.isdecimal():
+        raise Undecodable("malformed", f"dataschema {dataschema[:80]!r} is not {SCHEMA_PREFIX}…")
+    if int(major) != int(VERSION.partition(".")[0]):
+        raise Undecodable("newer_major", f"version {major} of the contract is not known here; upgrade this node")
+
+
+def check_identifiers(event: Event) -> None:
+    """Ids that are not UUIDs in canonical spelling would name two records for one."""
+    uids = [event.id, *(change.uid for change in event.data.records)]
+    uids += [each for change in event.data.records for each in (change.parent, change.registration) if each is not None]
+    for uid in uids:
+        if not is_uid(uid):
+            raise Undecodable("malformed", f"{uid[:60]!r} is not a UUID in canonical spelling")
+
+
+def format_time(ms: int) -> str:
+    """RFC 3339 in UTC with milliseconds."""
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def encode_control(control: Control) -> bytes:
+    return control.model_dump_json().encode()
+
+
+def decode_control(name: str, payload: bytes | None) -> Control:
+    """A control message; raises Undecodable."""
+    model = CONTROLS.get(name)
+    if model is None or payload is None:
+        raise Undecodable("malformed", f"{name[:60]!r} is no control message of this version")
+    try:
+        return model.model_validate_json(payload)
+    except ValidationError as error:
+        raise Undecodable("malformed", f"{name}: {error.error_count()} invalid parts") from error
+
+
+def read_headers(headers: Sequence[tuple[str, bytes]]) -> dict[str, str]:
+    """Headers as text; bytes that are not UTF-8 read as replacement characters and so match nothing."""
+    return {name: value.decode("utf-8", "replace") for name, value in headers}
+
+
+def to_plain(value: Any) -> Any:
+    """Structs as plain JSON values, for people and APIs."""
+    return msgspec.to_builtins(value)

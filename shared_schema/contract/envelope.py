@@ -1,0 +1,176 @@
+"""The wire, as pydantic models: CloudEvents attributes, the records an event carries, and the control messages.
+
+These models define the format and its JSON Schema. The hot path decodes with `codec`, held to the same golden samples. Attributes and
+enum values of a newer minor version survive a round trip.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+VERSION = "1.0"
+SCHEMA_PREFIX = "urn:dealbridge:event:"
+DATASCHEMA = SCHEMA_PREFIX + VERSION
+EVENT_BYTES_MAX = 900 * 1024
+
+EVENT_TYPES: dict[str, str] = {
+    "deal.shared": "A registration with its deal, company, contact and first records.",
+    "deal.changed": "Shared fields of a deal.",
+    "deal.deleted": "A deletion of the deal for both sides, with what its author had in view.",
+    "deal.restored": "A restore that had the deletion in view.",
+    "deal.unshared": "Sharing stopped; both keep their copies.",
+    "deal.left": "One side deleted its own copy only.",
+    "registration.submitted": "The partner submitted, or submitted again.",
+    "registration.decided": "The vendor's decision.",
+    "registration.withdrawn": "The partner's withdrawal.",
+    "assignment.made": "The vendor's rep, assigned or reassigned.",
+    "note.added": "A shared note.",
+    "note.edited": "Its author's edit.",
+    "note.deleted": "Its author's deletion.",
+    "note.restored": "Its restore.",
+    "comment.added": "A comment on a shared note.",
+    "comment.edited": "Its author's edit.",
+    "comment.deleted": "Its author's deletion.",
+    "comment.restored": "Its restore.",
+    "products.changed": "Product lines added, changed or removed.",
+    "quote.changed": "A quote of the vendor's.",
+    "eligibility.changed": "Compensation eligibility, the vendor's.",
+    "team.changed": "One side's members of the deal team.",
+    "person.changed": "Name, role or activity of a person who acts.",
+    "policy.changed": "The partnership's policy, the vendor's.",
+    "conflict.settled": "A person's choice between siblings.",
+    "record.restated": "Whole states: repair, first load, a peer that went back.",
+    "outcome.reported": "What became of the peer's event when that is not simply applied.",
+}
+CONTROL_TYPES: dict[str, str] = {
+    "sync.acknowledged": "Per epoch how far the receiver has applied; cumulative.",
+    "sync.heartbeat": "The last number of every epoch with unacknowledged rows.",
+    "sync.resend": "Numbers that are missing here.",
+    "sync.void": "Numbers of an ended epoch that no row bears.",
+}
+
+Uid = Annotated[str, Field(pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$")]
+Counter = Annotated[int, Field(ge=1, le=2**53)]
+StampPair = tuple[int, int]
+
+
+class Wire(BaseModel):
+    """Frozen; what a newer minor version adds is kept."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+
+class SiblingModel(Wire):
+    """A value that nobody who had it in view has overwritten."""
+
+    dot: tuple[str, Counter]
+    stamp: StampPair
+    actor: str | None
+    value: Any
+
+
+class RegisterModel(Wire):
+    """A field's whole register, never a delta."""
+
+    context: dict[str, Counter]
+    siblings: list[SiblingModel]
+
+
+class RecordModel(Wire):
+    """The changed fields of one shared record, with what identifies it for ever: kind, parent and the side that made it."""
+
+    uid: Uid
+    kind: str
+    parent: Uid | None
+    registration: Uid | None
+    side: Literal["partner", "vendor"]
+    fields: dict[str, RegisterModel]
+
+
+class OutcomeModel(Wire):
+    """What became of one event, or of one field of it. `event` is the id of the event that is answered."""
+
+    event: Uid
+    outcome: Literal["applied", "conflict", "ignored", "parked", "refused"] | str
+    reason: str
+    uid: Uid | None = None
+    field: str | None = None
+
+
+class EventData(Wire):
+    records: list[RecordModel] = []
+    outcomes: list[OutcomeModel] = []
+
+
+class Envelope(Wire):
+    """CloudEvents 1.0 attributes and Dealbridge's own; epoch and sequence travel in the Kafka headers."""
+
+    specversion: Literal["1.0"] = "1.0"
+    id: Uid
+    source: str
+    type: str
+    subject: str
+    time: str
+    dataschema: str = DATASCHEMA
+    partnership: str
+    registration: Uid | None
+    stamp: StampPair
+    causation: Uid | None = None
+    actor: str | None = None
+    keyid: str | None = None
+    data: EventData
+
+
+class EpochAcknowledgement(Wire):
+    """`watermark`: the highest number below which nothing is missing; `event`: the id of the event there."""
+
+    watermark: int
+    gaps: list[tuple[int, int]] = []
+    event: str | None = None
+
+
+class Acknowledgement(Wire):
+    """`withheld`: events whose outcome is still on its way; they are not applied, whatever the watermark says."""
+
+    type: Literal["sync.acknowledged"] = "sync.acknowledged"
+    partnership: str
+    sent_ms: int
+    epochs: dict[str, EpochAcknowledgement]
+    withheld: list[str] = []
+
+
+class Heartbeat(Wire):
+    """The last number of every epoch with unacknowledged rows: a lost tail shows although nothing follows it."""
+
+    type: Literal["sync.heartbeat"] = "sync.heartbeat"
+    partnership: str
+    sent_ms: int
+    epochs: dict[str, int]
+    backlog: int = 0
+
+
+class Resend(Wire):
+    """Inclusive ranges of missing numbers per epoch."""
+
+    type: Literal["sync.resend"] = "sync.resend"
+    partnership: str
+    sent_ms: int
+    epochs: dict[str, list[tuple[int, int]]]
+
+
+class Void(Wire):
+    """Inclusive ranges of numbers that no row bears, of epochs that are over."""
+
+    type: Literal["sync.void"] = "sync.void"
+    partnership: str
+    sent_ms: int
+    epochs: dict[str, list[tuple[int, int]]]
+
+
+CONTROLS: dict[str, type[Acknowledgement | Heartbeat | Resend | Void]] = {
+    "sync.acknowledged": Acknowledgement,
+    "sync.heartbeat": Heartbeat,
+    "sync.resend": Resend,
+    "sync.void": Void,
+}
+Control = Acknowledgement | Heartbeat | Resend | Void

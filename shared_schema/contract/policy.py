@@ -1,0 +1,124 @@
+"""The partnership's policy: who may write a field and which sibling is displayed when there are several.
+
+It is itself a vendor-owned shared record, so display is a function of shared state and the same on both sides. It only chooses what is
+shown; it never removes a sibling.
+"""
+
+from typing import Any, NamedTuple
+
+from shared_schema.contract.documents import Document
+from shared_schema.contract.records import KINDS, Writer, field_of
+from shared_schema.contract.registers import Register, Sibling, Side, latest_first, side_of
+
+DISPLAYS = ("latest", "vendor", "partner")
+
+
+class Policy(NamedTuple):
+    """What the policy record says, resolved against its preset; `flags` names what this version does not know."""
+
+    preset: str = "default"
+    approval: str = "auto"
+    capacity: int = 100
+    protection_days: int = 90
+    displays: tuple[tuple[str, str], ...] = ()
+    writers: tuple[tuple[str, str], ...] = ()
+    hidden: frozenset[str] = frozenset()
+    flags: tuple[str, ...] = ()
+
+    def writer(self, kind: str, name: str) -> Writer:
+        """Who may write a field; a field that only a newer peer knows is anybody's."""
+        ruled = dict(self.writers).get(f"{kind}.{name}")
+        field = field_of(kind, name)
+        return ruled or (field.writer if field else "both")  # type: ignore[return-value]
+
+    def display_rule(self, kind: str, name: str) -> str:
+        field = field_of(kind, name)
+        return dict(self.displays).get(f"{kind}.{name}") or (field.display if field else "latest")
+
+    def shows(self, kind: str, name: str) -> bool:
+        """Whether the other side's value is shown at all (hubspot-parity hides stages)."""
+        return f"{kind}.{name}" not in self.hidden
+
+
+PRESETS: dict[str, Policy] = {
+    "default": Policy(),
+    "hubspot-parity": Policy(
+        preset="hubspot-parity",
+        writers=(("deal.name", "creator"),),
+        hidden=frozenset({"deal.partner_stage", "deal.vendor_stage"}),
+    ),
+}
+
+
+def may_write(policy: Policy, kind: str, name: str, side: Side, creator: Side) -> bool:
+    """Whether a side may write a field of a record that `creator` made."""
+    writer = policy.writer(kind, name)
+    return writer == "both" or writer == side or (writer == "creator" and creator == side)
+
+
+def display(register: Register, rule: str = "latest") -> Sibling | None:
+    """The sibling to show: a pure function of state. A side's rule prefers that side's latest; an unknown rule reads *latest*."""
+    ordered = latest_first(register.siblings)
+    if rule in ("vendor", "partner"):
+        preferred = [sibling for sibling in ordered if side_of(sibling.dot.incarnation) == rule]
+        ordered = preferred or ordered
+    return ordered[0] if ordered else None
+
+
+def value_of(document: Document, name: str, rule: str = "latest") -> Any:
+    """The displayed value of a field, or None if nobody wrote it."""
+    shown = display(document.get(name), rule)
+    return shown.value if shown else None
+
+
+def read_policy(document: Document) -> Policy:
+    """The policy that a record's registers say; what is unknown falls back to the preset and is flagged."""
+    flags: list[str] = []
+    preset = value_of(document, "preset") or "default"
+    policy = PRESETS.get(preset) if isinstance(preset, str) else None
+    if policy is None:
+        policy = PRESETS["default"]
+        flags.append(f"preset {preset!r} is unknown")
+    policy = policy._replace(**read_terms(document))
+    rules = value_of(document, "rules")
+    for name, rule in sorted(rules.items()) if isinstance(rules, dict) else []:
+        policy = apply_rule(policy, name, rule, flags)
+    return policy._replace(flags=tuple(flags))
+
+
+def read_terms(document: Document) -> dict[str, Any]:
+    terms: dict[str, Any] = {}
+    approval, capacity = value_of(document, "approval"), value_of(document, "capacity")
+    timers = value_of(document, "timers")
+    if approval in ("auto", "manual"):
+        terms["approval"] = approval
+    if isinstance(capacity, int) and not isinstance(capacity, bool):
+        terms["capacity"] = capacity
+    if isinstance(timers, dict) and isinstance(timers.get("protection_days"), int):
+        terms["protection_days"] = timers["protection_days"]
+    return terms
+
+
+def apply_rule(policy: Policy, name: str, rule: Any, flags: list[str]) -> Policy:
+    """One `kind.field: display` line of the policy."""
+    kind, _, field = name.partition(".")
+    if kind not in KINDS or field not in KINDS[kind].fields:
+        flags.append(f"field {name!r} is unknown")
+        return policy
+    if rule not in DISPLAYS:
+        flags.append(f"rule {rule!r} of {name} is unknown and reads latest")
+        rule = "latest"
+    return policy._replace(displays=(*policy.displays, (name, rule)))
+
+
+def check_rules(rules: Any) -> dict[str, str]:
+    """The display rules of a policy file; raises ValueError naming the line that is wrong."""
+    if not isinstance(rules, dict):
+        raise ValueError("rules takes an object of 'kind.field': display")
+    for name, rule in rules.items():
+        kind, _, field = str(name).partition(".")
+        if kind not in KINDS or field not in KINDS[kind].fields:
+            raise ValueError(f"{name} is not a shared field")
+        if rule not in DISPLAYS:
+            raise ValueError(f"{name} takes one of {', '.join(DISPLAYS)}, not {rule!r}")
+    return rules

@@ -1,0 +1,125 @@
+"""What a receiver refuses before it merges, per field: forgery, other people's fields, and size.
+
+Without the own-side rule a forged context of 10^9 would make every later edit of ours look already seen.
+"""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from shared_schema.contract.documents import LIFE, Document
+from shared_schema.contract.life import is_deletion, seen_of
+from shared_schema.contract.policy import Policy, may_write
+from shared_schema.contract.registers import (
+    CONTEXT_MAX,
+    COUNTER_MAX,
+    SIBLINGS_MAX,
+    Context,
+    Register,
+    Sibling,
+    Side,
+    covers,
+    new_siblings,
+    side_of,
+)
+
+VALUE_BYTES_MAX = 262_144
+REASONS: dict[str, str] = {
+    "wrong_partnership": "the event names another partnership than its topic's",
+    "wrong_parent": "the parent belongs to another partnership, kind or registration",
+    "wrong_identity": "the uid is already a record of another kind or creator",
+    "own_context_ahead": "it claims to have seen writes of ours that we never made",
+    "own_value_changed": "it carries another value under a dot of ours",
+    "foreign_dot": "it carries a new dot that is not of the sender's side",
+    "dot_reused": "it carries two values under one dot",
+    "not_writable": "the policy does not let the sender write this field",
+    "too_many_siblings": f"it has more than {SIBLINGS_MAX} siblings",
+    "context_too_long": f"its context has more than {CONTEXT_MAX} entries",
+    "bad_register": "a counter, dot or context is out of range",
+}
+
+
+class Door(NamedTuple):
+    """Who stands at the door: our side, the policy in force, and the side that created the record."""
+
+    own: Side
+    policy: Policy
+    kind: str
+    creator: Side
+
+
+def refuse_field(door: Door, name: str, stored: Register, incoming: Register) -> str | None:
+    """The reason to refuse one field's register, a key of REASONS, or None to merge it."""
+    return (
+        refuse_size(incoming)
+        or refuse_own_context(door.own, stored.context, incoming.context)
+        or refuse_own_values(door.own, stored, incoming)
+        or refuse_new_dots(door, name, stored, incoming)
+    )
+
+
+def refuse_size(incoming: Register) -> str | None:
+    if len(incoming.siblings) > SIBLINGS_MAX:
+        return "too_many_siblings"
+    if len(incoming.context) > CONTEXT_MAX:
+        return "context_too_long"
+    if not incoming.siblings or any(not 0 < counter <= COUNTER_MAX for counter in incoming.context.values()):
+        return "bad_register"
+    if any(not covers(incoming.context, sibling.dot) or sibling.dot.counter < 1 for sibling in incoming.siblings):
+        return "bad_register"
+    return "bad_register" if any(side_of(name) is None for name in incoming.context) else None
+
+
+def refuse_own_context(own: Side, stored: Context, incoming: Context) -> str | None:
+    """Nobody but us can know writes of ours that we do not: a forgery, or our own store went back."""
+    ahead = any(side_of(name) == own and counter > stored.get(name, 0) for name, counter in incoming.items())
+    return "own_context_ahead" if ahead else None
+
+
+def refuse_own_values(own: Side, stored: Register, incoming: Register) -> str | None:
+    known = {sibling.dot: sibling for sibling in stored.siblings}
+    if len({sibling.dot for sibling in incoming.siblings}) < len(incoming.siblings):
+        return "dot_reused"
+    for sibling in incoming.siblings:
+        same = known.get(sibling.dot)
+        if same is not None and same != sibling:
+            return "own_value_changed" if side_of(sibling.dot.incarnation) == own else "dot_reused"
+    return None
+
+
+def refuse_new_dots(door: Door, name: str, stored: Register, incoming: Register) -> str | None:
+    """A new dot must be the sender's and in a field that is the sender's to write; so must be what takes a value of ours away."""
+    fresh = new_siblings(stored, incoming)
+    if any(side_of(sibling.dot.incarnation) == door.own for sibling in fresh):
+        return "foreign_dot"
+    sender: Side = "vendor" if door.own == "partner" else "partner"
+    if (fresh or takes_away(stored, incoming)) and not may_write(door.policy, door.kind, name, sender, door.creator):
+        return "not_writable"
+    return None
+
+
+def takes_away(stored: Register, incoming: Register) -> bool:
+    """Whether merging would remove a sibling that is stored here."""
+    dots = {sibling.dot for sibling in incoming.siblings}
+    return any(covers(incoming.context, sibling.dot) and sibling.dot not in dots for sibling in stored.siblings)
+
+
+def refuse_deletions(own: Side, stored: Document, siblings: Iterable[Sibling]) -> str | None:
+    """The contexts inside deletions obey the own-side rule too."""
+    for deletion in filter(is_deletion, siblings):
+        for name, context in seen_of(deletion).items():
+            if reason := refuse_own_context(own, stored.get(name).context, context):
+                return reason
+    return None
+
+
+def refuse(door: Door, stored: Document, incoming: Document) -> dict[str, str]:
+    """Per refused field, the reason. What is not named is merged: one refused field refuses that field, not the event."""
+    refused = {}
+    for name in incoming:
+        register = incoming.get(name)
+        reason = refuse_field(door, name, stored.get(name), register)
+        if reason is None and name == LIFE:
+            reason = refuse_deletions(door.own, stored, new_siblings(stored.get(name), register))
+        if reason is not None:
+            refused[name] = reason
+    return refused

@@ -1,0 +1,57 @@
+"""The registration's lifecycle: its status is nobody's to write, a pure function of what each side wrote in its own fields."""
+
+from typing import Any
+
+from shared_schema.contract.documents import Document
+from shared_schema.contract.policy import value_of
+
+OPEN = frozenset({"submitted", "under review", "action required", "active", "extension pending", "invited"})
+COUNTED_ACTIVE = frozenset({"active", "extension pending"})
+DECISIONS = ("approved", "rejected", "action required", "under review", "revoked", "won", "lost", "expired")
+
+
+def status_of(document: Document) -> str:
+    """draft, submitted, under review, active, action required, rejected, extension pending, invited, declined, invitation expired,
+    won, lost, expired, withdrawn, revoked or unshared: the same on both sides by construction.
+
+    The partner's withdrawal and the vendor's revocation end it whatever else is concurrent; then the vendor's decision counts.
+    """
+    if document.get("unshared").siblings:
+        return "unshared"
+    decision = part(document, "decision", "decision")
+    if document.get("withdrawal").siblings:
+        return "withdrawn"
+    if decision in ("revoked", "won", "lost", "expired", "rejected", "action required", "under review"):
+        return str(decision)
+    if value_of(document, "initiated_by") == "vendor":
+        return invited_status(document)
+    if decision == "approved":
+        return "extension pending" if extension_waits(document) else "active"
+    return "submitted" if document.get("submission").siblings else "draft"
+
+
+def invited_status(document: Document) -> str:
+    """The vendor-initiated course: invited, then as the partner answers."""
+    answer = part(document, "answer", "answer")
+    if answer == "accepted":
+        return "extension pending" if extension_waits(document) else "active"
+    return "declined" if answer == "declined" else "invited"
+
+
+def extension_waits(document: Document) -> bool:
+    """Whether the partner asked for an extension that the vendor's expiry date has not answered yet."""
+    asked = part(document, "extension", "until")
+    return asked is not None and str(value_of(document, "expires") or "") < str(asked) and not part(document, "decision", "extension")
+
+
+def part(document: Document, field: str, name: str) -> Any:
+    value = value_of(document, field)
+    return value.get(name) if isinstance(value, dict) else None
+
+
+def is_open(status: str) -> bool:
+    return status in OPEN
+
+
+def is_active(status: str) -> bool:
+    return status in COUNTED_ACTIVE

@@ -1,0 +1,213 @@
+"""The store's connections and the one place that commits: the same calls on SQLite and on PostgreSQL.
+
+A transaction is committed whole or not at all, and an outcome that nobody knows counts as a loss. Statements, tables and
+migrations live elsewhere. One Database belongs to one event loop.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, Final, Literal, NoReturn
+
+from sqlalchemy import URL, Connection, event, make_url
+from sqlalchemy.engine.interfaces import DBAPIConnection, ExceptionContext
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import ConnectionPoolEntry, NullPool, Pool
+
+Dialect = Literal["sqlite", "postgresql"]
+AsyncCreator = Callable[[], Awaitable[Any]]
+
+DRIVERS: Final[Mapping[str, str]] = {
+    "sqlite": "sqlite+aiosqlite",
+    "sqlite+aiosqlite": "sqlite+aiosqlite",
+    "postgres": "postgresql+asyncpg",
+    "postgresql": "postgresql+asyncpg",
+    "postgresql+asyncpg": "postgresql+asyncpg",
+}
+SQLITE_PRAGMAS: Final = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON")
+SQLITE_OUTAGES: Final = ("is locked", "disk is full", "disk i/o", "unable to open database", "connection closed", "no active connection")
+# Beginnings of SQLSTATEs: gone, full, overloaded, or lost against another transaction and worth a retry.
+POSTGRES_OUTAGES: Final = ("08", "53", "57P", "58", "40001", "40P01", "55P03")
+LOCK_WAIT_S: Final = 30
+CONNECT_WAIT_S: Final = 10
+STATEMENT_WAIT_S: Final = 120
+POOL_SIZE: Final = 8
+
+
+class DatabaseUnavailable(Exception):
+    """The store can't be used now, or a transaction's outcome is unknown: back off, then do the whole transaction again."""
+
+
+class BadDatabaseUrl(ValueError):
+    """The address of the store can't be understood; the text is one line that says what would be."""
+
+
+class Database:
+    """One store. `on_loss` is called at every lost connection, before the error reaches the caller: its writes may or may not be there."""
+
+    def __init__(self, url: str, *, async_creator: AsyncCreator | None = None, poolclass: type[Pool] | None = None) -> None:
+        parsed = parse_url(url, file_needed=async_creator is None)
+        self.dialect: Final[Dialect] = "sqlite" if parsed.drivername.startswith("sqlite") else "postgresql"
+        self.losses = 0
+        self.on_loss: list[Callable[[], None]] = []
+        self.engine: Final = create_async_engine(parsed, **_engine_settings(self.dialect, async_creator, poolclass))
+        self._read_engine: Final = self.engine.execution_options(**_reading_options(self.dialect))
+        self._sqlite_writer = asyncio.Lock()  # SQLite's own queue for writers is neither fair nor quick
+        self._server_started: str | None = None
+        self._listen()
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncConnection]:
+        """Everything written inside is committed at the end; any exception rolls all of it back. Not to be nested.
+
+        Raises DatabaseUnavailable when the store is gone, full or locked for 30 s, and when the commit's outcome is unknown.
+        """
+        await self._await_turn()
+        try:
+            async with self._checkout(self.engine) as connection:
+                await connection.begin()
+                yield connection
+                await self._commit(connection)
+        finally:
+            if self.dialect == "sqlite":
+                self._sqlite_writer.release()
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncConnection]:
+        """One snapshot of the store, for reading only: it neither waits for writers nor makes them wait."""
+        async with self._checkout(self._read_engine) as connection:
+            yield connection
+
+    async def close(self) -> None:
+        """Close every connection; the Database can be used again after it."""
+        await self.engine.dispose()
+
+    async def _await_turn(self) -> None:
+        if self.dialect == "sqlite":
+            try:
+                async with asyncio.timeout(LOCK_WAIT_S):
+                    await self._sqlite_writer.acquire()
+            except TimeoutError:
+                raise DatabaseUnavailable(f"database is locked: another transaction of this process took {LOCK_WAIT_S} s") from None
+
+    @asynccontextmanager
+    async def _checkout(self, engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+        async with AsyncExitStack() as stack:
+            try:
+                connection = await stack.enter_async_context(engine.connect())
+            except (OSError, PoolTimeout) as error:
+                raise DatabaseUnavailable(f"no connection to the database: {_one_line(error)}") from error
+            yield connection
+
+    async def _commit(self, connection: AsyncConnection) -> None:
+        losses = self.losses
+        try:
+            await connection.commit()
+        except IntegrityError:  # refused by a deferred constraint: nothing is written, and that is certain
+            raise
+        except (Exception, asyncio.CancelledError) as error:
+            if self.losses == losses:
+                self._lose()
+            if isinstance(error, (DatabaseUnavailable, asyncio.CancelledError)):
+                raise
+            raise DatabaseUnavailable(f"the outcome of a commit is unknown: {_one_line(error)}") from error
+
+    def _lose(self) -> None:
+        self.losses += 1
+        for tell in self.on_loss:
+            tell()
+
+    def _listen(self) -> None:
+        engine = self.engine.sync_engine
+        event.listen(engine, "handle_error", self._map_error)
+        if self.dialect == "sqlite":
+            event.listen(engine, "connect", _set_pragmas)
+            event.listen(engine, "begin", _begin_sqlite)
+        else:
+            event.listen(engine, "connect", self._notice_other_server)
+
+    def _map_error(self, context: ExceptionContext) -> None:
+        error = context.original_exception
+        if isinstance(error, asyncio.CancelledError) or not isinstance(error, Exception):
+            return
+        if context.is_disconnect:
+            self._lose()
+        if context.is_disconnect or _is_outage(error):
+            raise DatabaseUnavailable(f"database unavailable: {_one_line(error)}") from error
+
+    def _notice_other_server(self, connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
+        """A restart or a fail-over is a loss even if no open connection noticed it."""
+        cursor = connection.cursor()
+        cursor.execute("SELECT pg_postmaster_start_time()::text")
+        row = cursor.fetchone()
+        cursor.close()
+        connection.rollback()
+        started = str(row[0]) if row else None
+        if self._server_started not in (None, started):
+            self._lose()
+        self._server_started = started
+
+
+def parse_url(url: str, *, file_needed: bool = True) -> URL:
+    """The address with its async driver; raises BadDatabaseUrl. Never shows a password."""
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        _refuse("it is not a URL")
+    if parsed.drivername not in DRIVERS:
+        _refuse(f"there is no store named {parsed.drivername}")
+    if file_needed and parsed.drivername.startswith("sqlite") and parsed.database in (None, "", ":memory:"):
+        _refuse("SQLite needs a file")
+    if not parsed.drivername.startswith("sqlite") and not parsed.database:
+        _refuse("the name of the database is missing")
+    query = {("ssl" if name == "sslmode" else name): value for name, value in parsed.query.items()}
+    return parsed.set(drivername=DRIVERS[parsed.drivername], query=query)
+
+
+def _refuse(reason: str) -> NoReturn:
+    remedy = "use sqlite:///path/to/file.db or postgresql://user:password@host:port/database"
+    raise BadDatabaseUrl(f"bad database address: {reason}; {remedy}") from None
+
+
+def _engine_settings(dialect: Dialect, async_creator: AsyncCreator | None, poolclass: type[Pool] | None) -> dict[str, Any]:
+    if async_creator is not None:
+        return {"async_creator": async_creator, "poolclass": poolclass or NullPool}
+    arguments: dict[str, Any] = {"timeout": LOCK_WAIT_S, "isolation_level": None}  # None: the driver must not begin by itself
+    if dialect == "postgresql":
+        server = {"application_name": "dealbridge", "jit": "off"}
+        arguments = {"timeout": CONNECT_WAIT_S, "command_timeout": STATEMENT_WAIT_S, "server_settings": server}
+    pool = {"poolclass": poolclass} if poolclass else {"pool_size": POOL_SIZE, "max_overflow": POOL_SIZE}
+    return {"connect_args": arguments, **pool}
+
+
+def _reading_options(dialect: Dialect) -> dict[str, Any]:
+    if dialect == "sqlite":
+        return {"dealbridge_reading": True}
+    return {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+
+
+def _set_pragmas(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
+    cursor = connection.cursor()
+    for pragma in SQLITE_PRAGMAS:
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    reading = connection.get_execution_options().get("dealbridge_reading", False)
+    connection.exec_driver_sql("BEGIN DEFERRED" if reading else "BEGIN IMMEDIATE")
+
+
+def _is_outage(error: BaseException) -> bool:
+    if isinstance(error, OSError):  # TimeoutError is one
+        return True
+    state = getattr(error, "sqlstate", None)
+    if state:
+        return str(state).startswith(POSTGRES_OUTAGES)
+    return any(words in str(error).lower() for words in SQLITE_OUTAGES)
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error.orig if isinstance(error, DBAPIError) else error).split()) or type(error).__name__

@@ -1,0 +1,23 @@
+"""Fixtures that every test may ask for: real servers, started once a session, and an empty store of either kind."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from tests.postgres import postgres, postgres_url
+
+__all__ = ["database_url", "postgres", "postgres_url"]
+
+if importlib.util.find_spec("tests.kafka_fixture"):
+    from tests.kafka_fixture import kafka_address
+
+    __all__ += ["kafka_address"]
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty store of its own, once on SQLite and once on PostgreSQL."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/store.db"
+    return str(request.getfixturevalue("postgres_url"))
