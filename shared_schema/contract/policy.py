@@ -53,7 +53,7 @@ PRESETS: dict[str, Policy] = {
 def may_write(policy: Policy, kind: str, name: str, side: Side, creator: Side) -> bool:
     """Whether a side may write a field of a record that `creator` made."""
     writer = policy.writer(kind, name)
-    return writer == "both" or writer == side or (writer == "creator" and creator == side)
+    return writer in ("both", side) or (writer == "creator" and creator == side)
 
 
 def display(register: Register, rule: str = "latest") -> Sibling | None:

@@ -68,7 +68,7 @@ def text(value: Any) -> str:
 def decimal(value: Any) -> str:
     """A decimal as text, without exponent or trailing zeros: floats would differ between stores."""
     try:
-        if isinstance(value, float) or isinstance(value, bool):
+        if isinstance(value, (float, bool)):
             raise ValueError('takes a decimal as text, for example "1250.50"')
         number = Decimal(value)
         if not number.is_finite() or abs(number) >= Decimal(10) ** 15 or number.as_tuple().exponent < -6:  # type: ignore[operator]

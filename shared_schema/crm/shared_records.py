@@ -1,0 +1,118 @@
+"""Shared records in the store: read under lock, written set-based, with the writes that are new to this node in the property history."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from shared_schema.contract.documents import Document, bucket_of
+from shared_schema.contract.life import State, hash_document, state_of
+from shared_schema.contract.records import deletion_rule
+from shared_schema.contract.registers import Sibling, Side, encode_value
+from shared_schema.crm.rows import insert_missing, upsert
+from shared_schema.crm.tables import property_history, shared_records
+
+COLUMNS = tuple(column.name for column in shared_records.columns)
+CHANGING = ("document", "state", "hash")
+
+
+@dataclass(slots=True)
+class SharedRecord:
+    """One shared record while a transaction works on it. What identifies it never changes; its document does."""
+
+    partnership: str
+    uid: str
+    kind: str
+    parent: str | None
+    registration: str | None
+    side: Side
+    document: Document
+    changed: bool = False
+
+    @property
+    def state(self) -> State:
+        return state_of(self.document, deletion_rule(self.kind))
+
+
+class Written(NamedTuple):
+    """A write that this node had not seen before, with where it came from."""
+
+    record: SharedRecord
+    field: str
+    sibling: Sibling
+    source: str
+    event: str
+
+
+async def load_records(connection: AsyncConnection, partnership: str, uids: Iterable[str]) -> dict[str, SharedRecord]:
+    """The named records by uid, locked in uid order until the transaction ends; unknown ones are absent."""
+    wanted = sorted(set(uids))
+    if not wanted:
+        return {}
+    found: dict[str, SharedRecord] = {}
+    for start in range(0, len(wanted), 1_000):
+        statement = (
+            select(shared_records)
+            .where(shared_records.c.partnership == partnership, shared_records.c.uid.in_(wanted[start : start + 1_000]))
+            .order_by(shared_records.c.uid)
+            .with_for_update()
+        )
+        found |= {row.uid: read_row(row) for row in await connection.execute(statement)}
+    return found
+
+
+async def load_registration(connection: AsyncConnection, registration: str) -> list[SharedRecord]:
+    """All records of a registration, for reading."""
+    statement = select(shared_records).where(shared_records.c.registration == registration).order_by(shared_records.c.uid)
+    return [read_row(row) for row in await connection.execute(statement)]
+
+
+def read_row(row: Any) -> SharedRecord:
+    return SharedRecord(row.partnership, row.uid, row.kind, row.parent, row.registration, row.side, Document.decode(row.document))
+
+
+async def save_records(connection: AsyncConnection, records: Iterable[SharedRecord]) -> None:
+    """Write the changed ones, in uid order, with their state and hash."""
+    rows = [write_row(record) for record in sorted(records, key=lambda each: each.uid) if record.changed]
+    await upsert(connection, shared_records, rows, CHANGING)
+
+
+def write_row(record: SharedRecord) -> dict[str, Any]:
+    state = record.state
+    return {
+        "partnership": record.partnership,
+        "uid": record.uid,
+        "kind": record.kind,
+        "parent": record.parent,
+        "registration": record.registration,
+        "side": record.side,
+        "document": record.document.encode().decode(),
+        "state": state,
+        "bucket": bucket_of(record.uid),
+        "hash": hash_document(record.uid, record.document, state),
+    }
+
+
+async def append_history(connection: AsyncConnection, written: Sequence[Written], at_ms: int) -> None:
+    """One row per write, once, whatever is redelivered."""
+    await insert_missing(connection, property_history, [history_row(each, at_ms) for each in written])
+
+
+def history_row(written: Written, at_ms: int) -> dict[str, Any]:
+    sibling = written.sibling
+    return {
+        "partnership": written.record.partnership,
+        "uid": written.record.uid,
+        "field": written.field,
+        "incarnation": sibling.dot.incarnation,
+        "counter": sibling.dot.counter,
+        "physical": sibling.stamp.physical,
+        "logical": sibling.stamp.logical,
+        "actor": sibling.actor,
+        "value": encode_value(sibling.value).decode(),
+        "source": written.source,
+        "event": written.event,
+        "at_ms": at_ms,
+    }

@@ -1,0 +1,83 @@
+"""What was read from a topic, sorted: events with their numbers, control messages, and what can not be read at all."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from shared_schema.contract.codec import (
+    HEADER_CONTROL,
+    HEADER_EPOCH,
+    HEADER_SEQUENCE,
+    Event,
+    Undecodable,
+    decode_control,
+    decode_event,
+    read_headers,
+)
+from shared_schema.contract.envelope import Control
+from shared_schema.sync.transport import Received
+
+
+class Numbered(NamedTuple):
+    """An event with the epoch and number that it was published under."""
+
+    received: Received
+    event: Event
+    epoch: str
+    sequence: int
+
+
+class Unreadable(NamedTuple):
+    """Bytes to park whole; its number still counts as arrived if the headers give one."""
+
+    received: Received
+    reason: str
+    detail: str
+    epoch: str | None
+    sequence: int | None
+
+
+class Arrivals(NamedTuple):
+    events: list[Numbered]
+    controls: list[Control]
+    unreadable: list[Unreadable]
+
+
+def sort_arrivals(partnership: str, batch: Sequence[Received]) -> Arrivals:
+    """Decode a batch, in order. Nothing is dropped: what does not decode, or names another partnership, is unreadable with its reason."""
+    arrivals = Arrivals([], [], [])
+    for received in batch:
+        headers = read_headers(received.headers)
+        try:
+            sort_one(partnership, received, headers, arrivals)
+        except Undecodable as error:
+            epoch, sequence = read_number(headers) or (None, None)
+            arrivals.unreadable.append(Unreadable(received, error.reason, str(error), epoch, sequence))
+    return arrivals
+
+
+def sort_one(partnership: str, received: Received, headers: dict[str, str], arrivals: Arrivals) -> None:
+    control = headers.get(HEADER_CONTROL)
+    if control is not None:
+        message = decode_control(control, received.value)
+        check_partnership(partnership, message.partnership)
+        arrivals.controls.append(message)
+        return
+    number = read_number(headers)
+    if number is None:
+        raise Undecodable("malformed", "an event needs the headers epoch (16 hexadecimal digits) and sequence (1 and up)")
+    event = decode_event(received.value)
+    check_partnership(partnership, event.partnership)
+    arrivals.events.append(Numbered(received, event, *number))
+
+
+def check_partnership(own: str, named: str) -> None:
+    if named != own:
+        raise Undecodable("wrong_partnership", f"it names {named[:63]!r} on the topic of {own!r}")
+
+
+def read_number(headers: dict[str, str]) -> tuple[str, int] | None:
+    """Epoch and sequence from the headers, or None if they do not hold both."""
+    epoch, sequence = headers.get(HEADER_EPOCH, ""), headers.get(HEADER_SEQUENCE, "")
+    if len(epoch) != 16 or not set(epoch) <= set("0123456789abcdef") or not sequence.isascii() or not sequence.isdecimal():
+        return None
+    return (epoch, int(sequence)) if 0 < int(sequence[:16]) < 2**53 and len(sequence) < 17 else None

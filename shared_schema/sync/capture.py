@@ -1,0 +1,172 @@
+"""Capture: a command's writes become registers, history and one outbox row, in the caller's transaction.
+
+A write covers exactly what its `seen` token covers. Rows are locked before they are read. Nothing here waits for Kafka.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from shared_schema.contract.codec import Event, EventData, RecordChange, format_time
+from shared_schema.contract.documents import Document
+from shared_schema.contract.policy import Policy, may_write
+from shared_schema.contract.records import canonical_value
+from shared_schema.contract.registers import (
+    SIBLINGS_MAX,
+    Context,
+    Register,
+    Sibling,
+    differs,
+    encode_token,
+    encode_value,
+    write,
+)
+from shared_schema.crm.shared_records import SharedRecord, Written, append_history, load_records, save_records
+from shared_schema.sync import outbox
+from shared_schema.sync.incarnation import Incarnation
+
+Result = Literal["written", "unchanged", "conflict"]
+
+
+class UnknownRecord(LookupError):
+    """No shared record has this uid in this partnership."""
+
+
+class NotWritable(PermissionError):
+    """The policy does not let this side write the field; the message names both."""
+
+
+class TooManySiblings(ValueError):
+    """A field with 16 unsettled values takes no further one: settle its conflict first."""
+
+
+class Creation(NamedTuple):
+    """A shared record to be made by this command, if it is not there yet."""
+
+    uid: str
+    kind: str
+    parent: str | None
+    registration: str | None
+
+
+class Write(NamedTuple):
+    """A value for one field. `seen` is what its author had in view; None covers what is stored at commit (a machine's write)."""
+
+    uid: str
+    field: str
+    value: Any
+    seen: Context | None = None
+
+
+class Command(NamedTuple):
+    """What one event will say: its type, its subject, its author and the writes."""
+
+    partnership: str
+    registration: str | None
+    type: str
+    actor: str | None
+    writes: Sequence[Write]
+    creations: Sequence[Creation] = ()
+    causation: str | None = None
+
+
+class FieldResult(NamedTuple):
+    """What became of one write, with the token of the field as it stands now."""
+
+    uid: str
+    field: str
+    result: Result
+    seen: str
+
+
+class Captured(NamedTuple):
+    """`event` is None if nothing changed: then nothing is sent either."""
+
+    event: str | None
+    fields: tuple[FieldResult, ...]
+
+
+async def capture(tx: AsyncConnection, incarnation: Incarnation, policy: Policy, command: Command) -> Captured:
+    """Write it, remember it, queue it. Raises UnknownRecord, InvalidValue, NotWritable, TooManySiblings or EventTooLarge; then nothing
+    of the transaction may be kept."""
+    records = await open_records(tx, incarnation, command)
+    event = incarnation.new_uid()
+    results, written = [], []
+    for each in command.writes:
+        record = records[each.uid]
+        sibling = make_write(incarnation, policy, command, record, each)
+        if sibling is not None:
+            written.append(Written(record, each.field, sibling, "local", event))
+        register = record.document.get(each.field)
+        result: Result = "unchanged" if sibling is None else "conflict" if differs(register) else "written"
+        results.append(FieldResult(each.uid, each.field, result, encode_token(register.context)))
+    if not written:
+        return Captured(None, tuple(results))
+    await save_records(tx, records.values())
+    now_ms = incarnation.clock.now_ms()
+    await append_history(tx, written, now_ms)
+    await outbox.append(tx, [make_event(incarnation, command, event, written)], now_ms)
+    return Captured(event, tuple(results))
+
+
+async def open_records(tx: AsyncConnection, incarnation: Incarnation, command: Command) -> dict[str, SharedRecord]:
+    """The command's records, locked; those that it creates and that are not there yet, empty."""
+    uids = {each.uid for each in command.writes} | {each.uid for each in command.creations}
+    records = await load_records(tx, command.partnership, uids)
+    for made in command.creations:
+        if made.uid not in records:
+            records[made.uid] = SharedRecord(
+                command.partnership, made.uid, made.kind, made.parent, made.registration, incarnation.side, Document(), changed=True
+            )
+    if missing := uids - set(records):
+        raise UnknownRecord(f"no shared record {min(missing)} in this partnership")
+    return records
+
+
+def make_write(incarnation: Incarnation, policy: Policy, command: Command, record: SharedRecord, asked: Write) -> Sibling | None:
+    """Put one write into its record; the new sibling, or None where saving the same value changes nothing."""
+    if not may_write(policy, record.kind, asked.field, incarnation.side, record.side):
+        raise NotWritable(f"{asked.field} of this {record.kind} is not the {incarnation.side}'s to write")
+    value = canonical_value(record.kind, asked.field, asked.value)
+    before = record.document.get(asked.field)
+    if is_settled_as(before, value):
+        return None
+    seen = before.context if asked.seen is None else asked.seen
+    sibling = Sibling(incarnation.next_dot(), incarnation.next_stamp(), command.actor, value)
+    after = write(before, seen, sibling)
+    if len(after.siblings) > SIBLINGS_MAX:
+        raise TooManySiblings(f"{asked.field} has {SIBLINGS_MAX} unsettled values; read it again and settle the conflict first")
+    record.document.put(asked.field, after)
+    record.changed = True
+    return sibling
+
+
+def is_settled_as(register: Register, value: Any) -> bool:
+    """Saving an unchanged value is a no-op only where there is one sibling; otherwise it closes the conflict."""
+    return len(register.siblings) == 1 and encode_value(register.siblings[0].value) == encode_value(value)
+
+
+def make_event(incarnation: Incarnation, command: Command, event: str, written: Sequence[Written]) -> Event:
+    """The event of a command: each changed field's whole register."""
+    touched: dict[str, tuple[SharedRecord, set[str]]] = {}
+    for each in written:
+        touched.setdefault(each.record.uid, (each.record, set()))[1].add(each.field)
+    return Event(
+        id=event,
+        source=f"/{command.partnership}/{incarnation.side}",
+        type=command.type,
+        subject=command.registration or command.partnership,
+        time=format_time(incarnation.clock.now_ms()),
+        partnership=command.partnership,
+        registration=command.registration,
+        stamp=incarnation.last,
+        causation=command.causation,
+        actor=command.actor,
+        data=EventData(records=tuple(change_of(record, fields) for record, fields in touched.values())),
+    )
+
+
+def change_of(record: SharedRecord, fields: set[str]) -> RecordChange:
+    registers = {name: record.document.get(name) for name in sorted(fields)}
+    return RecordChange(record.uid, record.kind, record.parent, record.registration, record.side, registers)

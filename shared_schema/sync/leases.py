@@ -1,0 +1,23 @@
+"""Leases in SQL: they save work, they do not protect data. Two relays at once are harmless."""
+
+from sqlalchemy import or_
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from shared_schema.crm.rows import insert_for
+from shared_schema.sync.tables import leases, outbound_epochs
+
+LEASE_MS = 10_000
+
+
+async def take(tx: AsyncConnection, name: str, owner: str, epoch: str, now_ms: int) -> bool:
+    """Take or renew a lease for an epoch; whether it is ours now."""
+    statement = insert_for(tx, leases).values(name=name, owner=owner, epoch=epoch, expires_ms=now_ms + LEASE_MS)
+    free = or_(leases.c.expires_ms <= now_ms, leases.c.owner == owner)
+    changes = {key: statement.excluded[key] for key in ("owner", "epoch", "expires_ms")}
+    taken = await tx.execute(statement.on_conflict_do_update(index_elements=[leases.c.name], set_=changes, where=free))
+    return taken.rowcount == 1
+
+
+async def begin_epoch(tx: AsyncConnection, partnership: str, epoch: str) -> None:
+    """Remember an epoch of ours before its first number is published."""
+    await tx.execute(insert_for(tx, outbound_epochs).values(partnership=partnership, epoch=epoch, acknowledged=0).on_conflict_do_nothing())

@@ -1,0 +1,133 @@
+"""The outbox: the durable queue of facts. A row stays until the peer has acknowledged it; Kafka is only transport."""
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any, NamedTuple
+
+from sqlalchemy import and_, delete, exists, func, insert, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from shared_schema.contract.codec import Event, encode_event
+from shared_schema.contract.envelope import EVENT_BYTES_MAX
+from shared_schema.sync.tables import leases, outbound_epochs, outbox
+
+RESEND_MAX = 500
+
+
+class EventTooLarge(ValueError):
+    """A command that would make an event over 900 KiB; split it or shorten its texts."""
+
+
+class Pending(NamedTuple):
+    """A row to publish; epoch and sequence are set if it goes again under its old number."""
+
+    id: int
+    registration: str | None
+    payload: str
+    epoch: str | None
+    sequence: int | None
+
+
+async def append(tx: AsyncConnection, events: Sequence[Event], now_ms: int) -> None:
+    """Queue events in the transaction that makes them true. Lock their records first: then id order is commit order per record."""
+    if events:
+        await tx.execute(insert(outbox), [make_row(event, now_ms) for event in events])
+
+
+def make_row(event: Event, now_ms: int) -> dict[str, Any]:
+    payload = encode_event(event)
+    if len(payload) > EVENT_BYTES_MAX:
+        raise EventTooLarge(f"{event.type} would take {len(payload):,} bytes of at most {EVENT_BYTES_MAX:,}; split or shorten it")
+    return {
+        "partnership": event.partnership,
+        "registration": event.registration,
+        "event": event.id,
+        "answers": event.causation if event.data.outcomes else None,
+        "payload": payload.decode(),
+        "created_ms": now_ms,
+    }
+
+
+async def read_pending(connection: AsyncConnection, partnership: str, in_flight: Collection[int], limit: int) -> list[Pending]:
+    """The oldest unpublished rows that are not in flight. Never by a last id: id order is not commit order."""
+    statement = (
+        select(outbox.c.id, outbox.c.registration, outbox.c.payload, outbox.c.epoch, outbox.c.sequence)
+        .where(outbox.c.partnership == partnership, outbox.c.published_ms.is_(None))
+        .order_by(outbox.c.id)
+        .limit(limit + len(in_flight))
+    )
+    rows = [Pending(*row) for row in await connection.execute(statement)]
+    return [row for row in rows if row.id not in in_flight][:limit]
+
+
+async def mark_published(tx: AsyncConnection, lease: str, epoch: str, numbers: Sequence[tuple[int, int]], now_ms: int) -> int:
+    """Give published rows (id, sequence) their number, only while the lease still names this epoch; how many were marked."""
+    if not numbers or not await names_epoch(tx, lease, epoch):
+        return 0
+    first, last = min(id for id, _ in numbers), max(id for id, _ in numbers)
+    by_sequence = dict(numbers)
+    span = outbox.c.id - first
+    if by_sequence == {first + step: numbers[0][1] + step for step in range(last - first + 1)}:
+        values = {"epoch": epoch, "sequence": numbers[0][1] + span, "published_ms": now_ms}
+        where = and_(outbox.c.id.between(first, last), outbox.c.published_ms.is_(None))
+        return (await tx.execute(update(outbox).where(where).values(values))).rowcount
+    for id, sequence in numbers:
+        where = and_(outbox.c.id == id, outbox.c.published_ms.is_(None))
+        await tx.execute(update(outbox).where(where).values(epoch=epoch, sequence=sequence, published_ms=now_ms))
+    return len(numbers)
+
+
+async def mark_resent(tx: AsyncConnection, ids: Sequence[int], now_ms: int) -> None:
+    """Rows that went again under their old number."""
+    if ids:
+        await tx.execute(update(outbox).where(outbox.c.id.in_(ids)).values(published_ms=now_ms))
+
+
+async def names_epoch(tx: AsyncConnection, lease: str, epoch: str) -> bool:
+    """Whether the lease names this epoch now; locked until the transaction ends."""
+    row = await tx.execute(select(leases.c.epoch).where(leases.c.name == lease).with_for_update())
+    return row.scalar_one_or_none() == epoch
+
+
+async def read_last_numbers(connection: AsyncConnection, partnership: str) -> dict[str, int]:
+    """The last number of every epoch with unacknowledged rows, for the heartbeat."""
+    statement = (
+        select(outbox.c.epoch, func.max(outbox.c.sequence))
+        .where(outbox.c.partnership == partnership, outbox.c.epoch.is_not(None))
+        .group_by(outbox.c.epoch)
+    )
+    return {epoch: last for epoch, last in await connection.execute(statement)}
+
+
+async def request_again(tx: AsyncConnection, partnership: str, epoch: str, ranges: Iterable[tuple[int, int]]) -> set[int]:
+    """Make the rows with these numbers pending again, under their old numbers; the numbers that were found."""
+    within = or_(*(outbox.c.sequence.between(first, last) for first, last in ranges))
+    where = and_(outbox.c.partnership == partnership, outbox.c.epoch == epoch, within)
+    found = await tx.execute(update(outbox).where(where).values(published_ms=None).returning(outbox.c.sequence))
+    return set(found.scalars())
+
+
+async def remove_acknowledged(tx: AsyncConnection, partnership: str, epoch: str, watermark: int, withheld: Collection[str]) -> list[int]:
+    """Drop what the peer has applied, only below its watermark and without what it withholds; the rows' creation times, ms."""
+    where = and_(outbox.c.partnership == partnership, outbox.c.epoch == epoch, outbox.c.sequence <= watermark)
+    if withheld:
+        where = and_(where, outbox.c.event.not_in(withheld))
+    return list((await tx.execute(delete(outbox).where(where).returning(outbox.c.created_ms))).scalars())
+
+
+async def raise_acknowledged(tx: AsyncConnection, partnership: str, epoch: str, watermark: int) -> int | None:
+    """Keep the peer's watermark of an epoch of ours; the one before, or None if we never had that epoch."""
+    where = and_(outbound_epochs.c.partnership == partnership, outbound_epochs.c.epoch == epoch)
+    before = (await tx.execute(select(outbound_epochs.c.acknowledged).where(where).with_for_update())).scalar_one_or_none()
+    if before is not None and watermark != before:
+        await tx.execute(update(outbound_epochs).where(where).values(acknowledged=watermark))
+    return before
+
+
+async def read_withheld(connection: AsyncConnection, partnership: str) -> list[str]:
+    """The peer's events whose outcome it has not acknowledged yet: they must not read as applied there."""
+    statement = select(outbox.c.answers).where(outbox.c.partnership == partnership, outbox.c.answers.is_not(None)).distinct()
+    return sorted((await connection.execute(statement)).scalars())
+
+
+async def has_backlog(connection: AsyncConnection, partnership: str) -> bool:
+    return bool((await connection.execute(select(exists().where(outbox.c.partnership == partnership)))).scalar())

@@ -1,0 +1,165 @@
+"""The relay: publishes the outbox in order, numbered by an epoch of its own, several batches in flight, and marks what arrived.
+
+A failed send ends the epoch: the producer is closed and unmarked rows go again under new numbers. Duplicates are the receiver's daily
+bread; a loss is not possible, because a row stays until the peer acknowledged it.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Sequence
+from typing import NamedTuple
+
+from shared_schema.contract.codec import HEADER_CONTROL, HEADER_EPOCH, HEADER_SEQUENCE, encode_control
+from shared_schema.contract.envelope import Heartbeat
+from shared_schema.contract.registers import Side
+from shared_schema.contract.topics import record_topic
+from shared_schema.crm.database import Database, DatabaseUnavailable
+from shared_schema.sync import leases, outbox
+from shared_schema.sync.clock import Clock
+from shared_schema.sync.transport import Broker, BrokerError, Producer, Record
+
+BATCH_ROWS = 500
+IN_FLIGHT_BATCHES = 3
+POLL_S = 1.0
+HEARTBEAT_MS = 5_000
+BACKOFF_S = (0.2, 10.0)
+SEND_DEADLINE_S = 60.0
+
+log = logging.getLogger(__name__)
+
+
+class LeaseLost(Exception):
+    """Another relay has this partnership now."""
+
+
+class Shipment(NamedTuple):
+    """Rows on their way: newly numbered (id, sequence), and those that go again under an old number."""
+
+    numbered: tuple[tuple[int, int], ...]
+    resent: tuple[int, ...]
+    delivery: Awaitable[None]
+
+
+class Relay:
+    """One partnership's outbound topic."""
+
+    def __init__(self, database: Database, broker: Broker, clock: Clock, side: Side, partnership: str) -> None:
+        self.database = database
+        self.broker = broker
+        self.clock = clock
+        self.partnership = partnership
+        self.topic = record_topic(partnership, side)
+        self.lease = f"relay:{partnership}"
+        self.owner = f"{clock.random_bits(64):016x}"
+        self.wake = asyncio.Event()
+
+    async def run(self) -> None:
+        """Until cancelled. Says once that the broker or the store is away, and backs off."""
+        pause_s, away = BACKOFF_S[0], ""
+        while True:
+            try:
+                await self.serve_epoch()
+                pause_s, away = BACKOFF_S[0], ""
+            except (BrokerError, DatabaseUnavailable, LeaseLost) as error:
+                if away != type(error).__name__:
+                    log.warning("relay of %s waits: %s", self.partnership, error)
+                away = type(error).__name__
+                await asyncio.sleep(pause_s)
+                pause_s = min(pause_s * 2, BACKOFF_S[1])
+
+    async def serve_epoch(self) -> None:
+        """Take the lease under a new random epoch and publish until something fails; counts from 1, in memory."""
+        epoch = f"{self.clock.random_bits(64):016x}"
+        await self.renew_lease(epoch, beginning=True)
+        producer = await self.broker.open_producer()
+        try:
+            await self.publish_on(producer, epoch)
+        finally:
+            await producer.close()
+
+    async def publish_on(self, producer: Producer, epoch: str) -> None:
+        sequence, beaten_ms = 0, 0
+        flying: deque[Shipment] = deque()
+        while True:
+            self.wake.clear()
+            rows = await self.read_rows(flying)
+            if rows:
+                shipment = await self.ship(producer, epoch, sequence, rows)
+                sequence += len(shipment.numbered)
+                flying.append(shipment)
+            if flying and (len(flying) >= IN_FLIGHT_BATCHES or not rows):
+                await self.settle(flying.popleft(), epoch)
+            now_ms = self.clock.now_ms()
+            if abs(now_ms - beaten_ms) >= HEARTBEAT_MS:
+                beaten_ms = now_ms
+                await self.renew_lease(epoch)
+                await self.beat(producer)
+            if not rows and not flying:
+                await self.pause()
+
+    async def renew_lease(self, epoch: str, *, beginning: bool = False) -> None:
+        async with self.database.transaction() as tx:
+            if not await leases.take(tx, self.lease, self.owner, epoch, self.clock.now_ms()):
+                raise LeaseLost(f"another process relays {self.partnership}")
+            if beginning:
+                await leases.begin_epoch(tx, self.partnership, epoch)
+
+    async def read_rows(self, flying: deque[Shipment]) -> list[outbox.Pending]:
+        in_flight = {id for each in flying for id, _ in each.numbered} | {id for each in flying for id in each.resent}
+        async with self.database.reading() as connection:
+            return await outbox.read_pending(connection, self.partnership, in_flight, BATCH_ROWS)
+
+    async def ship(self, producer: Producer, epoch: str, sequence: int, rows: Sequence[outbox.Pending]) -> Shipment:
+        """Queue the rows in order and go on; a row that had a number keeps it."""
+        numbered, resent, records = [], [], []
+        for row in rows:
+            if row.epoch is not None and row.sequence is not None:
+                resent.append(row.id)
+                records.append(make_record(row, row.epoch, row.sequence))
+                continue
+            sequence += 1
+            numbered.append((row.id, sequence))
+            records.append(make_record(row, epoch, sequence))
+        delivery = await producer.send(self.topic, records)
+        return Shipment(tuple(numbered), tuple(resent), delivery)
+
+    async def settle(self, shipment: Shipment, epoch: str) -> None:
+        """Wait for the broker, then mark: never the other way round, and only while the lease names this epoch."""
+        await deliver(shipment.delivery)
+        async with self.database.transaction() as tx:
+            now_ms = self.clock.now_ms()
+            marked = await outbox.mark_published(tx, self.lease, epoch, shipment.numbered, now_ms)
+            await outbox.mark_resent(tx, shipment.resent, now_ms)
+        if shipment.numbered and not marked:
+            raise LeaseLost(f"another process relays {self.partnership}")
+
+    async def beat(self, producer: Producer) -> None:
+        """Name the last number of every epoch with unacknowledged rows, after the rows themselves."""
+        async with self.database.reading() as connection:
+            epochs = await outbox.read_last_numbers(connection, self.partnership)
+        beat = Heartbeat(partnership=self.partnership, sent_ms=self.clock.now_ms(), epochs=epochs)
+        record = Record(None, encode_control(beat), ((HEADER_CONTROL, beat.type.encode()),))
+        await deliver(await producer.send(self.topic, [record]))
+
+    async def pause(self) -> None:
+        """Until the next commit wakes us, or the poll behind it."""
+        try:
+            async with asyncio.timeout(POLL_S):
+                await self.wake.wait()
+        except TimeoutError:
+            return
+
+
+def make_record(row: outbox.Pending, epoch: str, sequence: int) -> Record:
+    headers = ((HEADER_EPOCH, epoch.encode()), (HEADER_SEQUENCE, str(sequence).encode()))
+    return Record(row.registration.encode() if row.registration else None, row.payload.encode(), headers)
+
+
+async def deliver(delivery: Awaitable[None]) -> None:
+    """Wait for the broker's acknowledgement under our own deadline: a deleted topic answers nothing, for ever."""
+    try:
+        async with asyncio.timeout(SEND_DEADLINE_S):
+            await delivery
+    except TimeoutError as error:
+        raise BrokerError(f"the broker did not acknowledge within {SEND_DEADLINE_S:.0f} s") from error

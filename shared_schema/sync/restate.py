@@ -1,0 +1,65 @@
+"""Whole states into the outbox: for a peer that went back, or that lacks what it once acknowledged. States merge like events."""
+
+from collections.abc import Iterable, Iterator
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from shared_schema.contract.codec import Event, EventData, RecordChange, format_time
+from shared_schema.contract.records import KINDS
+from shared_schema.crm.shared_records import SharedRecord, read_row
+from shared_schema.crm.tables import shared_records
+from shared_schema.sync import outbox
+from shared_schema.sync.incarnation import Incarnation
+
+EVENT_RECORDS = 50
+EVENT_CHARACTERS = 400_000
+
+
+async def restate(tx: AsyncConnection, incarnation: Incarnation, partnership: str) -> int:
+    """Queue the state of every record of a partnership, parents first; how many records."""
+    rows = (await tx.execute(select(shared_records).where(shared_records.c.partnership == partnership))).all()
+    records = sorted(map(read_row, rows), key=lambda record: (depth_of(record.kind), record.uid))
+    events = [make_statement(incarnation, partnership, each) for each in cut(records)]
+    await outbox.append(tx, events, incarnation.clock.now_ms())
+    return len(records)
+
+
+def depth_of(kind: str) -> int:
+    """How many parents a kind hangs below; unknown kinds go last."""
+    known = KINDS.get(kind)
+    if known is None:
+        return len(KINDS)
+    return 0 if known.parent is None else 1 + depth_of(known.parent)
+
+
+def cut(records: Iterable[SharedRecord]) -> Iterator[list[SharedRecord]]:
+    """Chunks that fit an event."""
+    chunk: list[SharedRecord] = []
+    size = 0
+    for record in records:
+        characters = len(record.document.encode())
+        if chunk and (len(chunk) >= EVENT_RECORDS or size + characters > EVENT_CHARACTERS):
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(record)
+        size += characters
+    if chunk:
+        yield chunk
+
+
+def make_statement(incarnation: Incarnation, partnership: str, records: list[SharedRecord]) -> Event:
+    changes = tuple(
+        RecordChange(each.uid, each.kind, each.parent, each.registration, each.side, each.document.registers()) for each in records
+    )
+    return Event(
+        id=incarnation.new_uid(),
+        source=f"/{partnership}/{incarnation.side}",
+        type="record.restated",
+        subject=partnership,
+        time=format_time(incarnation.clock.now_ms()),
+        partnership=partnership,
+        registration=None,
+        stamp=incarnation.next_stamp(),
+        data=EventData(records=changes),
+    )

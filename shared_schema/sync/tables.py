@@ -1,0 +1,100 @@
+"""The runtime's tables: the outbox, what each stream has reached, leases, and what is parked."""
+
+from sqlalchemy import BigInteger, Column, Index, LargeBinary, String, Table, Text
+
+from shared_schema.crm.tables import Identity, metadata
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("id", Identity, primary_key=True),
+    Column("partnership", String(63), nullable=False),
+    Column("registration", String(36)),
+    Column("event", String(36), nullable=False, unique=True),
+    Column("answers", String(36)),
+    Column("payload", Text, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("epoch", String(16)),
+    Column("sequence", BigInteger),
+    Column("published_ms", BigInteger),
+)
+Index(
+    "ix_outbox_pending",
+    outbox.c.partnership,
+    outbox.c.id,
+    sqlite_where=outbox.c.published_ms.is_(None),
+    postgresql_where=outbox.c.published_ms.is_(None),
+)
+Index("ix_outbox_epoch", outbox.c.partnership, outbox.c.epoch, outbox.c.sequence)
+Index("ix_outbox_registration", outbox.c.registration)
+Index(
+    "ix_outbox_answers",
+    outbox.c.partnership,
+    outbox.c.answers,
+    sqlite_where=outbox.c.answers.is_not(None),
+    postgresql_where=outbox.c.answers.is_not(None),
+)
+
+outbound_epochs = Table(
+    "outbound_epochs",
+    metadata,
+    Column("partnership", String(63), primary_key=True),
+    Column("epoch", String(16), primary_key=True),
+    Column("acknowledged", BigInteger, nullable=False),
+)
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("name", String(120), primary_key=True),
+    Column("owner", String(36), nullable=False),
+    Column("epoch", String(16), nullable=False),
+    Column("expires_ms", BigInteger, nullable=False),
+)
+
+inbound_positions = Table(
+    "inbound_positions",
+    metadata,
+    Column("topic", String(200), primary_key=True),
+    Column("topic_id", String(64), nullable=False),
+    Column("next_offset", BigInteger, nullable=False),
+)
+
+inbound_epochs = Table(
+    "inbound_epochs",
+    metadata,
+    Column("partnership", String(63), primary_key=True),
+    Column("epoch", String(16), primary_key=True),
+    Column("next_sequence", BigInteger, nullable=False),
+    Column("gaps", Text, nullable=False),
+    Column("event", String(36)),
+)
+
+parked = Table(
+    "parked",
+    metadata,
+    Column("id", Identity, primary_key=True),
+    Column("partnership", String(63), nullable=False),
+    Column("topic", String(200), nullable=False),
+    Column("record_offset", BigInteger, nullable=False),
+    Column("event", String(36)),
+    Column("waits_for", String(36)),
+    Column("reason", String(63), nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("headers", Text, nullable=False),
+    Column("payload", LargeBinary),
+    Column("at_ms", BigInteger, nullable=False),
+    Index("ix_parked_waits_for", "partnership", "waits_for"),
+)
+
+peer_outcomes = Table(
+    "peer_outcomes",
+    metadata,
+    Column("partnership", String(63), primary_key=True),
+    Column("event", String(36), primary_key=True),
+    Column("uid", String(36), primary_key=True),
+    Column("field", String(63), primary_key=True),
+    Column("outcome", String(20), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+)
