@@ -1,0 +1,166 @@
+"""The consumer: reads one partnership's inbound topic and applies it, batch by batch, with the position in the same transaction.
+
+Positions are ours and in SQL. A topic with another id, or shorter than our position, is read from its beginning: the numbers decide what
+is missing, and merging again changes nothing.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+from sqlalchemy import select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from shared_schema.contract.codec import HEADER_CONTROL, Event, EventData, encode_control, format_time
+from shared_schema.contract.envelope import Acknowledgement, Control, Resend, Void
+from shared_schema.contract.policy import Policy
+from shared_schema.contract.topics import other, record_topic
+from shared_schema.crm.database import Database, DatabaseUnavailable
+from shared_schema.crm.rows import insert_for
+from shared_schema.sync import controls, outbox, progress
+from shared_schema.sync.apply import Desk, apply_events
+from shared_schema.sync.arrivals import Arrivals, sort_arrivals
+from shared_schema.sync.incarnation import Incarnation
+from shared_schema.sync.relay import BACKOFF_S, deliver
+from shared_schema.sync.tables import inbound_positions
+from shared_schema.sync.transport import Broker, BrokerError, Producer, Reader, Received, Record, TopicMissing
+
+BATCH_RECORDS = 1_000
+WAIT_MS = 500
+SILENCE_CHECKS = 10
+
+log = logging.getLogger(__name__)
+
+
+class PositionMoved(Exception):
+    """Another consumer applied these offsets, or the topic is another one: read the position again."""
+
+
+class Consumer:
+    """One partnership's inbound topic. `applied` is set after every batch, for whoever waits to act on it."""
+
+    def __init__(self, database: Database, broker: Broker, incarnation: Incarnation, partnership: str, policy: Policy) -> None:
+        self.database = database
+        self.broker = broker
+        self.incarnation = incarnation
+        self.partnership = partnership
+        self.policy = policy
+        self.inbound = record_topic(partnership, other(incarnation.side))
+        self.outbound = record_topic(partnership, incarnation.side)
+        self.applied = asyncio.Event()
+
+    async def run(self) -> None:
+        """Until cancelled. Says once that the broker or the store is away, and backs off."""
+        pause_s, away = BACKOFF_S[0], ""
+        while True:
+            try:
+                await self.follow()
+                pause_s, away = BACKOFF_S[0], ""
+            except (BrokerError, DatabaseUnavailable, PositionMoved) as error:
+                if away != type(error).__name__:
+                    log.warning("consumer of %s waits: %s", self.partnership, error)
+                away = type(error).__name__
+                await asyncio.sleep(pause_s)
+                pause_s = min(pause_s * 2, BACKOFF_S[1])
+
+    async def follow(self) -> None:
+        """Read from the stored position until the topic falls silent for a while; then it is looked at anew."""
+        offset = await self.find_position()
+        reader = await self.broker.open_reader(self.inbound, offset)
+        try:
+            producer = await self.broker.open_producer()
+            try:
+                await self.read_on(reader, producer, offset)
+            finally:
+                await producer.close()
+        finally:
+            await reader.close()
+
+    async def read_on(self, reader: Reader, producer: Producer, offset: int) -> None:
+        silent = 0
+        while silent < SILENCE_CHECKS:
+            batch = await reader.fetch(BATCH_RECORDS, WAIT_MS)
+            silent = 0 if batch else silent + 1
+            if batch:
+                replies = await self.receive(batch, offset)
+                offset = batch[-1].offset + 1
+                await self.answer(producer, replies)
+
+    async def find_position(self) -> int:
+        """Where to read on. Another topic id, or an end before our position, is an alarm and a read from the beginning."""
+        info = (await self.broker.describe_topics([self.inbound])).get(self.inbound)
+        if info is None:
+            raise TopicMissing(f"{self.inbound} does not exist yet; the vendor node creates it")
+        async with self.database.transaction() as tx:
+            where = inbound_positions.c.topic == self.inbound
+            stored = (await tx.execute(select(inbound_positions).where(where).with_for_update())).one_or_none()
+            if stored and stored.topic_id == info.topic_id and info.start_offset <= stored.next_offset <= info.end_offset:
+                return int(stored.next_offset)
+            if stored:
+                log.error("%s was lost, cut or re-created; it is read from its beginning", self.inbound)
+            row = {"topic": self.inbound, "topic_id": info.topic_id, "next_offset": info.start_offset}
+            statement = insert_for(tx, inbound_positions).values(row)
+            await tx.execute(statement.on_conflict_do_update(index_elements=[inbound_positions.c.topic], set_=row))
+            return info.start_offset
+
+    async def receive(self, batch: Sequence[Received], offset: int) -> list[Control]:
+        """Apply one batch in one transaction; the control messages to send now that it is committed."""
+        arrivals = sort_arrivals(self.partnership, batch)
+        async with self.database.transaction() as tx:
+            await self.move_position(tx, offset, batch[-1].offset + 1)
+            desk = Desk(self.incarnation, self.partnership, self.policy)
+            await apply_events(tx, desk, arrivals)
+            await outbox.append(tx, self.make_answers(desk), desk.now_ms)
+            reach = await self.count(tx, arrivals)
+            reply = await controls.obey(tx, self.incarnation, self.partnership, arrivals.controls)
+            withheld = await outbox.read_withheld(tx, self.partnership)
+        self.applied.set()
+        if not reply.void and all(isinstance(each, Acknowledgement) for each in arrivals.controls) and not arrivals.events:
+            return []  # an acknowledgement is never answered: two idle nodes would answer each other for ever
+        return self.make_replies(reach, reply, withheld)
+
+    async def move_position(self, tx: AsyncConnection, offset: int, after: int) -> None:
+        """Compare and set, so that two live consumers can not both apply."""
+        where = (inbound_positions.c.topic == self.inbound, inbound_positions.c.next_offset == offset)
+        moved = await tx.execute(update(inbound_positions).where(*where).values(next_offset=after))
+        if moved.rowcount != 1:
+            raise PositionMoved(f"{self.inbound} is no longer at {offset}")
+
+    async def count(self, tx: AsyncConnection, arrivals: Arrivals) -> progress.Reach:
+        reach = await progress.load(tx, self.partnership)
+        before = dict(reach.epochs)
+        reach.count(arrivals)
+        await progress.save(tx, reach, [epoch for epoch, now in reach.epochs.items() if before.get(epoch) != now])
+        return reach
+
+    def make_answers(self, desk: Desk) -> list[Event]:
+        """What became of the peer's events, where that is not simply applied: ordinary events that yield no outcome."""
+        return [
+            Event(
+                id=self.incarnation.new_uid(),
+                source=f"/{self.partnership}/{self.incarnation.side}",
+                type="outcome.reported",
+                subject=numbered.event.subject,
+                time=format_time(desk.now_ms),
+                partnership=self.partnership,
+                registration=numbered.event.registration,
+                stamp=self.incarnation.next_stamp(),
+                causation=numbered.event.id,
+                data=EventData(outcomes=outcomes),
+            )
+            for numbered, outcomes in desk.answers
+        ]
+
+    def make_replies(self, reach: progress.Reach, reply: controls.Reply, withheld: list[str]) -> list[Control]:
+        partnership, sent_ms = self.partnership, self.incarnation.clock.now_ms()
+        epochs = progress.acknowledge(reach)
+        replies: list[Control] = [Acknowledgement(partnership=partnership, sent_ms=sent_ms, epochs=epochs, withheld=withheld)]
+        if lacking := progress.missing(reach):
+            replies.append(Resend(partnership=partnership, sent_ms=sent_ms, epochs=lacking))
+        if reply.void:
+            replies.append(Void(partnership=partnership, sent_ms=sent_ms, epochs=reply.void))
+        return replies
+
+    async def answer(self, producer: Producer, replies: Sequence[Control]) -> None:
+        records = [Record(None, encode_control(each), ((HEADER_CONTROL, each.type.encode()),)) for each in replies]
+        await deliver(await producer.send(self.outbound, records))
