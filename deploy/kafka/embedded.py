@@ -184,7 +184,7 @@ def run_java(libraries: Path, home: Path, main: str, *arguments: str) -> "subpro
             stdout=output,
             stderr=output,
             start_new_session=True,  # a Ctrl-C at the terminal is for the owner, which then stops the broker
-            preexec_fn=die_with_parent(),  # noqa: PLW1509  (one prctl call; the broker must not outlive its owner)
+            preexec_fn=die_with_parent(),  # noqa: PLW1509  # one prctl call; the broker must not outlive its owner
         )
 
 

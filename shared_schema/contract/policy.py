@@ -29,7 +29,7 @@ class Policy(NamedTuple):
         """Who may write a field; a field that only a newer peer knows is anybody's."""
         ruled = dict(self.writers).get(f"{kind}.{name}")
         field = field_of(kind, name)
-        return ruled or (field.writer if field else "both")  # type: ignore[return-value]
+        return ruled or (field.writer if field else "both")  # type: ignore[return-value]  # the literals read as str
 
     def display_rule(self, kind: str, name: str) -> str:
         field = field_of(kind, name)

@@ -71,7 +71,7 @@ def decimal(value: Any) -> str:
         if isinstance(value, (float, bool)):
             raise ValueError('takes a decimal as text, for example "1250.50"')
         number = Decimal(value)
-        if not number.is_finite() or abs(number) >= Decimal(10) ** 15 or number.as_tuple().exponent < -6:  # type: ignore[operator]
+        if not number.is_finite() or abs(number) >= Decimal(10) ** 15 or number.as_tuple().exponent < -6:  # type: ignore[operator]  # finite, so its exponent is a number
             raise ValueError("takes a decimal below 10^15 with at most 6 places")
     except (InvalidOperation, TypeError, ValueError) as error:
         raise ValueError(str(error) if isinstance(error, ValueError) else 'takes a decimal as text, for example "1250.50"') from error

@@ -59,7 +59,7 @@ class BadToken(ValueError):
 
 def side_of(incarnation: str) -> Side | None:
     """The side that an incarnation belongs to by its prefix, or None for an unknown one."""
-    return {"p-": "partner", "v-": "vendor"}.get(incarnation[:2])  # type: ignore[return-value]
+    return {"p-": "partner", "v-": "vendor"}.get(incarnation[:2])  # type: ignore[return-value]  # mypy reads the literals as str
 
 
 def name_incarnation(side: Side, bits: int) -> str:
