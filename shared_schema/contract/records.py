@@ -29,9 +29,12 @@ class InvalidValue(ValueError):
 
 
 class Field(NamedTuple):
+    """`one_way`: a flag that stays set once anyone set it; two who set it at once have no conflict."""
+
     canonical: Callable[[Any], Any]
     writer: Writer = "both"
     display: DisplayRule = "latest"
+    one_way: bool = False
 
 
 class Kind(NamedTuple):
@@ -174,7 +177,7 @@ KINDS: dict[str, Kind] = {
             "decision": Field(parts("decision"), "vendor"),
             "expires": Field(day, "vendor"),
             "rep": Field(parts("person"), "vendor"),
-            "unshared": Field(flag),
+            "unshared": Field(flag, one_way=True),
             "partner_left": Field(parts("at"), "partner"),
             "vendor_left": Field(parts("at"), "vendor"),
         },
@@ -225,7 +228,7 @@ KINDS: dict[str, Kind] = {
     ),
 }
 
-LIFE_FIELD = Field(life)
+LIFE_FIELD = Field(life, one_way=True)
 
 
 def field_of(kind: str, name: str) -> Field | None:
@@ -256,6 +259,12 @@ def is_valid(kind: str, name: str, value: Any) -> bool:
     except InvalidValue:
         return False
     return True
+
+
+def is_one_way(kind: str, name: str) -> bool:
+    """Whether several siblings of this field are no conflict: flags, and life, whose conflict is the contested state."""
+    field = field_of(kind, name)
+    return field is not None and field.one_way
 
 
 def deletion_rule(kind: str) -> DeletionRule:

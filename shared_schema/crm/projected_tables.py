@@ -3,7 +3,7 @@
 Each has the id that people see, local to this node, beside the uid that both sides know.
 """
 
-from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Index, String, Table, Text, UniqueConstraint
+from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Index, String, Table, Text, UniqueConstraint, false
 
 from shared_schema.crm.tables import Identity, metadata
 
@@ -43,6 +43,7 @@ shared_deals = Table(
     Column("initiated_by", String(7)),
     Column("rep_person", String(36)),
     Column("expires", String(10)),
+    Column("left_here", Boolean, nullable=False, server_default=false()),
     *lived(),
     one_per_uid(),
     Index("ix_shared_deals_deal_id", "deal_id"),

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Table
+from sqlalchemy import Table, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -21,10 +21,19 @@ async def insert_missing(connection: AsyncConnection, table: Table, rows: Sequen
         await connection.execute(insert_for(connection, table).on_conflict_do_nothing(), rows)
 
 
-async def upsert(connection: AsyncConnection, table: Table, rows: Sequence[Row], changing: Sequence[str]) -> None:
-    """Insert the rows; where the primary key is there, change the columns in `changing`."""
+async def upsert(
+    connection: AsyncConnection, table: Table, rows: Sequence[Row], changing: Sequence[str], key: Sequence[str] | None = None
+) -> None:
+    """Insert the rows; where the key (by default the primary key) is there, change the columns in `changing`."""
     if not rows:
         return
     statement = insert_for(connection, table)
     changes = {name: statement.excluded[name] for name in changing}
-    await connection.execute(statement.on_conflict_do_update(index_elements=list(table.primary_key), set_=changes), rows)
+    where = list(key) if key else list(table.primary_key)
+    await connection.execute(statement.on_conflict_do_update(index_elements=where, set_=changes), rows)
+
+
+async def take_turn(connection: AsyncConnection, name: str) -> None:
+    """One transaction at a time past this point, until it ends. SQLite has only one writer anyway."""
+    if connection.dialect.name == "postgresql":
+        await connection.execute(select(func.pg_advisory_xact_lock(func.hashtext(name))))

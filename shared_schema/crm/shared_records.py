@@ -1,7 +1,7 @@
 """Shared records in the store: read under lock, written set-based, with the writes that are new to this node in the property history."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from sqlalchemy import select
@@ -9,8 +9,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.contract.documents import Document, bucket_of
 from shared_schema.contract.life import State, hash_document, state_of
-from shared_schema.contract.records import deletion_rule
-from shared_schema.contract.registers import Sibling, Side, encode_value
+from shared_schema.contract.records import deletion_rule, is_one_way
+from shared_schema.contract.registers import Register, Sibling, Side, differs, encode_value
 from shared_schema.crm.rows import insert_missing, upsert
 from shared_schema.crm.tables import property_history, shared_records
 
@@ -20,7 +20,10 @@ CHANGING = ("document", "state", "hash")
 
 @dataclass(slots=True)
 class SharedRecord:
-    """One shared record while a transaction works on it. What identifies it never changes; its document does."""
+    """One shared record while a transaction works on it. What identifies it never changes; its document does.
+
+    `stored` is the document as it was read, `touched` the fields changed since, `turned` the conflicts opened (True) or closed.
+    """
 
     partnership: str
     uid: str
@@ -29,11 +32,28 @@ class SharedRecord:
     registration: str | None
     side: Side
     document: Document
-    changed: bool = False
+    stored: str | None = None
+    touched: set[str] = field(default_factory=set)
+    turned: dict[str, bool] = field(default_factory=dict)
+
+    @property
+    def changed(self) -> bool:
+        return self.stored is None or bool(self.touched)
 
     @property
     def state(self) -> State:
         return state_of(self.document, deletion_rule(self.kind))
+
+    def touch(self, name: str, before: Register) -> None:
+        """Remember that a field changed, and whether that opened or closed a conflict."""
+        self.touched.add(name)
+        now = differs(self.document.get(name))
+        if differs(before) != now and not is_one_way(self.kind, name):
+            self.turned[name] = now
+
+    def before(self) -> "SharedRecord | None":
+        """The record as it was stored when this transaction read it; None if it was not there."""
+        return None if self.stored is None else replace(self, document=Document.decode(self.stored), touched=set(), turned={})
 
 
 class Written(NamedTuple):
@@ -70,7 +90,9 @@ async def load_registration(connection: AsyncConnection, registration: str) -> l
 
 
 def read_row(row: Any) -> SharedRecord:
-    return SharedRecord(row.partnership, row.uid, row.kind, row.parent, row.registration, row.side, Document.decode(row.document))
+    return SharedRecord(
+        row.partnership, row.uid, row.kind, row.parent, row.registration, row.side, Document.decode(row.document), row.document
+    )
 
 
 async def save_records(connection: AsyncConnection, records: Iterable[SharedRecord]) -> None:

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from shared_schema.contract.codec import Event, EventData, RecordChange, format_time
 from shared_schema.contract.documents import Document
 from shared_schema.contract.policy import Policy, may_write
-from shared_schema.contract.records import canonical_value
+from shared_schema.contract.records import canonical_value, is_one_way
 from shared_schema.contract.registers import (
     SIBLINGS_MAX,
     Context,
@@ -22,8 +22,9 @@ from shared_schema.contract.registers import (
     encode_value,
     write,
 )
-from shared_schema.crm.shared_records import SharedRecord, Written, append_history, load_records, save_records
+from shared_schema.crm.shared_records import SharedRecord, Written, append_history, load_records
 from shared_schema.sync import outbox
+from shared_schema.sync.effects import Due, follow, nothing_due
 from shared_schema.sync.incarnation import Incarnation
 
 Result = Literal["written", "unchanged", "conflict"]
@@ -87,7 +88,7 @@ class Captured(NamedTuple):
     fields: tuple[FieldResult, ...]
 
 
-async def capture(tx: AsyncConnection, incarnation: Incarnation, policy: Policy, command: Command) -> Captured:
+async def capture(tx: AsyncConnection, incarnation: Incarnation, policy: Policy, command: Command, due: Due = nothing_due) -> Captured:
     """Write it, remember it, queue it. Raises UnknownRecord, InvalidValue, NotWritable, TooManySiblings or EventTooLarge; then nothing
     of the transaction may be kept."""
     records = await open_records(tx, incarnation, command)
@@ -99,15 +100,21 @@ async def capture(tx: AsyncConnection, incarnation: Incarnation, policy: Policy,
         if sibling is not None:
             written.append(Written(record, each.field, sibling, "local", event))
         register = record.document.get(each.field)
-        result: Result = "unchanged" if sibling is None else "conflict" if differs(register) else "written"
+        result = name_result(record, each.field, sibling)
         results.append(FieldResult(each.uid, each.field, result, encode_token(register.context)))
     if not written:
         return Captured(None, tuple(results))
-    await save_records(tx, records.values())
+    await follow(tx, incarnation, due, policy, records.values())
     now_ms = incarnation.clock.now_ms()
     await append_history(tx, written, now_ms)
     await outbox.append(tx, [make_event(incarnation, command, event, written)], now_ms)
     return Captured(event, tuple(results))
+
+
+def name_result(record: SharedRecord, field: str, sibling: Sibling | None) -> Result:
+    if sibling is None:
+        return "unchanged"
+    return "conflict" if differs(record.document.get(field)) and not is_one_way(record.kind, field) else "written"
 
 
 async def open_records(tx: AsyncConnection, incarnation: Incarnation, command: Command) -> dict[str, SharedRecord]:
@@ -117,7 +124,7 @@ async def open_records(tx: AsyncConnection, incarnation: Incarnation, command: C
     for made in command.creations:
         if made.uid not in records:
             records[made.uid] = SharedRecord(
-                command.partnership, made.uid, made.kind, made.parent, made.registration, incarnation.side, Document(), changed=True
+                command.partnership, made.uid, made.kind, made.parent, made.registration, incarnation.side, Document()
             )
     if missing := uids - set(records):
         raise UnknownRecord(f"no shared record {min(missing)} in this partnership")
@@ -138,7 +145,7 @@ def make_write(incarnation: Incarnation, policy: Policy, command: Command, recor
     if len(after.siblings) > SIBLINGS_MAX:
         raise TooManySiblings(f"{asked.field} has {SIBLINGS_MAX} unsettled values; read it again and settle the conflict first")
     record.document.put(asked.field, after)
-    record.changed = True
+    record.touch(asked.field, before)
     return sibling
 
 

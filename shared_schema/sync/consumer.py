@@ -13,13 +13,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.contract.codec import HEADER_CONTROL, Event, EventData, encode_control, format_time
 from shared_schema.contract.envelope import Acknowledgement, Control, Resend, Void
-from shared_schema.contract.policy import Policy
 from shared_schema.contract.topics import other, record_topic
 from shared_schema.crm.database import Database, DatabaseUnavailable
+from shared_schema.crm.policies import load_policy
 from shared_schema.crm.rows import insert_for
 from shared_schema.sync import controls, outbox, progress
 from shared_schema.sync.apply import Desk, apply_events
 from shared_schema.sync.arrivals import Arrivals, sort_arrivals
+from shared_schema.sync.effects import Due, nothing_due
 from shared_schema.sync.incarnation import Incarnation
 from shared_schema.sync.relay import BACKOFF_S, deliver
 from shared_schema.sync.tables import inbound_positions
@@ -39,12 +40,12 @@ class PositionMoved(Exception):
 class Consumer:
     """One partnership's inbound topic. `applied` is set after every batch, for whoever waits to act on it."""
 
-    def __init__(self, database: Database, broker: Broker, incarnation: Incarnation, partnership: str, policy: Policy) -> None:
+    def __init__(self, database: Database, broker: Broker, incarnation: Incarnation, partnership: str, due: Due = nothing_due) -> None:
         self.database = database
         self.broker = broker
         self.incarnation = incarnation
         self.partnership = partnership
-        self.policy = policy
+        self.due = due
         self.inbound = record_topic(partnership, other(incarnation.side))
         self.outbound = record_topic(partnership, incarnation.side)
         self.applied = asyncio.Event()
@@ -108,7 +109,7 @@ class Consumer:
         arrivals = sort_arrivals(self.partnership, batch)
         async with self.database.transaction() as tx:
             await self.move_position(tx, offset, batch[-1].offset + 1)
-            desk = Desk(self.incarnation, self.partnership, self.policy)
+            desk = Desk(self.incarnation, self.partnership, await load_policy(tx, self.partnership), self.due)
             await apply_events(tx, desk, arrivals)
             await outbox.append(tx, self.make_answers(desk), desk.now_ms)
             reach = await self.count(tx, arrivals)
@@ -140,15 +141,15 @@ class Consumer:
                 id=self.incarnation.new_uid(),
                 source=f"/{self.partnership}/{self.incarnation.side}",
                 type="outcome.reported",
-                subject=numbered.event.subject,
+                subject=event.subject,
                 time=format_time(desk.now_ms),
                 partnership=self.partnership,
-                registration=numbered.event.registration,
+                registration=event.registration,
                 stamp=self.incarnation.next_stamp(),
-                causation=numbered.event.id,
+                causation=event.id,
                 data=EventData(outcomes=outcomes),
             )
-            for numbered, outcomes in desk.answers
+            for event, outcomes in desk.answers
         ]
 
     def make_replies(self, reach: progress.Reach, reply: controls.Reply, withheld: list[str]) -> list[Control]:

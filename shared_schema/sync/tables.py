@@ -1,6 +1,6 @@
-"""The runtime's tables: the outbox, what each stream has reached, leases, and what is parked."""
+"""The runtime's tables: the outbox, what each stream has reached, leases, what is parked, reactions to run, and a journal for people."""
 
-from sqlalchemy import BigInteger, Column, Index, LargeBinary, String, Table, Text
+from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, String, Table, Text
 
 from shared_schema.crm.tables import Identity, metadata
 
@@ -97,4 +97,28 @@ peer_outcomes = Table(
     Column("outcome", String(20), nullable=False),
     Column("reason", Text, nullable=False),
     Column("at_ms", BigInteger, nullable=False),
+    Index("ix_peer_outcomes_uid", "partnership", "uid"),
+)
+
+reactions = Table(
+    "reactions",
+    metadata,
+    Column("partnership", String(63), primary_key=True),
+    Column("registration", String(36), primary_key=True),
+    Column("kind", String(20), primary_key=True),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("detail", Text),
+)
+
+journal = Table(
+    "journal",
+    metadata,
+    Column("id", Identity, primary_key=True),
+    Column("partnership", String(63), nullable=False),
+    Column("registration", String(36)),
+    Column("what", String(63), nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+    Index("ix_journal_registration", "registration"),
 )

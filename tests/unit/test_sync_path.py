@@ -32,7 +32,7 @@ class Side:
     def __init__(self, name, url):
         self.database = Database(url)
         self.incarnation = Incarnation(name, SystemClock())
-        self.consumer = Consumer(self.database, None, self.incarnation, P, Policy())
+        self.consumer = Consumer(self.database, None, self.incarnation, P)
         self.offset = 0
 
     async def set_up(self):

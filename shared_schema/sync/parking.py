@@ -1,0 +1,58 @@
+"""Parking: what can not be applied yet, or at all, kept whole with its reason, and taken out again when what it waited for is there."""
+
+import json
+from collections.abc import Collection, Sequence
+
+from sqlalchemy import delete, insert, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from shared_schema.contract.codec import Undecodable
+from shared_schema.sync.arrivals import Numbered, sort_arrivals
+from shared_schema.sync.tables import parked
+from shared_schema.sync.transport import Received
+
+ParkRow = dict[str, object]
+
+
+def make_row(partnership: str, received: Received, reason: str, detail: str, now_ms: int) -> ParkRow:
+    """The parked record whole: topic, offset, headers and bytes, with the reason."""
+    return {
+        "partnership": partnership,
+        "topic": received.topic,
+        "record_offset": received.offset,
+        "event": None,
+        "waits_for": None,
+        "reason": reason,
+        "detail": detail[:4_000],
+        "headers": json.dumps([[name, value.hex()] for name, value in received.headers]),
+        "payload": received.value,
+        "at_ms": now_ms,
+    }
+
+
+async def save(tx: AsyncConnection, rows: Sequence[ParkRow]) -> None:
+    if rows:
+        await tx.execute(insert(parked), list(rows))
+
+
+async def take_waiting(tx: AsyncConnection, partnership: str, parents: Collection[str]) -> list[ParkRow]:
+    """The stored events that waited for these records, oldest first, taken out of parking."""
+    where = (parked.c.partnership == partnership, parked.c.waits_for.in_(sorted(parents)))
+    rows = (await tx.execute(select(parked).where(*where).order_by(parked.c.id))).mappings().all()
+    if rows:
+        await tx.execute(delete(parked).where(*where))
+    return [dict(row) for row in rows]
+
+
+def read_rows(partnership: str, rows: Sequence[ParkRow]) -> list[Numbered]:
+    """Parked events decoded again; their offset is -1, because they are not read from the topic now."""
+    released = sort_arrivals(partnership, [unpark(row) for row in rows])
+    if released.unreadable:
+        raise Undecodable(released.unreadable[0].reason, "a parked event no longer decodes")
+    return released.events
+
+
+def unpark(row: ParkRow) -> Received:
+    headers = tuple((name, bytes.fromhex(value)) for name, value in json.loads(str(row["headers"])))
+    payload = row["payload"]
+    return Received(str(row["topic"]), -1, 0, None, payload if isinstance(payload, bytes) else None, headers)
