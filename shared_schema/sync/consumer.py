@@ -4,7 +4,6 @@ Positions are ours and in SQL. A topic with another id, or shorter than our posi
 is missing, and merging again changes nothing.
 """
 
-import asyncio
 import logging
 from collections.abc import Sequence
 
@@ -20,9 +19,11 @@ from shared_schema.crm.rows import insert_for
 from shared_schema.sync import controls, outbox, progress
 from shared_schema.sync.apply import Desk, apply_events
 from shared_schema.sync.arrivals import Arrivals, sort_arrivals
+from shared_schema.sync.bell import Bell
 from shared_schema.sync.effects import Due, nothing_due
 from shared_schema.sync.incarnation import Incarnation
-from shared_schema.sync.relay import BACKOFF_S, deliver
+from shared_schema.sync.patience import keep_at
+from shared_schema.sync.relay import deliver
 from shared_schema.sync.tables import inbound_positions
 from shared_schema.sync.transport import Broker, BrokerError, Producer, Reader, Received, Record, TopicMissing
 
@@ -38,9 +39,17 @@ class PositionMoved(Exception):
 
 
 class Consumer:
-    """One partnership's inbound topic. `applied` is set after every batch, for whoever waits to act on it."""
+    """One partnership's inbound topic. The bell rings after every batch, for whoever has work by it."""
 
-    def __init__(self, database: Database, broker: Broker, incarnation: Incarnation, partnership: str, due: Due = nothing_due) -> None:
+    def __init__(  # the parts of a stream, once, from the composition root
+        self,
+        database: Database,
+        broker: Broker,
+        incarnation: Incarnation,
+        partnership: str,
+        due: Due = nothing_due,
+        bell: Bell | None = None,
+    ) -> None:
         self.database = database
         self.broker = broker
         self.incarnation = incarnation
@@ -48,21 +57,11 @@ class Consumer:
         self.due = due
         self.inbound = record_topic(partnership, other(incarnation.side))
         self.outbound = record_topic(partnership, incarnation.side)
-        self.applied = asyncio.Event()
+        self.bell = bell or Bell()
 
     async def run(self) -> None:
-        """Until cancelled. Says once that the broker or the store is away, and backs off."""
-        pause_s, away = BACKOFF_S[0], ""
-        while True:
-            try:
-                await self.follow()
-                pause_s, away = BACKOFF_S[0], ""
-            except (BrokerError, DatabaseUnavailable, PositionMoved) as error:
-                if away != type(error).__name__:
-                    log.warning("consumer of %s waits: %s", self.partnership, error)
-                away = type(error).__name__
-                await asyncio.sleep(pause_s)
-                pause_s = min(pause_s * 2, BACKOFF_S[1])
+        """Until cancelled."""
+        await keep_at(f"consumer of {self.partnership}", self.follow, (BrokerError, DatabaseUnavailable, PositionMoved))
 
     async def follow(self) -> None:
         """Read from the stored position until the topic falls silent for a while; then it is looked at anew."""
@@ -115,7 +114,7 @@ class Consumer:
             reach = await self.count(tx, arrivals)
             reply = await controls.obey(tx, self.incarnation, self.partnership, arrivals.controls)
             withheld = await outbox.read_withheld(tx, self.partnership)
-        self.applied.set()
+        self.bell.ring(woken_by(self.partnership, desk, reply))
         if not reply.void and all(isinstance(each, Acknowledgement) for each in arrivals.controls) and not arrivals.events:
             return []  # an acknowledgement is never answered: two idle nodes would answer each other for ever
         return self.make_replies(reach, reply, withheld)
@@ -165,3 +164,9 @@ class Consumer:
     async def answer(self, producer: Producer, replies: Sequence[Control]) -> None:
         records = [Record(None, encode_control(each), ((HEADER_CONTROL, each.type.encode()),)) for each in replies]
         await deliver(await producer.send(self.outbound, records))
+
+
+def woken_by(partnership: str, desk: Desk, reply: controls.Reply) -> set[str]:
+    """Who has work by what was applied: the reactor, and the relay where there are rows to send."""
+    woken = {"reactions", "changes"} if desk.written else set()
+    return woken | {partnership} if desk.answers or reply.resent or reply.owes_state else woken

@@ -5,7 +5,6 @@ bread; a loss is not possible, because a row stays until the peer acknowledged i
 """
 
 import asyncio
-import logging
 from collections import deque
 from collections.abc import Awaitable, Sequence
 from typing import NamedTuple
@@ -15,18 +14,16 @@ from shared_schema.contract.envelope import Heartbeat
 from shared_schema.contract.registers import Side
 from shared_schema.contract.topics import record_topic
 from shared_schema.crm.database import Database, DatabaseUnavailable
-from shared_schema.sync import leases, outbox
+from shared_schema.sync import bell, leases, outbox
 from shared_schema.sync.clock import Clock
+from shared_schema.sync.patience import keep_at
 from shared_schema.sync.transport import Broker, BrokerError, Producer, Record
 
 BATCH_ROWS = 500
 IN_FLIGHT_BATCHES = 3
 POLL_S = 1.0
 HEARTBEAT_MS = 5_000
-BACKOFF_S = (0.2, 10.0)
 SEND_DEADLINE_S = 60.0
-
-log = logging.getLogger(__name__)
 
 
 class LeaseLost(Exception):
@@ -55,18 +52,8 @@ class Relay:
         self.wake = asyncio.Event()
 
     async def run(self) -> None:
-        """Until cancelled. Says once that the broker or the store is away, and backs off."""
-        pause_s, away = BACKOFF_S[0], ""
-        while True:
-            try:
-                await self.serve_epoch()
-                pause_s, away = BACKOFF_S[0], ""
-            except (BrokerError, DatabaseUnavailable, LeaseLost) as error:
-                if away != type(error).__name__:
-                    log.warning("relay of %s waits: %s", self.partnership, error)
-                away = type(error).__name__
-                await asyncio.sleep(pause_s)
-                pause_s = min(pause_s * 2, BACKOFF_S[1])
+        """Until cancelled."""
+        await keep_at(f"relay of {self.partnership}", self.serve_epoch, (BrokerError, DatabaseUnavailable, LeaseLost))
 
     async def serve_epoch(self) -> None:
         """Take the lease under a new random epoch and publish until something fails; counts from 1, in memory."""
@@ -96,7 +83,7 @@ class Relay:
                 await self.renew_lease(epoch)
                 await self.beat(producer)
             if not rows and not flying:
-                await self.pause()
+                await bell.wait(self.wake, POLL_S)
 
     async def renew_lease(self, epoch: str, *, beginning: bool = False) -> None:
         async with self.database.transaction() as tx:
@@ -141,14 +128,6 @@ class Relay:
         beat = Heartbeat(partnership=self.partnership, sent_ms=self.clock.now_ms(), epochs=epochs)
         record = Record(None, encode_control(beat), ((HEADER_CONTROL, beat.type.encode()),))
         await deliver(await producer.send(self.topic, [record]))
-
-    async def pause(self) -> None:
-        """Until the next commit wakes us, or the poll behind it."""
-        try:
-            async with asyncio.timeout(POLL_S):
-                await self.wake.wait()
-        except TimeoutError:
-            return
 
 
 def make_record(row: outbox.Pending, epoch: str, sequence: int) -> Record:

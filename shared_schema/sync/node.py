@@ -1,0 +1,65 @@
+"""The composition root of a syncing process: a relay and a consumer for each partnership, and the reactor."""
+
+import asyncio
+
+from sqlalchemy import select
+
+from shared_schema.crm.database import DatabaseUnavailable
+from shared_schema.crm.tables import partnerships
+from shared_schema.sync import bell
+from shared_schema.sync.consumer import Consumer
+from shared_schema.sync.patience import keep_at
+from shared_schema.sync.reactor import Reactor
+from shared_schema.sync.relay import Relay
+from shared_schema.sync.station import Station
+from shared_schema.sync.transport import Broker
+
+POLL_S = 2.0
+SYNCED = ("invited", "active")
+
+
+class Node:
+    """One process that syncs a store. Several may run beside each other: leases and positions keep them apart."""
+
+    def __init__(self, station: Station, broker: Broker) -> None:
+        self.station = station
+        self.broker = broker
+        self.reactor = Reactor(station)
+        self.served: dict[str, asyncio.Task[None]] = {}
+        self.wake = station.bell.listen("partnerships")
+
+    async def run(self) -> None:
+        """Until cancelled. A bug in one of the loops ends all of them: the process is to be started anew."""
+        await self.broker.start()
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self.reactor.run())
+                await keep_at("partnerships", lambda: self.tend(group), (DatabaseUnavailable,))
+        finally:
+            await self.broker.stop()
+
+    async def tend(self, group: asyncio.TaskGroup) -> None:
+        """Start serving what is new, stop serving what ended; a new partnership is noticed at once, or within seconds."""
+        wanted = await self.read_partnerships()
+        for partnership in sorted(wanted - set(self.served)):
+            self.served[partnership] = group.create_task(self.serve(partnership))
+        for partnership in sorted(set(self.served) - wanted):
+            self.served.pop(partnership).cancel()
+        await bell.wait(self.wake, POLL_S)
+
+    async def read_partnerships(self) -> set[str]:
+        async with self.station.database.reading() as connection:
+            return set((await connection.execute(select(partnerships.c.id).where(partnerships.c.status.in_(SYNCED)))).scalars())
+
+    async def serve(self, partnership: str) -> None:
+        """One partnership's two streams."""
+        station = self.station
+        relay = Relay(station.database, self.broker, station.clock, station.spec.side, partnership)
+        relay.wake = station.bell.listen(partnership)
+        consumer = Consumer(station.database, self.broker, station.incarnation, partnership, station.spec.due, station.bell)
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(relay.run())
+                group.create_task(consumer.run())
+        finally:
+            station.bell.forget(partnership, relay.wake)

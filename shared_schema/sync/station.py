@@ -1,0 +1,114 @@
+"""A node's working place: what every command needs, and what makes a node the one it is."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from shared_schema.contract.registers import Side
+from shared_schema.crm.database import Database
+from shared_schema.crm.policies import load_policy
+from shared_schema.sync.bell import Bell
+from shared_schema.sync.capture import Captured, Command, Creation, Write, capture
+from shared_schema.sync.clock import Clock
+from shared_schema.sync.effects import Due
+from shared_schema.sync.incarnation import Incarnation
+
+
+class Author(NamedTuple):
+    """Who acts: a user of this node, by id, and as the person that the peer sees. A machine has neither."""
+
+    user_id: int | None = None
+    person: str | None = None
+    name: str = "Dealbridge"
+    role: str = "admin"
+
+
+MACHINE = Author()
+
+
+@dataclass
+class Work:
+    """One command's transaction: where it writes, who it is, and whom to wake once it is committed."""
+
+    tx: AsyncConnection
+    incarnation: Incarnation
+    due: Due
+    author: Author
+    introduced: frozenset[tuple[str, Author]] = frozenset()
+    woken: set[str] = field(default_factory=set)
+    introducing: set[tuple[str, Author]] = field(default_factory=set)
+
+    @property
+    def side(self) -> Side:
+        return self.incarnation.side
+
+    @property
+    def now_ms(self) -> int:
+        return self.incarnation.clock.now_ms()
+
+    async def capture(
+        self,
+        partnership: str,
+        registration: str | None,
+        type: str,  # the envelope's own word
+        writes: Sequence[Write],
+        creations: Sequence[Creation] = (),
+    ) -> Captured:
+        """Capture writes of one partnership as one event; the author's person record goes along if the peer has not got it as it is."""
+        person = self.introduce(partnership)
+        made = [Creation(each.uid, "person", None, None) for each in person[:1]]
+        command = Command(partnership, registration, type, self.author.person, [*person, *writes], [*made, *creations])
+        captured = await capture(self.tx, self.incarnation, await load_policy(self.tx, partnership), command, self.due)
+        self.woken |= {partnership, "reactions"}
+        return captured._replace(fields=captured.fields[len(person) :])
+
+    def introduce(self, partnership: str) -> list[Write]:
+        """Who acts, as a person record, once per process: its row must not be a lock that all of an author's commands wait for."""
+        if self.author.person is None or (partnership, self.author) in self.introduced:
+            return []
+        self.introducing.add((partnership, self.author))
+        values = {"name": self.author.name, "role": self.author.role, "active": True}
+        return [Write(self.author.person, name, value) for name, value in values.items()]
+
+
+Reaction = Callable[[Work, str, str], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class NodeSpec:
+    """What makes a node: its side, what states ask of it, and how it answers. `reactions` take (work, partnership, registration)."""
+
+    side: Side
+    due: Due
+    reactions: Mapping[str, Reaction]
+    migrations: str
+
+
+class Station:
+    """A running process's store, identity and bell."""
+
+    def __init__(self, spec: NodeSpec, database: Database, clock: Clock) -> None:
+        self.spec = spec
+        self.database = database
+        self.clock = clock
+        self.incarnation = Incarnation(spec.side, clock)
+        self.bell = Bell()
+        self.introduced: frozenset[tuple[str, Author]] = frozenset()
+        database.on_loss.append(self.begin_anew)
+
+    def begin_anew(self) -> None:
+        """After a lost connection nothing that memory says about the store is certain."""
+        self.incarnation.renew()
+        self.introduced = frozenset()
+
+    @asynccontextmanager
+    async def working(self, author: Author = MACHINE) -> AsyncIterator[Work]:
+        """One command: committed whole at the end, or not at all; then the loops that have work by it are woken."""
+        async with self.database.transaction() as tx:
+            work = Work(tx, self.incarnation, self.spec.due, author, self.introduced)
+            yield work
+        self.introduced |= work.introducing
+        self.bell.ring(work.woken)
