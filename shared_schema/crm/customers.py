@@ -1,0 +1,121 @@
+"""Companies, contacts and pipelines: the node's own CRM, never shared whole."""
+
+import re
+from typing import Any
+
+from sqlalchemy import Table, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from shared_schema.crm.matching import normalise_domain, normalise_email
+from shared_schema.crm.problems import Invalid, NotFound
+from shared_schema.crm.tables import companies, contacts, pipelines, stages
+
+Row = dict[str, Any]
+OUTCOMES = ("open", "won", "lost")
+PAGE_MAX = 200
+
+
+async def add_company(tx: AsyncConnection, values: Row, now_ms: int) -> int:
+    """A new company's id. `values`: name, domain, country, industry, owner_id."""
+    row = check_company(values)
+    if not row.get("name"):
+        raise Invalid("name", "may not be empty")
+    return int((await tx.execute(insert(companies).values(**row, created_ms=now_ms).returning(companies.c.id))).scalar_one())
+
+
+async def change_company(tx: AsyncConnection, company_id: int, values: Row) -> None:
+    done = await tx.execute(update(companies).where(companies.c.id == company_id).values(**check_company(values)))
+    if not done.rowcount:
+        raise NotFound("company", company_id)
+
+
+def check_company(values: Row) -> Row:
+    row = {name: values[name] for name in ("name", "country", "industry", "owner_id") if name in values}
+    if values.get("domain"):
+        row["domain"] = normalise_domain(values["domain"])
+        if row["domain"] is None:
+            raise Invalid("domain", "takes a website such as globex.example")
+    return row
+
+
+async def add_contact(tx: AsyncConnection, values: Row, now_ms: int) -> int:
+    """A new contact's id. `values`: name, email, phone, company_id."""
+    if not values.get("name"):
+        raise Invalid("name", "may not be empty")
+    row = {"name": values["name"], "email": normalise_email(values.get("email")), "company_id": values.get("company_id")}
+    if values.get("email") and row["email"] is None:
+        raise Invalid("email", "takes an address such as ann@globex.example")
+    row["phone"] = normalise_phone(values.get("phone"))
+    if row["company_id"] is not None:
+        await load_row(tx, companies, "company", row["company_id"])
+    return int((await tx.execute(insert(contacts).values(**row, created_ms=now_ms).returning(contacts.c.id))).scalar_one())
+
+
+def normalise_phone(phone: str | None) -> str | None:
+    """E.164: a plus, then at most 15 digits."""
+    if not phone:
+        return None
+    digits = re.sub(r"[\s().-]", "", phone)
+    if not re.fullmatch(r"\+[1-9]\d{6,14}", digits):
+        raise Invalid("phone", "takes a number with its country, such as +49 30 901820")
+    return digits
+
+
+async def load_company(tx: AsyncConnection, company_id: int) -> Row:
+    return await load_row(tx, companies, "company", company_id)
+
+
+async def load_contact(tx: AsyncConnection, contact_id: int) -> Row:
+    return await load_row(tx, contacts, "contact", contact_id)
+
+
+async def load_row(tx: AsyncConnection, table: Table, what: str, row_id: int) -> Row:
+    """One row by its id; raises NotFound."""
+    row = (await tx.execute(select(table).where(table.c.id == row_id))).mappings().one_or_none()
+    if row is None:
+        raise NotFound(what, row_id)
+    return dict(row)
+
+
+async def list_rows(tx: AsyncConnection, table: Table, after: int, limit: int) -> list[Row]:
+    """A page of a table in id order, after an id."""
+    statement = select(table).where(table.c.id > after).order_by(table.c.id).limit(min(limit, PAGE_MAX))
+    return [dict(row) for row in (await tx.execute(statement)).mappings()]
+
+
+async def add_pipeline(tx: AsyncConnection, name: str, named_stages: list[tuple[str, str]], position: int = 0) -> int:
+    """A new pipeline with its stages in order, each a name and an outcome: open, won or lost."""
+    for _, outcome in named_stages:
+        if outcome not in OUTCOMES:
+            raise Invalid("outcome", f"takes one of {', '.join(OUTCOMES)}")
+    pipeline_id = (await tx.execute(insert(pipelines).values(name=name, position=position).returning(pipelines.c.id))).scalar_one()
+    rows = [
+        {"pipeline_id": pipeline_id, "name": stage, "position": place, "outcome": outcome}
+        for place, (stage, outcome) in enumerate(named_stages)
+    ]
+    await tx.execute(insert(stages), rows)
+    return int(pipeline_id)
+
+
+async def list_pipelines(tx: AsyncConnection) -> list[Row]:
+    """Pipelines with their stages in order."""
+    found = [dict(row) for row in (await tx.execute(select(pipelines).order_by(pipelines.c.position, pipelines.c.id))).mappings()]
+    by_pipeline: dict[int, list[Row]] = {row["id"]: [] for row in found}
+    for stage in (await tx.execute(select(stages).order_by(stages.c.position))).mappings():
+        by_pipeline[stage["pipeline_id"]].append({name: stage[name] for name in ("id", "name", "outcome")})
+    return [{**row, "stages": by_pipeline[row["id"]]} for row in found]
+
+
+async def find_stage(tx: AsyncConnection, pipeline: str | None, stage: str | None) -> tuple[int, int, str, str]:
+    """Ids and names of a stage by the names of its pipeline and itself; the first ones where no name is given. Raises Invalid."""
+    known = await list_pipelines(tx)
+    if not known:
+        raise Invalid("pipeline", "can not be chosen: this CRM has no pipeline yet; add one")
+    for row in known:
+        if pipeline in (None, row["name"]):
+            for each in row["stages"]:
+                if stage in (None, each["name"]):
+                    return row["id"], each["id"], row["name"], each["name"]
+            names = ", ".join(each["name"] for each in row["stages"])
+            raise Invalid("stage", f"takes one of {names}")
+    raise Invalid("pipeline", f"takes one of {', '.join(row['name'] for row in known)}")

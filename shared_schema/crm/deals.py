@@ -1,0 +1,175 @@
+"""The node's deals: its own records, whose columns follow the shared ones where the projection says so.
+
+The counts of registrations are derived: no function here sets them.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, insert, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from shared_schema.contract.records import InvalidValue, canonical_value
+from shared_schema.crm.customers import find_stage, load_company, load_contact
+from shared_schema.crm.problems import Invalid, NotFound
+from shared_schema.crm.projected_tables import shared_deals
+from shared_schema.crm.tables import companies, contacts, deal_contacts, deal_history, deals, pipelines, stages, users
+
+Row = dict[str, Any]
+DERIVED = ("number_of_deal_registrations", "number_of_active_deal_registrations", "is_active_shared_deal")
+SETTABLE = ("name", "pipeline", "stage", "amount", "close_date", "next_step", "owner_id", "company_id", "contact_ids", "properties")
+FILTERS = ("name", "owner_id", "company_id", "pipeline_id", "stage_id", "currency", "close_date", *DERIVED)
+PAGE_MAX = 200
+PROPERTIES_MAX = 65_536
+
+
+def check_values(values: Mapping[str, Any]) -> Row:
+    """Columns of a deal from what was asked; raises Invalid that names the field. Stage names are resolved by `place`."""
+    for name in values:
+        if name in DERIVED:
+            raise Invalid(name, "is derived from the deal's registrations and can not be set")
+        if name not in SETTABLE:
+            raise Invalid(name, f"is no property of a deal; custom ones go into properties, the others are {', '.join(SETTABLE)}")
+    row = {name: values[name] for name in ("owner_id", "company_id") if name in values}
+    try:
+        row |= {name: canonical_value("deal", name, values[name]) for name in ("name", "close_date", "next_step") if name in values}
+        if "amount" in values:
+            amount = canonical_value("deal", "amount", values["amount"]) or {}
+            row |= {"amount": amount.get("amount"), "currency": amount.get("currency")}
+    except InvalidValue as error:
+        raise Invalid(error.field, error.remedy) from error
+    if "properties" in values:
+        row["properties"] = check_properties(values["properties"])
+    return row
+
+
+def check_properties(properties: Any) -> str:
+    """Custom properties: a flat object of at most 64 KiB."""
+    if not isinstance(properties, dict) or not all(isinstance(each, str | int | bool | None) for each in properties.values()):
+        raise Invalid("properties", "takes an object of text, whole numbers, true and false")
+    text = json.dumps(properties, sort_keys=True)
+    if len(text) > PROPERTIES_MAX:
+        raise Invalid("properties", f"takes at most {PROPERTIES_MAX:,} characters")
+    return text
+
+
+async def place(tx: AsyncConnection, values: Mapping[str, Any]) -> Row:
+    """Pipeline and stage ids, if either is named."""
+    if "pipeline" not in values and "stage" not in values:
+        return {}
+    pipeline_id, stage_id, _, _ = await find_stage(tx, values.get("pipeline"), values.get("stage"))
+    return {"pipeline_id": pipeline_id, "stage_id": stage_id}
+
+
+async def add_deal(tx: AsyncConnection, values: Mapping[str, Any], user_id: int | None, now_ms: int) -> int:
+    """A new deal's id."""
+    row = check_values(values)
+    if not row.get("name"):
+        raise Invalid("name", "may not be empty")
+    await check_links(tx, values)
+    row |= await place(tx, {"pipeline": values.get("pipeline"), "stage": values.get("stage")})
+    deal_id = int((await tx.execute(insert(deals).values(**row, created_ms=now_ms).returning(deals.c.id))).scalar_one())
+    await link_contacts(tx, deal_id, values.get("contact_ids") or [])
+    await append_history(tx, deal_id, row, "local", user_id, now_ms)
+    return deal_id
+
+
+async def check_links(tx: AsyncConnection, values: Mapping[str, Any]) -> None:
+    if values.get("company_id") is not None:
+        await load_company(tx, values["company_id"])
+    for contact_id in values.get("contact_ids") or []:
+        await load_contact(tx, contact_id)
+    if values.get("owner_id") is not None:
+        owner = await tx.execute(select(users.c.id).where(users.c.id == values["owner_id"]))
+        if owner.scalar_one_or_none() is None:
+            raise Invalid("owner_id", f"{values['owner_id']} is no user of this CRM")
+
+
+async def link_contacts(tx: AsyncConnection, deal_id: int, contact_ids: list[int]) -> None:
+    if contact_ids:
+        await tx.execute(insert(deal_contacts), [{"deal_id": deal_id, "contact_id": each} for each in dict.fromkeys(contact_ids)])
+
+
+async def change_deal(tx: AsyncConnection, deal_id: int, values: Mapping[str, Any], user_id: int | None, now_ms: int) -> None:
+    """Set the deal's own columns, with their history."""
+    row = check_values(values) | await place(tx, values)
+    await check_links(tx, values)
+    if row:
+        done = await tx.execute(update(deals).where(deals.c.id == deal_id).values(**row))
+        if not done.rowcount:
+            raise NotFound("deal", deal_id)
+        await append_history(tx, deal_id, row, "local", user_id, now_ms)
+    if values.get("contact_ids"):
+        known = set((await tx.execute(select(deal_contacts.c.contact_id).where(deal_contacts.c.deal_id == deal_id))).scalars())
+        await link_contacts(tx, deal_id, [each for each in values["contact_ids"] if each not in known])
+
+
+async def append_history(  # one history row's columns
+    tx: AsyncConnection, deal_id: int, row: Row, source: str, user_id: int | None, now_ms: int
+) -> None:
+    rows = [
+        {
+            "deal_id": deal_id,
+            "property": name,
+            "value": None if value is None else str(value),
+            "source": source,
+            "user_id": user_id,
+            "at_ms": now_ms,
+        }
+        for name, value in row.items()
+    ]
+    await tx.execute(insert(deal_history), rows)
+
+
+async def load_deal(tx: AsyncConnection, deal_id: int) -> Row:
+    """A deal with the names of its pipeline, stage, owner and company, and its contacts; raises NotFound."""
+    row = (await tx.execute(describe().where(deals.c.id == deal_id))).mappings().one_or_none()
+    if row is None:
+        raise NotFound("deal", deal_id)
+    return {**present(dict(row)), "contacts": await load_contacts(tx, deal_id)}
+
+
+def describe() -> Select[Any]:
+    names = (
+        pipelines.c.name.label("pipeline"),
+        stages.c.name.label("stage"),
+        users.c.name.label("owner"),
+        companies.c.name.label("company"),
+    )
+    joined = deals.outerjoin(pipelines, pipelines.c.id == deals.c.pipeline_id).outerjoin(stages, stages.c.id == deals.c.stage_id)
+    joined = joined.outerjoin(users, users.c.id == deals.c.owner_id).outerjoin(companies, companies.c.id == deals.c.company_id)
+    return select(*deals.c, *names).select_from(joined)
+
+
+def present(row: Row) -> Row:
+    """A row as people read it: the amount with its currency, custom properties as an object."""
+    amount = {"amount": row["amount"], "currency": row["currency"]} if row["amount"] is not None else None
+    return {**row, "amount": amount, "properties": json.loads(row["properties"])}
+
+
+async def load_contacts(tx: AsyncConnection, deal_id: int) -> list[Row]:
+    joined = contacts.join(deal_contacts, deal_contacts.c.contact_id == contacts.c.id)
+    statement = select(contacts).select_from(joined).where(deal_contacts.c.deal_id == deal_id).order_by(contacts.c.id)
+    return [dict(row) for row in (await tx.execute(statement)).mappings()]
+
+
+async def list_deals(tx: AsyncConnection, filters: Mapping[str, Any], after: int = 0, limit: int = 50) -> list[Row]:
+    """A page of living deals in id order. Filters are equalities over FILTERS; `shared` is the built-in view of shared deals;
+    `partnership` and `status` name a registration's."""
+    statement = describe().where(deals.c.id > after, deals.c.deleted_ms.is_(None)).order_by(deals.c.id).limit(min(limit, PAGE_MAX))
+    for name, value in filters.items():
+        statement = statement.where(filter_by(name, value))
+    return [present(dict(row)) for row in (await tx.execute(statement)).mappings()]
+
+
+def filter_by(name: str, value: Any) -> ColumnElement[bool]:
+    if name == "shared":
+        return deals.c.number_of_deal_registrations > 0 if value else deals.c.number_of_deal_registrations == 0
+    if name in ("partnership", "status"):
+        return deals.c.id.in_(select(shared_deals.c.deal_id).where(shared_deals.c[name] == value))
+    if name == "search":
+        return or_(deals.c.name.icontains(value, autoescape=True), companies.c.name.icontains(value, autoescape=True))
+    if name not in FILTERS:
+        raise Invalid(name, f"is no filter; use shared, partnership, status, search, {', '.join(FILTERS)}")
+    return deals.c[name] == value
