@@ -4,6 +4,7 @@ It is itself a vendor-owned shared record, so display is a function of shared st
 shown; it never removes a sibling.
 """
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from shared_schema.contract.documents import Document
@@ -11,6 +12,7 @@ from shared_schema.contract.records import KINDS, Writer, field_of
 from shared_schema.contract.registers import Register, Sibling, Side, latest_first, side_of
 
 DISPLAYS = ("latest", "vendor", "partner")
+TERMS = ("preset", "rules", "approval", "capacity", "timers")
 
 
 class Policy(NamedTuple):
@@ -72,31 +74,36 @@ def value_of(document: Document, name: str, rule: str = "latest") -> Any:
 
 
 def read_policy(document: Document) -> Policy:
-    """The policy that a record's registers say; what is unknown falls back to the preset and is flagged."""
+    """The policy that a record's registers say."""
+    return make_policy({name: value_of(document, name) for name in TERMS})
+
+
+def make_policy(terms: Mapping[str, Any]) -> Policy:
+    """The policy of these terms; what is unknown falls back to the preset and is flagged."""
     flags: list[str] = []
-    preset = value_of(document, "preset") or "default"
+    preset = terms.get("preset") or "default"
     policy = PRESETS.get(preset) if isinstance(preset, str) else None
     if policy is None:
         policy = PRESETS["default"]
         flags.append(f"preset {preset!r} is unknown")
-    policy = policy._replace(**read_terms(document))
-    rules = value_of(document, "rules")
+    policy = policy._replace(**read_terms(terms))
+    rules = terms.get("rules")
     for name, rule in sorted(rules.items()) if isinstance(rules, dict) else []:
         policy = apply_rule(policy, name, rule, flags)
     return policy._replace(flags=tuple(flags))
 
 
-def read_terms(document: Document) -> dict[str, Any]:
-    terms: dict[str, Any] = {}
-    approval, capacity = value_of(document, "approval"), value_of(document, "capacity")
-    timers = value_of(document, "timers")
+def read_terms(terms: Mapping[str, Any]) -> dict[str, Any]:
+    """The terms that this version understands."""
+    read: dict[str, Any] = {}
+    approval, capacity, timers = terms.get("approval"), terms.get("capacity"), terms.get("timers")
     if approval in ("auto", "manual"):
-        terms["approval"] = approval
+        read["approval"] = approval
     if isinstance(capacity, int) and not isinstance(capacity, bool):
-        terms["capacity"] = capacity
+        read["capacity"] = capacity
     if isinstance(timers, dict) and isinstance(timers.get("protection_days"), int):
-        terms["protection_days"] = timers["protection_days"]
-    return terms
+        read["protection_days"] = timers["protection_days"]
+    return read
 
 
 def apply_rule(policy: Policy, name: str, rule: Any, flags: list[str]) -> Policy:

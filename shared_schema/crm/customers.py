@@ -30,7 +30,7 @@ async def change_company(tx: AsyncConnection, company_id: int, values: Row) -> N
 
 
 def check_company(values: Row) -> Row:
-    row = {name: values[name] for name in ("name", "country", "industry", "owner_id") if name in values}
+    row: Row = {name: values[name] for name in ("name", "country", "industry", "owner_id") if name in values}
     if values.get("domain"):
         row["domain"] = normalise_domain(values["domain"])
         if row["domain"] is None:

@@ -172,4 +172,5 @@ def filter_by(name: str, value: Any) -> ColumnElement[bool]:
         return or_(deals.c.name.icontains(value, autoescape=True), companies.c.name.icontains(value, autoescape=True))
     if name not in FILTERS:
         raise Invalid(name, f"is no filter; use shared, partnership, status, search, {', '.join(FILTERS)}")
-    return deals.c[name] == value
+    equal: ColumnElement[bool] = deals.c[name] == value
+    return equal

@@ -55,7 +55,7 @@ partnerships = Table(
     Column("status", String(10), nullable=False),
     Column("broker", String(500), nullable=False),
     Column("lead_recipient_id", BigInteger),
-    Column("capacity", Integer),
+    Column("terms", Text, nullable=False),
     Column("created_ms", BigInteger, nullable=False),
 )
 

@@ -8,7 +8,7 @@ from sqlalchemy import insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.contract.identifiers import policy_uid
-from shared_schema.contract.policy import PRESETS, check_rules
+from shared_schema.contract.policy import PRESETS, TERMS, check_rules
 from shared_schema.contract.topics import all_topics, is_partnership
 from shared_schema.crm.problems import Invalid, NotFound, WrongState
 from shared_schema.crm.tables import partnerships
@@ -17,7 +17,6 @@ from shared_schema.sync.station import Work
 from shared_schema.sync.transport import Broker
 
 BUNDLE_FORMAT = "dealbridge-bundle-1"
-TERMS = ("preset", "rules", "approval", "capacity", "timers")
 
 
 def name_partnership(own: str, peer: str, bits: int) -> str:
@@ -32,7 +31,7 @@ async def invite(work: Work, own_name: str, peer_name: str, broker: str, terms: 
         raise WrongState("a partnership begins at the vendor", remedy="ask the vendor for a bundle and join with it")
     policy = check_terms({"preset": "default", "approval": "auto", "capacity": 100, **(terms or {})})
     partnership = name_partnership(own_name, peer_name, work.incarnation.clock.random_bits(32))
-    await store(work, partnership, (own_name, peer_name), broker, "active")
+    await store(work, partnership, (own_name, peer_name), broker, policy)
     await write_policy(work, partnership, policy)
     return {
         "format": BUNDLE_FORMAT,
@@ -74,8 +73,9 @@ async def change_policy(work: Work, partnership: str, terms: dict[str, Any]) -> 
     await write_policy(work, partnership, check_terms(terms))
 
 
-async def store(work: Work, partnership: str, names: tuple[str, str], broker: str, status: str) -> None:
-    row = {"id": partnership, "own_name": names[0], "peer_name": names[1], "broker": broker, "status": status}
+async def store(work: Work, partnership: str, names: tuple[str, str], broker: str, terms: dict[str, Any]) -> None:
+    row = {"id": partnership, "own_name": names[0], "peer_name": names[1], "broker": broker, "status": "active"}
+    row["terms"] = json.dumps(terms, sort_keys=True)
     await work.tx.execute(insert(partnerships).values(**row, created_ms=work.now_ms))
     work.woken.add("partnerships")
 
@@ -93,11 +93,11 @@ async def join(work: Work, bundle: Any) -> str:
     partnership = str(checked["partnership"])
     known = await work.tx.execute(select(partnerships.c.id).where(partnerships.c.id == partnership))
     if known.scalar_one_or_none() is None:
-        await store(work, partnership, (checked["partner"], checked["vendor"]), checked["broker"], "active")
+        await store(work, partnership, (checked["partner"], checked["vendor"]), checked["broker"], checked["policy"])
     return partnership
 
 
-def check_bundle(bundle: Any) -> dict[str, str]:
+def check_bundle(bundle: Any) -> dict[str, Any]:
     if not isinstance(bundle, dict) or bundle.get("format") != BUNDLE_FORMAT:
         raise Invalid("bundle", f"is not of the format {BUNDLE_FORMAT}; use the file that the vendor's `partnerships invite` wrote")
     for name in ("partnership", "vendor", "partner", "broker"):
@@ -105,6 +105,9 @@ def check_bundle(bundle: Any) -> dict[str, str]:
             raise Invalid("bundle", f"lacks {name}; ask the vendor for a new one")
     if not is_partnership(bundle["partnership"]):
         raise Invalid("bundle", "names a partnership id that is not one")
+    if not isinstance(bundle.get("policy"), dict):
+        raise Invalid("bundle", "lacks policy; ask the vendor for a new one")
+    check_terms(bundle["policy"])
     return bundle
 
 
