@@ -1,0 +1,227 @@
+"""A deal's registrations from this side: sharing, leaving, stopping, deleting for both, restoring."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from shared_schema.contract.documents import LIFE
+from shared_schema.contract.identifiers import deal_uid, product_uid
+from shared_schema.contract.life import ALIVE, is_deletion, make_deletion, seen_by
+from shared_schema.contract.registers import BadToken, Context, decode_token
+from shared_schema.contract.registration import OPEN
+from shared_schema.crm.deals import load_deal
+from shared_schema.crm.policies import load_policy
+from shared_schema.crm.problems import Invalid, NotAllowed, NotFound, WrongState
+from shared_schema.crm.projected_tables import shared_deals
+from shared_schema.crm.shared_records import SharedRecord, load_records
+from shared_schema.crm.tables import deals
+from shared_schema.sync.capture import Captured, Creation, Write
+from shared_schema.sync.rich_text import clean
+from shared_schema.sync.station import Work
+from shared_schema.sync.tables import outbox
+
+Row = dict[str, Any]
+QUALIFYING = ("intro_note", "pain", "next_steps")
+RESTORE_DAYS = 90
+DAY_MS = 86_400_000
+
+
+async def load_shared_deal(tx: AsyncConnection, shared_deal_id: int) -> Row:
+    """A registration's row by the id that people see; raises NotFound."""
+    row = (await tx.execute(select(shared_deals).where(shared_deals.c.id == shared_deal_id))).mappings().one_or_none()
+    if row is None:
+        raise NotFound("shared deal", shared_deal_id)
+    return dict(row)
+
+
+async def open_shared_deal(tx: AsyncConnection, shared_deal_id: int) -> Row:
+    """A registration that is still shared; raises WrongState if sharing has stopped."""
+    row = await load_shared_deal(tx, shared_deal_id)
+    if row["status"] == "unshared":
+        raise WrongState("this deal is no longer shared", remedy="share it again: that makes a new registration which names this one")
+    return row
+
+
+async def list_registrations(tx: AsyncConnection, deal_id: int) -> list[Row]:
+    """A deal's registrations, oldest first."""
+    statement = select(shared_deals).where(shared_deals.c.deal_id == deal_id).order_by(shared_deals.c.id)
+    return [dict(row) for row in (await tx.execute(statement)).mappings()]
+
+
+def check_qualifying(details: Mapping[str, Any]) -> Row:
+    """Intro note, pain and next steps: all required."""
+    return {name: clean(name, details.get(name) or "") for name in QUALIFYING}
+
+
+async def check_capacity(tx: AsyncConnection, partnership: str) -> None:
+    """Raises WrongState where the partner has as many open registrations as the policy allows."""
+    limit = (await load_policy(tx, partnership)).capacity
+    where = (shared_deals.c.partnership == partnership, shared_deals.c.status.in_(sorted(OPEN)))
+    count = (await tx.execute(select(func.count()).select_from(shared_deals).where(*where))).scalar_one()
+    if count >= limit:
+        raise WrongState(
+            f"the partnership has {count} open registrations of at most {limit}",
+            field="partnership",
+            remedy="withdraw one or wait for a decision, or ask the vendor to raise the limit",
+            link="/api/shared-deals?status=active",
+        )
+
+
+async def share(work: Work, partnership: str, deal_id: int, company: Row, contact: Row, details: Mapping[str, Any]) -> int:
+    """Register a deal with a partnership; the new shared deal's id. `details`: the qualifying information, `products` and
+    `requested_rep`. The checks of its kind are its caller's."""
+    await check_capacity(work.tx, partnership)
+    qualifying = check_qualifying(details)
+    deal = await load_deal(work.tx, deal_id)
+    previous = await check_not_shared(work.tx, partnership, deal_id)
+    registration = work.incarnation.new_uid()
+    shared_deal_id = await insert_row(work, partnership, deal_id, registration)
+    fields = {
+        "initiated_by": work.side,
+        "domain": company.get("domain"),
+        **qualifying,
+        "company": {name: company.get(name) for name in ("name", "domain", "country", "industry") if company.get(name)} or None,
+        "contact": {name: contact.get(name) for name in ("name", "email", "phone") if contact.get(name)} or None,
+        "previous": previous,
+        "requested_rep": details.get("requested_rep"),
+        "submission": {"at": work.incarnation.next_stamp().physical},
+    }
+    creations = [Creation(registration, "registration", None, registration)]
+    writes = [Write(registration, name, value) for name, value in fields.items() if value is not None]
+    creations.append(Creation(deal_uid(registration), "deal", registration, registration))
+    writes += [Write(deal_uid(registration), name, value) for name, value in describe_deal(work.side, deal).items() if value is not None]
+    for uid, line in read_products(registration, details.get("products") or []):
+        creations.append(Creation(uid, "product", registration, registration))
+        writes += [Write(uid, name, value) for name, value in line.items()]
+    await work.capture(partnership, registration, "deal.shared", writes, creations)
+    return shared_deal_id
+
+
+async def check_not_shared(tx: AsyncConnection, partnership: str, deal_id: int) -> str | None:
+    """Raises WrongState if the deal has an open registration in the partnership; the uid of an earlier, ended one."""
+    previous = None
+    for row in await list_registrations(tx, deal_id):
+        if row["partnership"] == partnership and row["status"] in OPEN:
+            raise WrongState("this deal is already shared with that partner", link=f"/api/shared-deals/{row['id']}")
+        if row["partnership"] == partnership:
+            previous = str(row["uid"])
+    return previous
+
+
+async def insert_row(work: Work, partnership: str, deal_id: int, registration: str) -> int:
+    """The row that ties a registration to the deal which it came from; its columns are the projection's."""
+    row = {"partnership": partnership, "uid": registration, "registration": registration, "deal_id": deal_id, "status": "draft"}
+    row |= {"side": work.side, "state": "alive", "created_ms": work.now_ms, "left_here": False}
+    return int((await work.tx.execute(insert(shared_deals).values(row).returning(shared_deals.c.id))).scalar_one())
+
+
+def describe_deal(side: str, deal: Row) -> Row:
+    """The deal's columns as the shared fields of its registration."""
+    stage = {"pipeline": deal["pipeline"], "stage": deal["stage"]} if deal["stage"] else None
+    shared = {name: deal[name] for name in ("name", "amount", "close_date", "next_step")}
+    return {**shared, f"{side}_stage": stage}
+
+
+def read_products(registration: str, products: Any) -> list[tuple[str, Row]]:
+    """Product lines with their uids; the same product twice is one line."""
+    if not isinstance(products, Sequence) or isinstance(products, str) or not all(isinstance(each, dict) for each in products):
+        raise Invalid("products", 'takes a list such as [{"sku": "CRM-PRO", "name": "CRM Professional", "quantity": "10"}]')
+    lines = {}
+    for each in products:
+        if not isinstance(each.get("sku"), str) or not each["sku"].strip():
+            raise Invalid("products", "needs a sku in every line")
+        line = {"sku": each["sku"], "name": each.get("name") or each["sku"], "quantity": each.get("quantity") or "1"}
+        lines[product_uid(registration, each["sku"])] = line
+    return list(lines.items())
+
+
+async def load_parts(tx: AsyncConnection, row: Row) -> tuple[SharedRecord, SharedRecord]:
+    """The registration's record and its deal record, locked."""
+    uids = (row["uid"], deal_uid(row["uid"]))
+    found = await load_records(tx, row["partnership"], uids)
+    return found[uids[0]], found[uids[1]]
+
+
+def read_tokens(seen: Mapping[str, Any] | None) -> dict[str, Context]:
+    """The contexts of `seen` tokens by field; raises Invalid for one that this product did not issue."""
+    try:
+        return {name: decode_token(str(token)) for name, token in (seen or {}).items() if token is not None}
+    except BadToken as error:
+        raise Invalid("seen", str(error)) from error
+
+
+async def delete_for_both(work: Work, shared_deal_id: int, seen: Mapping[str, Any] | None) -> Captured:
+    """Delete the deal on both sides. What the deletion covers is what its author was shown: `seen`, tokens by field; without tokens,
+    what is stored. Something unseen makes the deletion contested instead."""
+    row = await open_shared_deal(work.tx, shared_deal_id)
+    _, deal = await load_parts(work.tx, row)
+    if deal.state == "deleted":
+        raise WrongState("the deal is deleted already", remedy="restore it if it should live")
+    shown = read_tokens(seen) if seen else None
+    life_seen = (shown or {}).pop(LIFE, None)
+    writes = [Write(deal.uid, LIFE, make_deletion(deal.document, shown), life_seen)]
+    return await work.capture(row["partnership"], row["uid"], "deal.deleted", writes)
+
+
+async def restore(work: Work, shared_deal_id: int) -> Captured:
+    """Bring a deleted or contested deal back: a write that has seen the deletions."""
+    row = await open_shared_deal(work.tx, shared_deal_id)
+    _, deal = await load_parts(work.tx, row)
+    check_restorable(work, deal)
+    return await work.capture(row["partnership"], row["uid"], "deal.restored", [Write(deal.uid, LIFE, ALIVE)])
+
+
+def check_restorable(work: Work, record: SharedRecord) -> None:
+    """Raises WrongState for what lives, and for what was deleted more than 90 days ago."""
+    deletions = [each for each in record.document.get(LIFE).siblings if is_deletion(each)]
+    if not deletions or record.state == "alive":
+        raise WrongState(f"this {record.kind} is not deleted")
+    if min(each.stamp.physical for each in deletions) < work.now_ms - RESTORE_DAYS * DAY_MS:
+        raise WrongState(f"this {record.kind} was deleted more than {RESTORE_DAYS} days ago", remedy="create it anew")
+
+
+async def delete_anyway(work: Work, shared_deal_id: int) -> Captured:
+    """Settle a contested deletion by deleting: it covers everything stored now."""
+    row = await open_shared_deal(work.tx, shared_deal_id)
+    _, deal = await load_parts(work.tx, row)
+    if deal.state != "contested":
+        raise WrongState("no deletion of this deal is contested", remedy="delete it for both instead")
+    return await work.capture(row["partnership"], row["uid"], "deal.deleted", [Write(deal.uid, LIFE, make_deletion(deal.document))])
+
+
+def uncovered(deal: SharedRecord) -> dict[str, dict[str, int]]:
+    """What the deletions present had in view, per field: what a page shows beside *Restore* and *Delete anyway*."""
+    return seen_by(each for each in deal.document.get(LIFE).siblings if is_deletion(each))
+
+
+async def unshare(work: Work, shared_deal_id: int) -> Captured:
+    """Stop sharing, for good: rows not yet numbered are withdrawn, both keep their copies."""
+    row = await open_shared_deal(work.tx, shared_deal_id)
+    await load_parts(work.tx, row)
+    unnumbered = (outbox.c.registration == row["uid"], outbox.c.epoch.is_(None), outbox.c.answers.is_(None))
+    await work.tx.execute(delete(outbox).where(*unnumbered))
+    flag = [Write(row["uid"], "unshared", {"at": work.now_ms, "by": work.side})]
+    return await work.capture(row["partnership"], row["uid"], "deal.unshared", flag)
+
+
+async def leave(work: Work, shared_deal_id: int) -> Captured:
+    """Delete for me: this side's copy leaves its lists; the other side keeps its own and is told."""
+    row = await load_shared_deal(work.tx, shared_deal_id)
+    captured = await work.capture(
+        row["partnership"], row["uid"], "deal.left", [Write(row["uid"], f"{work.side}_left", {"at": work.now_ms})]
+    )
+    await work.tx.execute(update(deals).where(deals.c.id == row["deal_id"]).values(deleted_ms=work.now_ms))
+    return captured
+
+
+async def withdraw(work: Work, shared_deal_id: int, reason: str | None) -> Captured:
+    """The partner takes its registration back."""
+    if work.side != "partner":
+        raise NotAllowed("a withdrawal is the partner's", remedy="revoke the registration instead")
+    row = await open_shared_deal(work.tx, shared_deal_id)
+    if row["status"] not in OPEN:
+        raise WrongState(f"this registration is {row['status']} and can not be withdrawn")
+    value = {"at": work.now_ms, "reason": reason}
+    return await work.capture(row["partnership"], row["uid"], "registration.withdrawn", [Write(row["uid"], "withdrawal", value)])
