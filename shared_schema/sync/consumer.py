@@ -11,11 +11,11 @@ from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.contract.codec import HEADER_CONTROL, Event, EventData, encode_control, format_time
-from shared_schema.contract.envelope import Acknowledgement, Control, Resend, Void
+from shared_schema.contract.envelope import Acknowledgement, Control, Heartbeat, Resend, Void
 from shared_schema.contract.topics import other, record_topic
 from shared_schema.crm.database import Database, DatabaseUnavailable
 from shared_schema.crm.policies import load_policy
-from shared_schema.crm.rows import insert_for
+from shared_schema.crm.rows import insert_for, upsert
 from shared_schema.sync import controls, outbox, progress
 from shared_schema.sync.apply import Desk, apply_events
 from shared_schema.sync.arrivals import Arrivals, sort_arrivals
@@ -24,7 +24,7 @@ from shared_schema.sync.effects import Due, nothing_due
 from shared_schema.sync.incarnation import Incarnation
 from shared_schema.sync.patience import keep_at
 from shared_schema.sync.relay import deliver
-from shared_schema.sync.tables import inbound_positions
+from shared_schema.sync.tables import inbound_positions, peers
 from shared_schema.sync.transport import Broker, BrokerError, Producer, Reader, Received, Record, TopicMissing
 
 BATCH_RECORDS = 1_000
@@ -112,6 +112,7 @@ class Consumer:
             await apply_events(tx, desk, arrivals)
             await outbox.append(tx, self.make_answers(desk), desk.now_ms)
             reach = await self.count(tx, arrivals)
+            await hear_peer(tx, self.partnership, arrivals, desk.now_ms)
             reply = await controls.obey(tx, self.incarnation, self.partnership, arrivals.controls)
             withheld = await outbox.read_withheld(tx, self.partnership)
         self.bell.ring(woken_by(self.partnership, desk, reply))
@@ -164,6 +165,20 @@ class Consumer:
     async def answer(self, producer: Producer, replies: Sequence[Control]) -> None:
         records = [Record(None, encode_control(each), ((HEADER_CONTROL, each.type.encode()),)) for each in replies]
         await deliver(await producer.send(self.outbound, records))
+
+
+async def hear_peer(tx: AsyncConnection, partnership: str, arrivals: Arrivals, now_ms: int) -> None:
+    """Remember when the peer was heard, by how much its clock differs (with the way it took), and how much it has yet to send."""
+    if not arrivals.controls:
+        return
+    last = arrivals.controls[-1]
+    row = {"partnership": partnership, "heard_ms": now_ms, "skew_ms": last.sent_ms - now_ms, "backlog": 0}
+    beats = [each.backlog for each in arrivals.controls if isinstance(each, Heartbeat)]
+    changing = ["heard_ms", "skew_ms"]
+    if beats:
+        row["backlog"] = beats[-1]
+        changing.append("backlog")
+    await upsert(tx, peers, [row], changing)
 
 
 def woken_by(partnership: str, desk: Desk, reply: controls.Reply) -> set[str]:

@@ -36,7 +36,7 @@ class Saved(NamedTuple):
 async def save_deal(
     work: Work, deal_id: int, values: Mapping[str, Any], seen: Mapping[str, Any] | None = None, named: Sequence[int] | None = None
 ) -> list[Saved]:
-    """Save columns of a deal. `seen`: tokens by field, for its single open registration; `named`: ids of the shared deals that it goes to."""
+    """Save columns of a deal. `seen`: tokens by field, for its single open registration; `named`: the shared deals it goes to."""
     deal = await load_deal(work.tx, deal_id)
     check_values(values)
     open_ones = [row for row in await list_registrations(work.tx, deal_id) if row["status"] in OPEN]

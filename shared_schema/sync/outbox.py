@@ -3,14 +3,14 @@
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import and_, delete, exists, func, insert, or_, select, update
+from sqlalchemy import and_, delete, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.contract.codec import Event, encode_event
 from shared_schema.contract.envelope import EVENT_BYTES_MAX
 from shared_schema.sync.tables import leases, outbound_epochs, outbox
 
-RESEND_MAX = 500
+BACKLOG_MAX = 100_000
 
 
 class EventTooLarge(ValueError):
@@ -129,5 +129,7 @@ async def read_withheld(connection: AsyncConnection, partnership: str) -> list[s
     return sorted((await connection.execute(statement)).scalars())
 
 
-async def has_backlog(connection: AsyncConnection, partnership: str) -> bool:
-    return bool((await connection.execute(select(exists().where(outbox.c.partnership == partnership)))).scalar())
+async def count_pending(connection: AsyncConnection, partnership: str) -> int:
+    """Rows that wait to be published, counted up to BACKLOG_MAX."""
+    first = select(outbox.c.id).where(outbox.c.partnership == partnership, outbox.c.published_ms.is_(None)).limit(BACKLOG_MAX).subquery()
+    return int((await connection.execute(select(func.count()).select_from(first))).scalar_one())

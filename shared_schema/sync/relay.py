@@ -125,7 +125,8 @@ class Relay:
         """Name the last number of every epoch with unacknowledged rows, after the rows themselves."""
         async with self.database.reading() as connection:
             epochs = await outbox.read_last_numbers(connection, self.partnership)
-        beat = Heartbeat(partnership=self.partnership, sent_ms=self.clock.now_ms(), epochs=epochs)
+            backlog = await outbox.count_pending(connection, self.partnership)
+        beat = Heartbeat(partnership=self.partnership, sent_ms=self.clock.now_ms(), epochs=epochs, backlog=backlog)
         record = Record(None, encode_control(beat), ((HEADER_CONTROL, beat.type.encode()),))
         await deliver(await producer.send(self.topic, [record]))
 

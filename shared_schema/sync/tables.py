@@ -1,4 +1,5 @@
-"""The runtime's tables: the outbox, what each stream has reached, leases, what is parked, reactions to run, and a journal for people."""
+"""The runtime's tables: the outbox, what each stream has reached, leases, what is parked, reactions to run,
+a journal for people, and when each peer was heard."""
 
 from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, String, Table, Text
 
@@ -121,4 +122,13 @@ journal = Table(
     Column("detail", Text, nullable=False),
     Column("at_ms", BigInteger, nullable=False),
     Index("ix_journal_registration", "registration"),
+)
+
+peers = Table(
+    "peers",
+    metadata,
+    Column("partnership", String(63), primary_key=True),
+    Column("heard_ms", BigInteger, nullable=False),
+    Column("skew_ms", BigInteger, nullable=False),
+    Column("backlog", BigInteger, nullable=False),
 )

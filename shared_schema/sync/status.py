@@ -1,0 +1,81 @@
+"""How the sync stands, per partnership: backlog and its age, what is unacknowledged, gaps, what is parked, and when the peer was heard."""
+
+import json
+from typing import Any
+
+from sqlalchemy import case, func, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from shared_schema.crm.projected_tables import conflicts
+from shared_schema.crm.tables import partnerships
+from shared_schema.sync.tables import inbound_epochs, outbox, parked, peer_outcomes, peers, reactions
+
+Row = dict[str, Any]
+
+
+async def read_status(connection: AsyncConnection, now_ms: int) -> list[Row]:
+    """One row per partnership; ages in ms by this node's clock."""
+    backlogs = await count_outbox(connection, now_ms)
+    gaps = await count_gaps(connection)
+    counts = {
+        "parked": await count_by(connection, parked),
+        "open_conflicts": await count_by(connection, conflicts),
+        "reactions": await count_by(connection, reactions),
+        "refused": await count_refused(connection),
+    }
+    heard = {row.partnership: row for row in await connection.execute(select(peers))}
+    nothing = {"backlog": 0, "unacknowledged": 0, "oldest_ms": None}
+    rows = []
+    for row in await connection.execute(select(partnerships).order_by(partnerships.c.created_ms, partnerships.c.id)):
+        peer = heard.get(row.id)
+        rows.append(
+            {
+                "partnership": row.id,
+                "peer": row.peer_name,
+                "status": row.status,
+                **backlogs.get(row.id, nothing),
+                "gaps": gaps.get(row.id, 0),
+                **{name: found.get(row.id, 0) for name, found in counts.items()},
+                "peer_heard_ms_ago": now_ms - peer.heard_ms if peer else None,
+                "peer_backlog": peer.backlog if peer else None,
+                "clock_skew_ms": peer.skew_ms if peer else None,
+            }
+        )
+    return rows
+
+
+async def count_outbox(connection: AsyncConnection, now_ms: int) -> dict[str, Row]:
+    """Rows that wait to be published, and rows that the peer has not acknowledged."""
+    waiting = func.sum(case((outbox.c.published_ms.is_(None), 1), else_=0))
+    statement = select(outbox.c.partnership, waiting, func.count(), func.min(outbox.c.created_ms)).group_by(outbox.c.partnership)
+    return {
+        partnership: {"backlog": int(backlog), "unacknowledged": count, "oldest_ms": now_ms - oldest}
+        for partnership, backlog, count, oldest in await connection.execute(statement)
+    }
+
+
+async def count_gaps(connection: AsyncConnection) -> dict[str, int]:
+    """Numbers of the peer's that are missing here."""
+    found: dict[str, int] = {}
+    for partnership, gaps in await connection.execute(select(inbound_epochs.c.partnership, inbound_epochs.c.gaps)):
+        found[partnership] = found.get(partnership, 0) + sum(last - first + 1 for first, last in json.loads(gaps))
+    return found
+
+
+async def count_by(connection: AsyncConnection, table: Any) -> dict[str, int]:
+    statement = select(table.c.partnership, func.count()).group_by(table.c.partnership)
+    return {partnership: count for partnership, count in await connection.execute(statement)}
+
+
+async def count_refused(connection: AsyncConnection) -> dict[str, int]:
+    """Fields of ours that the peer refused."""
+    where = peer_outcomes.c.outcome == "refused"
+    statement = select(peer_outcomes.c.partnership, func.count()).where(where).group_by(peer_outcomes.c.partnership)
+    return {partnership: count for partnership, count in await connection.execute(statement)}
+
+
+async def list_parked(connection: AsyncConnection, limit: int = 100) -> list[Row]:
+    """What is parked, oldest first, with its reason; without the bytes."""
+    columns = [column for column in parked.c if column.name not in ("payload", "headers")]
+    rows = (await connection.execute(select(*columns).order_by(parked.c.id).limit(limit))).mappings()
+    return [dict(row) for row in rows]
