@@ -17,7 +17,7 @@ DEAL_FIELDS = ("name", "pipeline", "stage", "amount", "close_date", "next_step",
 async def share_from_contact(
     work: Work, partnership: str | None, contact_id: int, deal: Mapping[str, Any], details: Mapping[str, Any]
 ) -> int:
-    """Create a deal for a contact and register it; the shared deal's id. `details`: intro_note, pain, next_steps, products, requested_rep."""
+    """Create a deal for a contact and register it; the shared deal's id. `details` as in `share`."""
     chosen = await check_asked(work, partnership, details)
     contact = await load_contact(work.tx, contact_id)
     company = await load_company(work.tx, contact["company_id"]) if contact["company_id"] else {}

@@ -83,6 +83,13 @@ async def load_records(connection: AsyncConnection, partnership: str, uids: Iter
     return found
 
 
+async def read_record(connection: AsyncConnection, partnership: str, uid: str) -> SharedRecord | None:
+    """One record, for reading only: not locked."""
+    statement = select(shared_records).where(shared_records.c.partnership == partnership, shared_records.c.uid == uid)
+    row = (await connection.execute(statement)).one_or_none()
+    return read_row(row) if row else None
+
+
 async def load_registration(connection: AsyncConnection, registration: str) -> list[SharedRecord]:
     """All records of a registration, for reading."""
     statement = select(shared_records).where(shared_records.c.registration == registration).order_by(shared_records.c.uid)

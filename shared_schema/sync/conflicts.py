@@ -12,7 +12,7 @@ from shared_schema.contract.registers import Register, Sibling, Side, encode_tok
 from shared_schema.crm.policies import load_policy
 from shared_schema.crm.problems import Invalid, NotFound, WrongState
 from shared_schema.crm.projected_tables import conflicts, shared_deals
-from shared_schema.crm.shared_records import SharedRecord, load_records
+from shared_schema.crm.shared_records import SharedRecord, load_records, read_record
 from shared_schema.crm.tables import deals, property_history
 from shared_schema.sync.capture import Captured, Write
 from shared_schema.sync.registrations import read_tokens
@@ -52,7 +52,9 @@ async def load(connection: AsyncConnection, conflict_id: int) -> Row:
 async def read(connection: AsyncConnection, side: Side, conflict_id: int) -> Row:
     """One conflict whole: base, ours, theirs, which is shown and why, and the token that a settlement sends back."""
     row = await load(connection, conflict_id)
-    record = (await load_records(connection, row["partnership"], [row["uid"]]))[row["uid"]]
+    record = await read_record(connection, row["partnership"], row["uid"])
+    if record is None:
+        raise NotFound("conflict", conflict_id)
     register = record.document.get(row["field"])
     people = await load_people(connection, row["partnership"])
     policy = await load_policy(connection, row["partnership"])

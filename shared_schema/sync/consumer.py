@@ -116,8 +116,8 @@ class Consumer:
             reply = await controls.obey(tx, self.incarnation, self.partnership, arrivals.controls)
             withheld = await outbox.read_withheld(tx, self.partnership)
         self.bell.ring(woken_by(self.partnership, desk, reply))
-        if not reply.void and all(isinstance(each, Acknowledgement) for each in arrivals.controls) and not arrivals.events:
-            return []  # an acknowledgement is never answered: two idle nodes would answer each other for ever
+        if not is_answered(arrivals, reply):
+            return []
         return self.make_replies(reach, reply, withheld)
 
     async def move_position(self, tx: AsyncConnection, offset: int, after: int) -> None:
@@ -165,6 +165,12 @@ class Consumer:
     async def answer(self, producer: Producer, replies: Sequence[Control]) -> None:
         records = [Record(None, encode_control(each), ((HEADER_CONTROL, each.type.encode()),)) for each in replies]
         await deliver(await producer.send(self.outbound, records))
+
+
+def is_answered(arrivals: Arrivals, reply: controls.Reply) -> bool:
+    """An acknowledgement is not answered, or two idle nodes would answer each other for ever; unless it released withheld events."""
+    news = arrivals.events or arrivals.unreadable or reply.void or reply.released
+    return bool(news) or not all(isinstance(each, Acknowledgement) for each in arrivals.controls)
 
 
 async def hear_peer(tx: AsyncConnection, partnership: str, arrivals: Arrivals, now_ms: int) -> None:

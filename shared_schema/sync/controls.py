@@ -17,11 +17,13 @@ NUMBERS_MAX = 10_000
 
 @dataclass(slots=True)
 class Reply:
-    """What the controls of one batch ask of us: numbers to void, whether states are owed, and the round trips that ended, ms."""
+    """What the controls of one batch ask of us: numbers to void, whether states are owed, the rows of ended round trips by their
+    creation (ms), and how many events of the peer's are no longer withheld."""
 
     void: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
     owes_state: bool = False
     resent: int = 0
+    released: int = 0
     acknowledged_ms: list[int] = field(default_factory=list)
     unknown_epochs: set[str] = field(default_factory=set)
 
@@ -47,7 +49,9 @@ async def take_acknowledgement(tx: AsyncConnection, partnership: str, control: A
             reply.unknown_epochs.add(epoch)
             continue
         reply.owes_state |= each.watermark < before
-        reply.acknowledged_ms += await outbox.remove_acknowledged(tx, partnership, epoch, each.watermark, control.withheld)
+        removed = await outbox.remove_acknowledged(tx, partnership, epoch, each.watermark, control.withheld)
+        reply.acknowledged_ms += [row.created_ms for row in removed]
+        reply.released += sum(row.answers is not None for row in removed)
 
 
 async def take_resend(tx: AsyncConnection, partnership: str, control: Resend, reply: Reply) -> None:

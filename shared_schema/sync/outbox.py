@@ -106,12 +106,22 @@ async def request_again(tx: AsyncConnection, partnership: str, epoch: str, range
     return set(found.scalars())
 
 
-async def remove_acknowledged(tx: AsyncConnection, partnership: str, epoch: str, watermark: int, withheld: Collection[str]) -> list[int]:
-    """Drop what the peer has applied, only below its watermark and without what it withholds; the rows' creation times, ms."""
+class Removed(NamedTuple):
+    """A row that the peer has applied: when it was made (ms), and the event of the peer's that it answered."""
+
+    created_ms: int
+    answers: str | None
+
+
+async def remove_acknowledged(
+    tx: AsyncConnection, partnership: str, epoch: str, watermark: int, withheld: Collection[str]
+) -> list[Removed]:
+    """Drop what the peer has applied: only below its watermark, and without what it withholds."""
     where = and_(outbox.c.partnership == partnership, outbox.c.epoch == epoch, outbox.c.sequence <= watermark)
     if withheld:
         where = and_(where, outbox.c.event.not_in(withheld))
-    return list((await tx.execute(delete(outbox).where(where).returning(outbox.c.created_ms))).scalars())
+    removed = await tx.execute(delete(outbox).where(where).returning(outbox.c.created_ms, outbox.c.answers))
+    return [Removed(*row) for row in removed]
 
 
 async def raise_acknowledged(tx: AsyncConnection, partnership: str, epoch: str, watermark: int) -> int | None:
