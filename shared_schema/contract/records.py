@@ -48,8 +48,8 @@ def line(value: Any) -> str | None:
     """One line of text, at most 500 characters, or nothing."""
     if value is None:
         return None
-    if not isinstance(value, str) or len(value) > LINE_MAX:
-        raise ValueError(f"takes text of at most {LINE_MAX} characters")
+    if not isinstance(value, str) or len(value) > LINE_MAX or "\x00" in value:
+        raise ValueError(f"takes text of at most {LINE_MAX} characters, without NUL")
     return value.strip()
 
 
@@ -63,8 +63,8 @@ def named(value: Any) -> str:
 
 def text(value: Any) -> str:
     """Rich text of at most 65,536 characters; sanitised where it is entered and again where it is shown."""
-    if not isinstance(value, str) or len(value) > TEXT_MAX:
-        raise ValueError(f"takes text of at most {TEXT_MAX:,} characters")
+    if not isinstance(value, str) or len(value) > TEXT_MAX or "\x00" in value:
+        raise ValueError(f"takes text of at most {TEXT_MAX:,} characters, without NUL")
     return value
 
 
@@ -131,8 +131,8 @@ def parts(*required: str) -> Callable[[Any], dict[str, Any]]:
         if missing := [name for name in required if not value.get(name)]:
             raise ValueError(f"needs {', '.join(missing)}")
         for name, part in value.items():
-            if not isinstance(part, str | int | bool | None) or (isinstance(part, str) and len(part) > LINE_MAX):
-                raise ValueError(f"takes plain values of at most {LINE_MAX} characters; {name} is not one")
+            if not isinstance(part, str | int | bool | None) or (isinstance(part, str) and (len(part) > LINE_MAX or "\x00" in part)):
+                raise ValueError(f"takes plain values of at most {LINE_MAX} characters, without NUL; {name} is not one")
         return {name: part for name, part in value.items() if part is not None}
 
     return canonical

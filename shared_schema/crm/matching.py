@@ -18,11 +18,17 @@ def normalise_domain(website: str | None) -> str | None:
         return None
     host = re.sub(r"^[a-z]+://", "", website.strip().lower()).partition("/")[0].partition(":")[0].rpartition("@")[2]
     host = host.removeprefix("www.").rstrip(".")
-    return host if re.fullmatch(r"([a-z0-9-]+\.)+[a-z0-9-]{2,}", host) else None
+    return host if len(host) < 254 and re.fullmatch(r"([a-z0-9-]+\.)+[a-z0-9-]{2,}", host) else None
 
 
 def normalise_email(email: str | None) -> str | None:
-    return email.strip().lower() if email and "@" in email else None
+    return email.strip().lower() if email and "@" in email and len(email) <= 320 else None
+
+
+def text_of(described: Mapping[str, Any], name: str) -> str | None:
+    """A part of what the peer described, if it is text: the parts of newer peers may be anything plain."""
+    value = described.get(name)
+    return value if isinstance(value, str) and value else None
 
 
 async def create_deals(tx: AsyncConnection, arrived: Mapping[str, Mapping[str, Any]], side: str, now_ms: int) -> dict[str, int]:
@@ -37,7 +43,7 @@ async def create_deals(tx: AsyncConnection, arrived: Mapping[str, Mapping[str, A
     recipients = await lead_recipients(tx) if side == "partner" else {}
     rows = [
         {
-            "name": each["company"].get("name") or each["contact"].get("name") or "Shared deal",
+            "name": text_of(each["company"], "name") or text_of(each["contact"], "name") or "Shared deal",
             "company_id": company_ids.get(uid),
             "pipeline_id": pipeline_id,
             "stage_id": stage_id,
@@ -55,17 +61,17 @@ async def create_deals(tx: AsyncConnection, arrived: Mapping[str, Mapping[str, A
 
 async def match_companies(tx: AsyncConnection, arrived: Mapping[str, Mapping[str, Any]], now_ms: int) -> dict[str, int]:
     """Company ids by registration; registrations without a company are absent."""
-    wanted = {uid: company_row(each["company"], now_ms) for uid, each in arrived.items() if each["company"].get("name")}
+    wanted = {uid: company_row(each["company"], now_ms) for uid, each in arrived.items() if text_of(each["company"], "name")}
     return await match(tx, companies, companies.c.domain, wanted)
 
 
 def company_row(company: Mapping[str, Any], now_ms: int) -> dict[str, Any]:
-    domain = normalise_domain(company.get("domain"))
+    domain = normalise_domain(text_of(company, "domain"))
     return {
-        "name": company["name"],
+        "name": text_of(company, "name"),
         "domain": domain,
-        "country": company.get("country"),
-        "industry": company.get("industry"),
+        "country": text_of(company, "country"),
+        "industry": text_of(company, "industry"),
         "created_ms": now_ms,
     }
 
@@ -76,14 +82,14 @@ async def match_contacts(
     """Contact ids by registration; registrations without a contact are absent."""
     wanted = {
         uid: {
-            "name": each["contact"].get("name") or each["contact"].get("email"),
-            "email": normalise_email(each["contact"].get("email")),
-            "phone": each["contact"].get("phone"),
+            "name": text_of(each["contact"], "name") or text_of(each["contact"], "email"),
+            "email": normalise_email(text_of(each["contact"], "email")),
+            "phone": text_of(each["contact"], "phone"),
             "company_id": company_ids.get(uid),
             "created_ms": now_ms,
         }
         for uid, each in arrived.items()
-        if each["contact"].get("name") or each["contact"].get("email")
+        if text_of(each["contact"], "name") or text_of(each["contact"], "email")
     }
     return await match(tx, contacts, contacts.c.email, wanted)
 

@@ -14,7 +14,7 @@ from shared_schema.contract.policy import Policy, display
 from shared_schema.contract.registers import Side
 from shared_schema.crm import projected_tables as tables
 from shared_schema.crm.rows import insert_missing, upsert
-from shared_schema.crm.shared_deals import project_deals, project_registrations, shown, shown_part
+from shared_schema.crm.shared_deals import project_deals, project_registrations, shown, shown_part, uid_of
 from shared_schema.crm.shared_records import SharedRecord
 
 Columns = dict[str, Any]
@@ -88,7 +88,7 @@ def eligibility_columns(record: SharedRecord, policy: Policy) -> Columns:
 
 
 def member_columns(record: SharedRecord, policy: Policy) -> Columns:
-    return {"person": shown(record, policy, "person") or "", "role": shown(record, policy, "role")}
+    return {"person": uid_of(shown(record, policy, "person")) or "", "role": shown(record, policy, "role")}
 
 
 def person_columns(record: SharedRecord, policy: Policy) -> Columns:

@@ -11,11 +11,12 @@ from sqlalchemy import bindparam, case, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.contract.documents import LIFE
+from shared_schema.contract.identifiers import is_uid
 from shared_schema.contract.policy import Policy, value_of
 from shared_schema.contract.records import is_valid
 from shared_schema.contract.registers import Side
 from shared_schema.contract.registration import COUNTED_ACTIVE, OPEN, status_of
-from shared_schema.crm.matching import create_deals, normalise_domain, normalise_email
+from shared_schema.crm.matching import create_deals, normalise_domain, normalise_email, text_of
 from shared_schema.crm.projected_tables import shared_deals
 from shared_schema.crm.rows import upsert
 from shared_schema.crm.shared_records import SharedRecord
@@ -35,6 +36,10 @@ def shown_part(record: SharedRecord, policy: Policy, name: str, part: str) -> An
     return value.get(part) if isinstance(value, dict) else None
 
 
+def uid_of(value: Any) -> str | None:
+    return value if isinstance(value, str) and is_uid(value) else None
+
+
 async def project_registrations(tx: AsyncConnection, side: Side, records: Sequence[SharedRecord], policy: Policy, now_ms: int) -> None:
     """Rows of registrations, with a deal for each that this node meets for the first time."""
     if not records:
@@ -47,7 +52,9 @@ async def project_registrations(tx: AsyncConnection, side: Side, records: Sequen
     await upsert(tx, shared_deals, rows, CHANGING, key=("partnership", "uid"))
     await recount(tx, deal_ids.values())
     if side == "vendor":
-        await follow_reps(tx, [(deal_ids[each.uid], shown_part(each, policy, "rep", "person")) for each in known if "rep" in each.touched])
+        await follow_reps(
+            tx, [(deal_ids[each.uid], uid_of(shown_part(each, policy, "rep", "person"))) for each in known if "rep" in each.touched]
+        )
 
 
 async def find_deals(tx: AsyncConnection, records: Sequence[SharedRecord]) -> dict[str, int]:
@@ -83,11 +90,11 @@ def registration_row(record: SharedRecord, side: Side, policy: Policy) -> dict[s
         "uid": record.uid,
         "registration": record.uid,
         "status": status_of(record.document),
-        "reason": shown_part(record, policy, "decision", "reason"),
+        "reason": text_of(shown(record, policy, "decision") or {}, "reason"),
         "domain": normalise_domain(shown(record, policy, "domain")),
-        "contact_email": normalise_email(shown_part(record, policy, "contact", "email")),
-        "initiated_by": shown(record, policy, "initiated_by"),
-        "rep_person": shown_part(record, policy, "rep", "person"),
+        "contact_email": normalise_email(text_of(shown(record, policy, "contact") or {}, "email")),
+        "initiated_by": "vendor" if shown(record, policy, "initiated_by") == "vendor" else "partner",
+        "rep_person": uid_of(shown_part(record, policy, "rep", "person")),
         "expires": shown(record, policy, "expires"),
         "left_here": bool(record.document.get(f"{side}_left").siblings),
         "side": record.side,

@@ -5,18 +5,20 @@ is missing, and merging again changes nothing.
 """
 
 import logging
+import traceback
 from collections.abc import Sequence
 
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from shared_schema.contract.codec import HEADER_CONTROL, Event, EventData, encode_control, format_time
+from shared_schema.contract.codec import HEADER_CONTROL, Event, EventData, Outcome, encode_control, format_time
 from shared_schema.contract.envelope import Acknowledgement, Control, Heartbeat, Resend, Void
+from shared_schema.contract.policy import Policy
 from shared_schema.contract.topics import other, record_topic
 from shared_schema.crm.database import Database, DatabaseUnavailable
 from shared_schema.crm.policies import load_policy
 from shared_schema.crm.rows import insert_for, upsert
-from shared_schema.sync import controls, outbox, progress
+from shared_schema.sync import controls, outbox, parking, progress
 from shared_schema.sync.apply import Desk, apply_events
 from shared_schema.sync.arrivals import Arrivals, sort_arrivals
 from shared_schema.sync.bell import Bell
@@ -36,6 +38,9 @@ log = logging.getLogger(__name__)
 
 class PositionMoved(Exception):
     """Another consumer applied these offsets, or the topic is another one: read the position again."""
+
+
+OUTAGES = (BrokerError, DatabaseUnavailable, PositionMoved)
 
 
 class Consumer:
@@ -61,7 +66,7 @@ class Consumer:
 
     async def run(self) -> None:
         """Until cancelled."""
-        await keep_at(f"consumer of {self.partnership}", self.follow, (BrokerError, DatabaseUnavailable, PositionMoved))
+        await keep_at(f"consumer of {self.partnership}", self.follow, OUTAGES)
 
     async def follow(self) -> None:
         """Read from the stored position until the topic falls silent for a while; then it is looked at anew."""
@@ -104,7 +109,41 @@ class Consumer:
             return info.start_offset
 
     async def receive(self, batch: Sequence[Received], offset: int) -> list[Control]:
-        """Apply one batch in one transaction; the control messages to send now that it is committed."""
+        """Apply one batch; the control messages to send now that it is committed. A record that can not be applied at all is parked
+        alone with its stack, and the others go on."""
+        try:
+            return await self.receive_whole(batch, offset)
+        except OUTAGES:
+            raise
+        except Exception as error:  # a poison record, or a bug of ours: kept whole, counted, and shown
+            log.exception("a batch of %d from %s can not be applied at once", len(batch), self.inbound)
+            if len(batch) == 1:
+                return await self.park_poison(batch[0], offset, error)
+        replies: list[Control] = []
+        for each in batch:
+            replies = await self.receive([each], offset) or replies
+            offset = each.offset + 1
+        return replies
+
+    async def park_poison(self, poison: Received, offset: int, error: Exception) -> list[Control]:
+        """Park one record and move on; its number has arrived, its event's outcome is *parked*."""
+        arrivals = sort_arrivals(self.partnership, [poison])
+        stack = "".join(traceback.format_exception(error))
+        async with self.database.transaction() as tx:
+            await self.move_position(tx, offset, poison.offset + 1)
+            desk = Desk(self.incarnation, self.partnership, Policy())
+            row = parking.make_row(self.partnership, poison, "poison", stack, desk.now_ms)
+            for each in arrivals.events:
+                row["event"] = each.event.id
+                desk.answers.append((each.event, (Outcome(each.event.id, "parked", "poison"),)))
+            await parking.save(tx, [row])
+            await outbox.append(tx, self.make_answers(desk), desk.now_ms)
+            reach = await self.count(tx, arrivals)
+            withheld = await outbox.read_withheld(tx, self.partnership)
+        self.bell.ring({self.partnership})
+        return self.make_replies(reach, controls.Reply(), withheld)
+
+    async def receive_whole(self, batch: Sequence[Received], offset: int) -> list[Control]:
         arrivals = sort_arrivals(self.partnership, batch)
         async with self.database.transaction() as tx:
             await self.move_position(tx, offset, batch[-1].offset + 1)
