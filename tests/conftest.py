@@ -1,18 +1,13 @@
 """Fixtures that every test may ask for: real servers, started once a session, and an empty store of either kind."""
 
-import importlib.util
 from pathlib import Path
 
 import pytest
 
+from tests.kafka_fixture import kafka_address
 from tests.postgres import postgres, postgres_url
 
-__all__ = ["database_url", "postgres", "postgres_url"]
-
-if importlib.util.find_spec("tests.kafka_fixture"):
-    from tests.kafka_fixture import kafka_address
-
-    __all__ += ["kafka_address"]
+__all__ = ["database_url", "kafka_address", "postgres", "postgres_url"]
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

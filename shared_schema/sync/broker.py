@@ -1,0 +1,398 @@
+"""The broker seam on a real Kafka, through aiokafka; no other module imports that.
+
+Promises: order and acknowledgement by all replicas, no consumer groups, and that no wait outlasts a deadline of our own, whatever the
+broker does. Not promised: exactly once (a failed send may have arrived; the receiver's numbers tell).
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from itertools import chain
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+from aiokafka.protocol.api import Request, RequestStruct, Response
+from aiokafka.protocol.offset import OffsetRequest
+from aiokafka.protocol.types import AbstractType, Boolean, CompactArray, CompactString, Int16, Int32, Schema, TaggedFields
+
+from shared_schema.sync.closing import close_within
+from shared_schema.sync.quiet_loggers import quieten_loggers
+from shared_schema.sync.transport import (
+    BrokerUnavailable,
+    OffsetOutOfRange,
+    Producer,
+    Reader,
+    Received,
+    Record,
+    SendFailed,
+    TopicInfo,
+    TopicMissing,
+)
+
+MAX_RECORD_BYTES = 1_048_576
+MAX_REQUEST_BYTES = MAX_RECORD_BYTES + 65_536
+BATCH_BYTES = 131_072
+FETCH_BYTES = 4_194_304
+FETCH_WAIT_MS = 500
+ANSWER_DEADLINE_S = 10.0
+DELIVERY_DEADLINE_S = 30.0
+SILENCE_S = 3.0  # a reader that has heard nothing for this long asks whether its topic and the broker are still there
+NO_ERROR, UNKNOWN_TOPIC, FORBIDDEN, TOPIC_EXISTS = 0, 3, 29, 36
+EARLIEST, LATEST = -2, -1
+TOPIC_SETTINGS = {"retention.ms": "-1", "max.message.bytes": str(MAX_REQUEST_BYTES), "message.timestamp.type": "CreateTime"}
+TAGS = ("tags", TaggedFields)
+log = logging.getLogger(__name__)
+
+
+class Uuid(AbstractType[str]):
+    """Sixteen bytes, here as hexadecimal digits."""
+
+    @classmethod
+    def encode(cls, value: str) -> bytes:
+        return bytes.fromhex(value)
+
+    @classmethod
+    def decode(cls, data: Any) -> str:
+        return str(data.read(16).hex())
+
+
+class TopicsResponse(Response):
+    """Metadata, version 12: aiokafka stops at 5, and topic ids came with 10."""
+
+    API_KEY = 3
+    API_VERSION = 12
+    SCHEMA = Schema(
+        ("throttle_time_ms", Int32),
+        (
+            "brokers",
+            CompactArray(("node_id", Int32), ("host", CompactString("utf-8")), ("port", Int32), ("rack", CompactString("utf-8")), TAGS),
+        ),
+        ("cluster_id", CompactString("utf-8")),
+        ("controller_id", Int32),
+        (
+            "topics",
+            CompactArray(
+                ("error_code", Int16),
+                ("name", CompactString("utf-8")),
+                ("topic_id", Uuid),
+                ("is_internal", Boolean),
+                (
+                    "partitions",
+                    CompactArray(
+                        ("error_code", Int16),
+                        ("partition", Int32),
+                        ("leader", Int32),
+                        ("leader_epoch", Int32),
+                        ("replicas", CompactArray(Int32)),
+                        ("isr", CompactArray(Int32)),
+                        ("offline_replicas", CompactArray(Int32)),
+                        TAGS,
+                    ),
+                ),
+                ("authorized_operations", Int32),
+                TAGS,
+            ),
+        ),
+        TAGS,
+    )
+
+
+class TopicsRequestStruct(RequestStruct):
+    API_KEY = 3
+    API_VERSION = 12
+    FLEXIBLE_VERSION = True
+    RESPONSE_TYPE = TopicsResponse
+    SCHEMA = Schema(
+        ("topics", CompactArray(("topic_id", Uuid), ("name", CompactString("utf-8")), TAGS)),
+        ("allow_auto_topic_creation", Boolean),
+        ("include_authorized_operations", Boolean),
+        TAGS,
+    )
+
+
+class TopicsRequest(Request[TopicsRequestStruct]):
+    """Asks for topics by name, with their ids."""
+
+    API_KEY = 3
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = names
+
+    def build(self, request_struct_class: type[TopicsRequestStruct]) -> TopicsRequestStruct:
+        return request_struct_class([("00" * 16, name, {}) for name in self.names], False, False, {})
+
+
+@asynccontextmanager
+async def answering(deadline_s: float) -> AsyncIterator[None]:
+    """Turn a late answer, and whatever Kafka's client raises, into BrokerUnavailable."""
+    try:
+        async with asyncio.timeout(deadline_s):
+            yield
+    except (KafkaError, OSError, TimeoutError) as error:
+        raise BrokerUnavailable(describe(error)) from error
+
+
+def describe(error: BaseException) -> str:
+    return str(error) or type(error).__name__
+
+
+class KafkaBroker:
+    """One node's way to the Kafka at `address` (host:port, or several with commas)."""
+
+    def __init__(self, address: str, *, answer_s: float = ANSWER_DEADLINE_S, delivery_s: float = DELIVERY_DEADLINE_S) -> None:
+        self.address = address
+        self.answer_s = answer_s
+        self.delivery_s = delivery_s
+        self.admin: AIOKafkaAdminClient | None = None
+        self.admin_turn = asyncio.Lock()
+        self.opened: list[KafkaProducer | KafkaReader] = []
+
+    async def start(self) -> None:
+        quieten_loggers()
+
+    async def stop(self) -> None:
+        await asyncio.gather(*(each.close() for each in list(self.opened)))
+        await self.drop_admin()
+
+    async def drop_admin(self) -> None:
+        admin, self.admin = self.admin, None
+        if admin is not None:
+            await close_within(admin.close)
+
+    @asynccontextmanager
+    async def asking(self) -> AsyncIterator[AIOKafkaAdminClient]:
+        """The admin client, for one caller at a time; a failure drops it, so that the next caller connects anew."""
+        async with self.admin_turn:
+            try:
+                async with answering(self.answer_s):
+                    if self.admin is None:
+                        self.admin = AIOKafkaAdminClient(bootstrap_servers=self.address, request_timeout_ms=int(self.answer_s * 1000))
+                        await self.admin.start()
+                    yield self.admin
+            except BaseException:
+                await self.drop_admin()
+                raise
+
+    async def create_topics(self, names: Sequence[str]) -> None:
+        wanted = [NewTopic(name, num_partitions=1, replication_factor=1, topic_configs=TOPIC_SETTINGS) for name in names]
+        if not wanted:
+            return
+        async with self.asking() as admin:
+            answer = await admin.create_topics(wanted)
+        for name, code, message in answer.topic_errors:
+            if code not in (NO_ERROR, TOPIC_EXISTS):
+                raise BrokerUnavailable(f"topic {name} was not created: {message or code}")
+        async with answering(self.answer_s):  # the controller knows them before the broker does
+            while len(await self.describe_topics(names)) < len(set(names)):
+                await asyncio.sleep(0.02)
+
+    async def describe_topics(self, names: Sequence[str]) -> dict[str, TopicInfo]:
+        if not names:
+            return {}
+        async with self.asking() as admin:
+            while (found := await ask_topics(admin, names)) is None:
+                await asyncio.sleep(0.05)  # a leader is being elected; the deadline is around us
+            return found
+
+    async def open_producer(self) -> Producer:
+        client = AIOKafkaProducer(
+            bootstrap_servers=self.address,
+            acks="all",
+            enable_idempotence=True,
+            compression_type="zstd",
+            max_batch_size=BATCH_BYTES,
+            max_request_size=MAX_REQUEST_BYTES,
+            linger_ms=0,
+        )
+        await start_client(client.start, client.stop, self.answer_s)
+        producer = KafkaProducer(self, client)
+        self.opened.append(producer)
+        return producer
+
+    async def open_reader(self, topic: str, offset: int) -> Reader:
+        found = (await self.describe_topics([topic])).get(topic)
+        if found is None:
+            raise TopicMissing(topic)
+        client = AIOKafkaConsumer(
+            bootstrap_servers=self.address,
+            group_id=None,
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            fetch_max_wait_ms=FETCH_WAIT_MS,
+            max_partition_fetch_bytes=FETCH_BYTES,
+        )
+        await start_client(client.start, client.stop, self.answer_s)
+        partition = TopicPartition(topic, 0)
+        client.assign([partition])
+        client.seek(partition, offset)
+        reader = KafkaReader(self, client, partition, found.topic_id)
+        self.opened.append(reader)
+        return reader
+
+    def forget(self, each: "KafkaProducer | KafkaReader") -> None:
+        if each in self.opened:
+            self.opened.remove(each)
+
+
+async def ask_topics(admin: AIOKafkaAdminClient, names: Sequence[str]) -> dict[str, TopicInfo] | None:
+    """Ids and offsets of the topics that exist; None while a partition has no leader or went away between the questions."""
+    answer = await admin._send_request(TopicsRequest(names))
+    ids: dict[str, str] = {}
+    by_leader: dict[int, list[str]] = {}
+    for code, name, topic_id, _, partitions, *_ in answer.topics:
+        if code in (UNKNOWN_TOPIC, FORBIDDEN):
+            continue
+        if code != NO_ERROR or not partitions or partitions[0][2] < 0:
+            return None
+        ids[name] = topic_id
+        by_leader.setdefault(partitions[0][2], []).append(name)
+    starts, ends = await ask_offsets(admin, by_leader, EARLIEST), await ask_offsets(admin, by_leader, LATEST)
+    if starts.keys() != ids.keys() or ends.keys() != ids.keys():
+        return None
+    return {name: TopicInfo(topic_id, starts[name], ends[name]) for name, topic_id in ids.items()}
+
+
+async def ask_offsets(admin: AIOKafkaAdminClient, by_leader: dict[int, list[str]], which: int) -> dict[str, int]:
+    """The earliest or latest offset of each topic's one partition; those that were not told are absent."""
+    offsets: dict[str, int] = {}
+    for leader, names in by_leader.items():
+        answer = await admin._send_request(OffsetRequest(-1, 0, [(name, [(0, which)]) for name in names]), leader)
+        for name, [(_, code, _, offset)] in answer.topics:
+            if code == NO_ERROR:
+                offsets[name] = offset
+    return offsets
+
+
+async def start_client(start: Callable[[], Awaitable[None]], stop: Callable[[], Coroutine[Any, Any, None]], deadline_s: float) -> None:
+    """Start a producer or consumer, or leave nothing of it behind."""
+    try:
+        async with answering(deadline_s):
+            await start()
+    except BaseException:
+        await close_within(stop)
+        raise
+
+
+class KafkaProducer:
+    """Sends in order, many in flight; its deliveries fail after the delivery deadline, or when it is closed."""
+
+    def __init__(self, broker: KafkaBroker, client: AIOKafkaProducer) -> None:
+        self.broker = broker
+        self.client = client
+        self.turn = asyncio.Lock()
+        self.pending: set[asyncio.Future[None]] = set()
+        self.closed = False
+
+    async def send(self, topic: str, records: Sequence[Record]) -> Awaitable[None]:
+        """Waits while the client's batch is full. Never raises for the broker's sake: the returned future does."""
+        delivered = self.expect_delivery()
+        if self.closed:
+            fail(delivered, "the producer is closed")
+            return delivered
+        try:
+            async with self.turn, asyncio.timeout(self.broker.delivery_s):
+                futures = [await self.client.send(topic, value, key, 0, None, list(headers)) for key, value, headers in records]
+        except (KafkaError, OSError, TimeoutError) as error:
+            fail(delivered, f"{topic}: {describe(error)}")
+            return delivered
+        acknowledged = asyncio.gather(*futures, return_exceptions=True)
+        acknowledged.add_done_callback(lambda done: settle(delivered, done, topic))
+        return delivered
+
+    def expect_delivery(self) -> "asyncio.Future[None]":
+        """A future that somebody settles: the broker, the deadline or `close`."""
+        loop = asyncio.get_running_loop()
+        delivered: asyncio.Future[None] = loop.create_future()
+        deadline_s = self.broker.delivery_s
+        timer = loop.call_later(deadline_s, fail, delivered, f"not acknowledged within {deadline_s:.0f} s")
+        self.pending.add(delivered)
+
+        def end(done: "asyncio.Future[None]") -> None:
+            timer.cancel()
+            self.pending.discard(done)
+            if not done.cancelled():
+                done.exception()  # a caller may drop a failed delivery: nothing is to be logged for it
+
+        delivered.add_done_callback(end)
+        return delivered
+
+    async def close(self) -> None:
+        if self.closed:
+            return
+        self.closed = True
+        self.broker.forget(self)
+        if not await close_within(self.client.stop):
+            await self.abandon()
+        for delivered in list(self.pending):
+            fail(delivered, "the producer was closed")
+
+    async def abandon(self) -> None:
+        """End the tasks of a client whose stop() waits for a batch that nobody will ever answer."""
+        accumulator = self.client._message_accumulator
+        batches = [*chain(*accumulator._batches.values()), *accumulator._pending_batches]
+        accumulator.fail_all(KafkaError("abandoned"))
+        for batch in batches:
+            if batch._drain_waiter.done():
+                batch._drain_waiter.exception()  # nobody waits for it: asyncio would log that nobody looked
+        await close_within(self.client._sender.close)
+        await close_within(self.client.client.close)
+
+
+def fail(delivered: "asyncio.Future[None]", reason: str) -> None:
+    if not delivered.done():
+        delivered.set_exception(SendFailed(reason))
+
+
+def settle(delivered: "asyncio.Future[None]", done: "asyncio.Future[list[Any]]", topic: str) -> None:
+    if done.cancelled():
+        fail(delivered, f"{topic}: the sending was cancelled")
+        return
+    error = next((each for each in done.result() if isinstance(each, BaseException)), None)
+    if error is not None:
+        fail(delivered, f"{topic}: {describe(error)}")
+    elif not delivered.done():
+        delivered.set_result(None)
+
+
+class KafkaReader:
+    """Reads by the topic's name: in a topic created anew that has grown past the position it may read on in silence."""
+
+    def __init__(self, broker: KafkaBroker, client: AIOKafkaConsumer, partition: TopicPartition, topic_id: str) -> None:
+        self.broker = broker
+        self.client = client
+        self.partition = partition
+        self.topic_id = topic_id
+        self.heard_at_s = asyncio.get_running_loop().time()
+
+    async def fetch(self, max_records: int, wait_ms: int) -> list[Received]:
+        try:
+            async with answering(wait_ms / 1000 + self.broker.answer_s):
+                found = await self.client.getmany(self.partition, timeout_ms=wait_ms, max_records=max_records)
+        except BrokerUnavailable as error:
+            if isinstance(error.__cause__, OffsetOutOfRangeError):
+                raise OffsetOutOfRange(describe(error.__cause__)) from error
+            raise
+        now_s = asyncio.get_running_loop().time()
+        if found:
+            self.heard_at_s = now_s
+            return [Received(each.topic, each.offset, each.timestamp, each.key, each.value, each.headers) for each in found[self.partition]]
+        if now_s - self.heard_at_s >= SILENCE_S:
+            self.heard_at_s = now_s
+            await self.explain_silence()
+        return []
+
+    async def explain_silence(self) -> None:
+        """A deleted topic and a broker that is away answer nothing, for ever: ask."""
+        topic = self.partition.topic
+        found = (await self.broker.describe_topics([topic])).get(topic)
+        if found is None:
+            raise TopicMissing(topic)
+        if found.topic_id != self.topic_id:
+            raise OffsetOutOfRange(f"{topic} was created anew")
+
+    async def close(self) -> None:
+        self.broker.forget(self)
+        await close_within(self.client.stop)

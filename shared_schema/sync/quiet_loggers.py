@@ -1,0 +1,38 @@
+"""Keeps aiokafka's loggers to one line in ten seconds each: its retries log up to thousands a second."""
+
+import logging
+
+LOG_EVERY_S = 10.0
+NOISY_LOGGERS = (
+    "aiokafka",
+    "aiokafka.client",
+    "aiokafka.cluster",
+    "aiokafka.conn",
+    "aiokafka.consumer.consumer",
+    "aiokafka.consumer.fetcher",
+    "aiokafka.consumer.group_coordinator",
+    "aiokafka.producer.producer",
+    "aiokafka.producer.sender",
+)
+
+
+class OneLinePer(logging.Filter):
+    """Lets one line per so many seconds through: aiokafka's retries log up to thousands a second."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self.seconds = seconds
+        self.next_at = 0.0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.created < self.next_at <= record.created + self.seconds:  # a clock set back opens it again
+            return False
+        self.next_at = record.created + self.seconds
+        return True
+
+
+def quieten_loggers() -> None:
+    for name in NOISY_LOGGERS:
+        logger = logging.getLogger(name)
+        if not any(isinstance(each, OneLinePer) for each in logger.filters):
+            logger.addFilter(OneLinePer(LOG_EVERY_S))
