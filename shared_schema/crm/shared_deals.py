@@ -138,7 +138,7 @@ async def project_deals(tx: AsyncConnection, records: Sequence[SharedRecord], po
     for names, rows in sorted(groups.items()):
         changes: dict[str, Any] = {name: bindparam(f"new_{name}") for name in names}
         await tx.execute(update(deals).where(deals.c.id == bindparam("deal")).values(changes), rows)
-    await project_lives(tx, [each for each in records if LIFE in each.touched], followed, now_ms)
+    await project_lives(tx, [each for each in records if LIFE in each.document], followed, now_ms)
 
 
 async def find_followers(tx: AsyncConnection, records: Sequence[SharedRecord]) -> dict[str, Mapping[str, Any]]:

@@ -7,6 +7,7 @@ bread; a loss is not possible, because a row stays until the peer acknowledged i
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 from shared_schema.contract.codec import HEADER_CONTROL, HEADER_EPOCH, HEADER_SEQUENCE, encode_control
@@ -52,8 +53,13 @@ class Relay:
         self.wake = asyncio.Event()
 
     async def run(self) -> None:
-        """Until cancelled."""
-        await keep_at(f"relay of {self.partnership}", self.serve_epoch, (BrokerError, DatabaseUnavailable, LeaseLost))
+        """Until cancelled; then another relay can go on at once."""
+        try:
+            await keep_at(f"relay of {self.partnership}", self.serve_epoch, (BrokerError, DatabaseUnavailable, LeaseLost))
+        finally:
+            with suppress(DatabaseUnavailable):  # then the lease runs out by itself
+                async with self.database.transaction() as tx:
+                    await leases.release(tx, self.lease, self.owner)
 
     async def serve_epoch(self) -> None:
         """Take the lease under a new random epoch and publish until something fails; counts from 1, in memory."""

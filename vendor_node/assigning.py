@@ -1,0 +1,96 @@
+"""Assigning reps to registrations: once by itself as a reaction, again by a person; each time with the explanation."""
+
+import json
+from typing import Any
+
+from sqlalchemy import insert, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from shared_schema.contract.registration import is_active, status_of
+from shared_schema.crm.problems import Invalid, WrongState
+from shared_schema.crm.projected_tables import shared_deals
+from shared_schema.crm.shared_records import SharedRecord, load_records
+from shared_schema.crm.tables import companies, deals
+from shared_schema.sync.capture import Creation, Write
+from shared_schema.sync.registrations import open_shared_deal
+from shared_schema.sync.station import Work
+from vendor_node.assignment import Assignment, Rep, Request, assign
+from vendor_node.decisions import date_of, has_rep, note, requested_rep
+from vendor_node.reps import load_reps, save_credits
+from vendor_node.tables import assignments
+
+Row = dict[str, Any]
+
+
+async def react_assign(work: Work, partnership: str, registration: str) -> None:
+    """Assign a rep to an active registration that has none; the rotation moves in this transaction. What changed meanwhile needs no rep."""
+    record = (await load_records(work.tx, partnership, [registration])).get(registration)
+    status = status_of(record.document) if record else "missing"
+    if record is None or not is_active(status) or has_rep(record):
+        await note(work, partnership, registration, "nobody to assign", f"the registration is {status}")
+        return
+    reps = await load_reps(work.tx, lock=True)
+    decided = assign(reps, await make_request(work, record))
+    await save_credits(work.tx, decided.credits)
+    await keep(work, partnership, registration, decided, automatic=True)
+    if decided.rep_id is None:
+        await note(work, partnership, registration, "alert: no rep", "nobody is eligible; assign somebody by hand")
+        return
+    await write_rep(work, partnership, registration, next(rep for rep in reps if rep.id == decided.rep_id))
+
+
+async def make_request(work: Work, record: SharedRecord) -> Request:
+    """What the assignment depends on, besides the reps."""
+    joined = shared_deals.join(deals, deals.c.id == shared_deals.c.deal_id).outerjoin(companies, companies.c.id == deals.c.company_id)
+    columns = select(companies.c.owner_id, companies.c.country, companies.c.industry).select_from(joined)
+    where = (shared_deals.c.partnership == record.partnership, shared_deals.c.uid == record.uid)
+    row = (await work.tx.execute(columns.where(*where))).one()
+    return Request(record.uid, date_of(work.now_ms), row.owner_id, requested_rep(record), row.country, row.industry)
+
+
+async def keep(work: Work, partnership: str, registration: str, decided: Assignment, *, automatic: bool) -> None:
+    """Store the assignment with its explanation."""
+    row = {"partnership": partnership, "registration": registration, "rep_id": decided.rep_id, "method": decided.method}
+    row |= {"automatic": automatic, "explanation": json.dumps(decided.explanation), "at_ms": work.now_ms}
+    await work.tx.execute(insert(assignments).values(row))
+
+
+async def write_rep(work: Work, partnership: str, registration: str, rep: Rep) -> None:
+    """The rep as the vendor's own field of the registration; the partner gets the name along with it."""
+    person = {"name": rep.name, "role": "rep", "active": rep.active}
+    writes = [Write(rep.person, name, value) for name, value in person.items()]
+    writes.append(Write(registration, "rep", {"person": rep.person, "name": rep.name, "email": rep.email}))
+    await work.capture(partnership, registration, "assignment.made", writes, [Creation(rep.person, "person", None, None)])
+
+
+async def reassign(work: Work, shared_deal_id: int, rep_id: int) -> None:
+    """A person gives the registration to another rep."""
+    row = await open_shared_deal(work.tx, shared_deal_id)
+    if not is_active(row["status"]):
+        raise WrongState(f"a registration that is {row['status']} has no rep to assign", remedy="decide on it first")
+    rep = next((each for each in await load_reps(work.tx, lock=True) if each.id == rep_id), None)
+    if rep is None:
+        raise Invalid("rep_id", f"{rep_id} is no rep; list the reps to see who is")
+    told = {
+        "request": {"registration": row["uid"]},
+        "considered": [],
+        "steps": [{"method": "person", "chosen": rep_id, "why": work.author.name}],
+    }
+    row_id = {"partnership": row["partnership"], "registration": row["uid"], "rep_id": rep_id, "method": "person", "automatic": False}
+    await work.tx.execute(insert(assignments).values(**row_id, explanation=json.dumps(told), at_ms=work.now_ms))
+    await write_rep(work, row["partnership"], row["uid"], rep)
+
+
+async def list_assignments(connection: AsyncConnection, registration: str) -> list[Row]:
+    """A registration's assignments, newest first, with their explanations."""
+    statement = select(assignments).where(assignments.c.registration == registration).order_by(assignments.c.id.desc())
+    rows = (await connection.execute(statement)).mappings()
+    return [{**row, "explanation": json.loads(row["explanation"])} for row in rows]
+
+
+async def list_unassigned(connection: AsyncConnection) -> list[Row]:
+    """The fallback queue: active registrations without a rep."""
+    statement = select(shared_deals.c.id, shared_deals.c.deal_id, shared_deals.c.partnership, shared_deals.c.created_ms).where(
+        shared_deals.c.status.in_(("active", "extension pending")), shared_deals.c.rep_person.is_(None)
+    )
+    return [dict(row) for row in (await connection.execute(statement.order_by(shared_deals.c.id))).mappings()]

@@ -1,0 +1,174 @@
+"""Which rep gets a registration, as a pure function with its explanation: the company's owner, the rep whom the partner named, a territory
+or segment match, the rotation, else the fallback queue.
+
+The rotation is Tijdeman's: of those who are due at all, the one whose turn would be over first. While the same reps are eligible, each
+one's count stays within one of their weight's share. A rep who was away keeps the credit of that moment, which is below one turn: no burst
+at the return. A territory turns the same wheel with fewer reps, so shares hold within what each could have been given.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
+from typing import Any, Literal, NamedTuple
+
+Method = Literal["owner", "requested", "territory", "round_robin", "fallback"]
+
+
+class Rep(NamedTuple):
+    """A rep as they stand at the moment of the decision. Dates are YYYY-MM-DD, inclusive; `credit` is their place in the rotation."""
+
+    id: int
+    person: str
+    name: str
+    email: str
+    active: bool = True
+    out_from: str | None = None
+    out_until: str | None = None
+    weight: int = 1
+    cap: int | None = None
+    open_deals: int = 0
+    territories: tuple[str, ...] = ()
+    segments: tuple[str, ...] = ()
+    languages: tuple[str, ...] = ()
+    credit: int = 0
+
+
+class Request(NamedTuple):
+    """What the assignment is for: `owner_id` is the company's existing owner, `requested` a name or e-mail that the partner gave."""
+
+    registration: str
+    today: str
+    owner_id: int | None = None
+    requested: str | None = None
+    country: str | None = None
+    industry: str | None = None
+
+
+class Assignment(NamedTuple):
+    """The rep's id (None: the fallback queue), how they were found, why, and the rotation's new credits by rep id."""
+
+    rep_id: int | None
+    method: Method
+    explanation: dict[str, Any]
+    credits: dict[int, int]
+
+
+def assign(reps: Sequence[Rep], request: Request) -> Assignment:
+    """Decide. The explanation holds all that the decision was made from: `replay` comes to the same rep."""
+    ordered = sorted(reps, key=lambda rep: rep.id)
+    told: dict[str, Any] = {
+        "request": request._asdict(),
+        "considered": [consider(rep, request.today) for rep in ordered],
+        "steps": [],
+    }
+    for method, choose in STEPS:
+        chosen, why, credits = choose(ordered, request)
+        told["steps"].append({"method": method, "chosen": chosen, "why": why})
+        if chosen is not None:
+            return Assignment(chosen, method, told, credits)
+    return Assignment(None, "fallback", told, {})
+
+
+def consider(rep: Rep, today: str) -> dict[str, Any]:
+    """One rep in the explanation: their state, and why the rotation passes them over, if it does."""
+    return {**rep._asdict(), "passed_over": passed_over(rep, today)}
+
+
+def away(rep: Rep, today: str) -> str | None:
+    """Why a rep can not take anything today, or None."""
+    if not rep.active:
+        return "not active"
+    if rep.out_from and rep.out_from <= today and (rep.out_until is None or today <= rep.out_until):
+        return f"out of office until {rep.out_until or 'further notice'}"
+    return None
+
+
+def passed_over(rep: Rep, today: str) -> str | None:
+    """Why the rotation passes a rep over, or None."""
+    if reason := away(rep, today):
+        return reason
+    if rep.cap is not None and rep.open_deals >= rep.cap:
+        return f"has {rep.open_deals} open deals of at most {rep.cap}"
+    return "has weight 0" if rep.weight <= 0 else None
+
+
+Choice = tuple[int | None, str, dict[int, int]]
+
+
+def choose_owner(reps: Sequence[Rep], request: Request) -> Choice:
+    """The company's owner keeps their customer, whatever their cap."""
+    if request.owner_id is None:
+        return None, "the company has no owner", {}
+    owner = next((rep for rep in reps if rep.id == request.owner_id), None)
+    if owner is None:
+        return None, "the company's owner is no rep", {}
+    if reason := away(owner, request.today):
+        return None, f"the company's owner {owner.name} is {reason}", {}
+    return owner.id, f"{owner.name} owns the company", {}
+
+
+def choose_requested(reps: Sequence[Rep], request: Request) -> Choice:
+    """The rep whom the partner named, by e-mail or by name."""
+    if not request.requested:
+        return None, "the partner named nobody", {}
+    wanted = request.requested.strip().casefold()
+    named = [rep for rep in reps if wanted in (rep.email.casefold(), rep.name.casefold())]
+    if len(named) != 1:
+        return None, f"{request.requested!r} is {'no rep' if not named else 'more than one rep'}", {}
+    if reason := passed_over(named[0], request.today):
+        return None, f"{named[0].name} {reason if reason.startswith('has') else 'is ' + reason}", {}
+    return named[0].id, f"the partner asked for {named[0].name}", {}
+
+
+def choose_territory(reps: Sequence[Rep], request: Request) -> Choice:
+    """The rotation among those who have the company's country or industry."""
+    matching = [rep for rep in reps if request.country in rep.territories or request.industry in rep.segments]
+    if not matching:
+        return None, f"nobody has {request.country or 'no country'} or {request.industry or 'no industry'}", {}
+    return rotate(matching, request.today, f"has {request.country} or {request.industry}, and the rotation's turn among those who do")
+
+
+def choose_in_turn(reps: Sequence[Rep], request: Request) -> Choice:
+    """The rotation among all who are eligible."""
+    return rotate(reps, request.today, "has the rotation's turn")
+
+
+def rotate(reps: Sequence[Rep], today: str, why: str) -> Choice:
+    """Turn the wheel once among the eligible reps; the one chosen, and everyone's new credit."""
+    eligible = [rep for rep in reps if passed_over(rep, today) is None]
+    if not eligible:
+        return None, "nobody is eligible", {}
+    total = sum(rep.weight for rep in eligible)
+    credits = {rep.id: clip(rep.credit, total) + rep.weight for rep in eligible}
+    chosen = next_in_turn(eligible, credits, total)
+    credits[chosen.id] -= total
+    return chosen.id, f"{chosen.name} {why}", credits
+
+
+def clip(credit: int, total: int) -> int:
+    """Credit of other times is worth at most one turn of now."""
+    return max(-total, min(total, credit))
+
+
+def next_in_turn(eligible: Sequence[Rep], credits: Mapping[int, int], total: int) -> Rep:
+    """Of those who are due, the one whose turn would be over first; if nobody is due, the one with most credit. Ties go by id."""
+    spread = max(1, 2 * len(eligible) - 2)
+    due = [rep for rep in eligible if credits[rep.id] * spread >= total]
+    if not due:
+        return max(eligible, key=lambda rep: (credits[rep.id], -rep.id))
+    return min(due, key=lambda rep: (Fraction(total * spread - total - credits[rep.id] * spread, rep.weight), rep.id))
+
+
+STEPS: tuple[tuple[Method, Callable[[Sequence[Rep], Request], Choice]], ...] = (
+    ("owner", choose_owner),
+    ("requested", choose_requested),
+    ("territory", choose_territory),
+    ("round_robin", choose_in_turn),
+)
+
+
+def replay(explanation: Mapping[str, Any]) -> int | None:
+    """The rep whom a stored explanation leads to: the state that it names, decided again."""
+    lists = ("territories", "segments", "languages")
+    known = [{name: value for name, value in each.items() if name != "passed_over"} for each in explanation["considered"]]
+    reps = [Rep(**{**each, **{name: tuple(each[name]) for name in lists}}) for each in known]
+    return assign(reps, Request(**explanation["request"])).rep_id
