@@ -118,6 +118,14 @@ def format_time(ms: int) -> str:
     return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def read_time(text: str) -> int | None:
+    """Milliseconds since 1970 UTC of an RFC 3339 time; None for anything else."""
+    try:
+        return round(datetime.fromisoformat(text).timestamp() * 1000)
+    except (ValueError, OverflowError):
+        return None
+
+
 def encode_control(control: Control) -> bytes:
     return control.model_dump_json().encode()
 

@@ -4,6 +4,7 @@ Positions are ours and in SQL. A topic with another id, or shorter than our posi
 is missing, and merging again changes nothing.
 """
 
+import asyncio
 import logging
 import traceback
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ from shared_schema.contract.topics import other, record_topic
 from shared_schema.crm.database import Database, DatabaseUnavailable
 from shared_schema.crm.policies import load_policy
 from shared_schema.crm.rows import insert_for, upsert
-from shared_schema.sync import controls, outbox, parking, progress
+from shared_schema.sync import controls, metrics, outbox, parking, progress
 from shared_schema.sync.apply import Desk, apply_events
 from shared_schema.sync.arrivals import Arrivals, sort_arrivals
 from shared_schema.sync.bell import Bell
@@ -144,6 +145,8 @@ class Consumer:
         return self.make_replies(reach, controls.Reply(), withheld)
 
     async def receive_whole(self, batch: Sequence[Received], offset: int) -> list[Control]:
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
         arrivals = sort_arrivals(self.partnership, batch)
         async with self.database.transaction() as tx:
             await self.move_position(tx, offset, batch[-1].offset + 1)
@@ -155,6 +158,8 @@ class Consumer:
             reply = await controls.obey(tx, self.incarnation, self.partnership, arrivals.controls)
             withheld = await outbox.read_withheld(tx, self.partnership)
         self.bell.ring(woken_by(self.partnership, desk, reply))
+        metrics.note_applied(desk, arrivals.events, reach, loop.time() - began_s)
+        metrics.note_acknowledged(self.partnership, reply.acknowledged_ms, desk.now_ms)
         if not is_answered(arrivals, reply):
             return []
         return self.make_replies(reach, reply, withheld)

@@ -15,7 +15,7 @@ from shared_schema.contract.envelope import Heartbeat
 from shared_schema.contract.registers import Side
 from shared_schema.contract.topics import record_topic
 from shared_schema.crm.database import Database, DatabaseUnavailable
-from shared_schema.sync import bell, leases, outbox
+from shared_schema.sync import bell, leases, metrics, outbox
 from shared_schema.sync.clock import Clock
 from shared_schema.sync.patience import keep_at
 from shared_schema.sync.transport import Broker, BrokerError, Producer, Record
@@ -119,6 +119,8 @@ class Relay:
 
     async def settle(self, shipment: Shipment, epoch: str) -> None:
         """Wait for the broker, then mark: never the other way round, and only while the lease names this epoch."""
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
         await deliver(shipment.delivery)
         async with self.database.transaction() as tx:
             now_ms = self.clock.now_ms()
@@ -126,6 +128,8 @@ class Relay:
             await outbox.mark_resent(tx, shipment.resent, now_ms)
         if shipment.numbered and not marked:
             raise LeaseLost(f"another process relays {self.partnership}")
+        metrics.publish_duration.labels(self.partnership).observe(loop.time() - began_s)
+        metrics.published.labels(self.partnership).inc(marked + len(shipment.resent))
 
     async def beat(self, producer: Producer) -> None:
         """Name the last number of every epoch with unacknowledged rows, after the rows themselves."""

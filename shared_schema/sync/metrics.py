@@ -1,0 +1,98 @@
+"""Every metric, named once; prefix `dealbridge_`, unit last. Labels take values of a bounded set only."""
+
+from collections.abc import Iterable, Sequence
+from importlib.metadata import version
+
+from prometheus_client import Counter, Gauge, Histogram, Info, generate_latest
+
+from shared_schema.contract.codec import read_time
+from shared_schema.contract.envelope import EVENT_TYPES
+from shared_schema.contract.records import KINDS
+from shared_schema.sync.apply import Desk
+from shared_schema.sync.arrivals import Numbered
+from shared_schema.sync.progress import Reach
+from shared_schema.sync.status import Row
+
+LAG_S = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60, 300, 3600, 86400)
+WORK_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15)
+
+one_way_lag = Histogram(
+    "dealbridge_one_way_lag_seconds", "From the peer's commit to ours, by both clocks.", ["partnership", "direction", "kind"], buckets=LAG_S
+)
+round_trip_lag = Histogram(
+    "dealbridge_round_trip_lag_seconds", "From our commit to the peer's acknowledgement, by one clock.", ["partnership"], buckets=LAG_S
+)
+apply_duration = Histogram("dealbridge_apply_duration_seconds", "One batch applied and committed.", ["partnership"], buckets=WORK_S)
+publish_duration = Histogram("dealbridge_publish_duration_seconds", "One batch published and marked.", ["partnership"], buckets=WORK_S)
+events = Counter("dealbridge_events_applied_total", "Events of the peer's taken in.", ["partnership", "type"])
+published = Counter("dealbridge_events_published_total", "Outbox rows that the broker acknowledged.", ["partnership"])
+arrivals = Counter("dealbridge_arrivals_total", "Numbers received: new, filled (closed a gap), repeated.", ["partnership", "arrival"])
+conflicts = Counter("dealbridge_conflicts_total", "Conflicts opened by the peer's events.", ["partnership", "kind", "field"])
+refused = Counter("dealbridge_refused_total", "Fields of the peer's that were refused.", ["partnership", "reason"])
+parked_now = Counter("dealbridge_parked_total", "Records parked.", ["partnership", "reason"])
+assignments = Counter("dealbridge_assignments_total", "Reps assigned.", ["rep", "method"])
+backlog = Gauge("dealbridge_outbox_backlog_rows", "Outbox rows that wait to be published.", ["partnership"])
+oldest = Gauge("dealbridge_outbox_oldest_age_seconds", "Age of the oldest outbox row.", ["partnership"])
+unacknowledged = Gauge("dealbridge_unacknowledged_rows", "Outbox rows that the peer has not acknowledged.", ["partnership"])
+gaps = Gauge("dealbridge_gaps_events", "Numbers of the peer's that are missing here.", ["partnership"])
+parked = Gauge("dealbridge_parked_records", "Records in parking.", ["partnership"])
+open_conflicts = Gauge("dealbridge_open_conflicts_fields", "Conflicts that nobody has settled.", ["partnership"])
+last_seen = Gauge("dealbridge_peer_last_seen_age_seconds", "Since the peer was last heard.", ["partnership"])
+clock_skew = Gauge("dealbridge_clock_skew_seconds", "The peer's clock ahead of ours, with the way its message took.", ["partnership"])
+build = Info("dealbridge_build", "What runs.")
+build.info({"version": version("dealbridge")})
+
+
+def note_applied(desk: Desk, taken: Sequence[Numbered], reach: Reach, seconds: float) -> None:
+    """One batch, after its commit."""
+    apply_duration.labels(desk.partnership).observe(seconds)
+    direction = "to_vendor" if desk.side == "vendor" else "to_partner"
+    now_ms = desk.now_ms
+    for numbered in taken:
+        type_ = numbered.event.type if numbered.event.type in EVENT_TYPES else "unknown"
+        events.labels(desk.partnership, type_).inc()
+        if sent_ms := read_time(numbered.event.time):
+            kind = type_.partition(".")[0]
+            one_way_lag.labels(desk.partnership, direction, kind).observe(max(0, now_ms - sent_ms) / 1000)
+    for arrival, count in reach.arrivals.items():
+        arrivals.labels(desk.partnership, arrival).inc(count)
+    for row in desk.to_park:
+        parked_now.labels(desk.partnership, str(row["reason"])).inc()
+    note_outcomes(desk)
+
+
+def note_outcomes(desk: Desk) -> None:
+    for _, outcomes in desk.answers:
+        for outcome in outcomes:
+            if outcome.outcome == "refused":
+                refused.labels(desk.partnership, outcome.reason).inc()
+            record = desk.records.get(outcome.uid or "")
+            if outcome.outcome == "conflict" and record and record.kind in KINDS:
+                field = outcome.field if outcome.field in (*KINDS[record.kind].fields, "life") else "unknown"
+                conflicts.labels(desk.partnership, record.kind, str(field)).inc()
+
+
+def note_acknowledged(partnership: str, created_ms: Iterable[int], now_ms: int) -> None:
+    """Round trips that ended."""
+    for each in created_ms:
+        round_trip_lag.labels(partnership).observe(max(0, now_ms - each) / 1000)
+
+
+def note_status(rows: Sequence[Row]) -> None:
+    """The gauges, from how the sync stands."""
+    for row in rows:
+        name = row["partnership"]
+        backlog.labels(name).set(row["backlog"])
+        unacknowledged.labels(name).set(row["unacknowledged"])
+        oldest.labels(name).set((row["oldest_ms"] or 0) / 1000)
+        gaps.labels(name).set(row["gaps"])
+        parked.labels(name).set(row["parked"])
+        open_conflicts.labels(name).set(row["open_conflicts"])
+        if row["peer_heard_ms_ago"] is not None:
+            last_seen.labels(name).set(row["peer_heard_ms_ago"] / 1000)
+            clock_skew.labels(name).set(row["clock_skew_ms"] / 1000)
+
+
+def expose() -> bytes:
+    """All of them in Prometheus' text format."""
+    return generate_latest()

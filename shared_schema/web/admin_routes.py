@@ -1,0 +1,147 @@
+"""What admins do: users, tokens, partnerships, their policy; and how the sync stands."""
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+
+from shared_schema.crm import users
+from shared_schema.sync import partnerships
+from shared_schema.sync.status import list_parked, read_status
+from shared_schema.sync.transport import Broker, BrokerError
+from shared_schema.web.bearer import Admin, Caller, Here
+from shared_schema.web.payloads import Id, Json, Line, PathId, Payload, Values
+
+router = APIRouter(prefix="/api", tags=["administration"])
+
+
+class User(Payload):
+    name: Line
+    email: Line
+    role: Line = "rep"
+
+
+class Token(Payload):
+    user_id: Id
+    name: Line
+
+
+class Invitation(Payload):
+    """`terms` of the policy: preset, approval, capacity, rules, timers."""
+
+    own_name: Line
+    peer_name: Line
+    terms: Values = {}
+
+
+class Bundle(Payload):
+    bundle: Values
+
+
+class Terms(Payload):
+    terms: Values
+
+
+class Recipient(Payload):
+    user_id: Id | None
+
+
+@router.get("/me", summary="Who the token stands for")
+async def read_me(author: Caller) -> Json:
+    return author._asdict()
+
+
+@router.get("/users", summary="List users")
+async def list_users(station: Here, _: Caller) -> Json:
+    async with station.database.reading() as connection:
+        return {"results": await users.list_users(connection)}
+
+
+@router.post("/users", status_code=201, summary="Add a user")
+async def add_user(user: User, station: Here, author: Admin) -> Json:
+    async with station.working(author) as work:
+        user_id = await users.add_user(work.tx, work.incarnation.new_uid(), user.name, user.email, user.role)
+        return await users.load_user(work.tx, user_id)
+
+
+@router.get("/tokens", summary="List tokens by name; never the tokens themselves")
+async def list_tokens(station: Here, _: Admin) -> Json:
+    async with station.database.reading() as connection:
+        return {"results": await users.list_tokens(connection)}
+
+
+@router.post("/tokens", status_code=201, summary="Create a token; it is shown this once")
+async def create_token(token: Token, station: Here, author: Admin) -> Json:
+    async with station.working(author) as work:
+        return {"token": await users.issue_token(work.tx, token.user_id, token.name, station.clock.random_bits(192), work.now_ms)}
+
+
+@router.delete("/tokens/{token_id}", status_code=204, summary="Revoke a token")
+async def revoke_token(token_id: PathId, station: Here, author: Admin) -> None:
+    async with station.working(author) as work:
+        await users.revoke_token(work.tx, token_id, work.now_ms)
+
+
+@router.get("/partnerships", summary="List partnerships")
+async def list_partnerships(station: Here, _: Caller) -> Json:
+    async with station.database.reading() as connection:
+        return {"results": await partnerships.list_all(connection)}
+
+
+@router.post("/partnerships/invite", status_code=201, summary="The vendor begins a partnership: the bundle for the partner")
+async def invite(invitation: Invitation, station: Here, author: Admin, request: Request) -> Json:
+    broker: Broker = request.app.state.broker
+    async with station.working(author) as work:
+        address = request.app.state.broker_address
+        bundle = await partnerships.invite(work, invitation.own_name, invitation.peer_name, address, invitation.terms)
+    return {"bundle": bundle, **await make_topics(broker, bundle["partnership"])}
+
+
+@router.post("/partnerships/{partnership}/topics", summary="Create a partnership's topics, if the broker was away before")
+async def create_topics(partnership: str, station: Here, _: Admin, request: Request) -> Json:
+    async with station.database.reading() as connection:
+        await partnerships.load(connection, partnership)
+    return await make_topics(request.app.state.broker, partnership)
+
+
+async def make_topics(broker: Broker, partnership: str) -> dict[str, Any]:
+    """Whether the topics are there; a broker that is away is no reason to lose the invitation."""
+    try:
+        await partnerships.create_topics(broker, partnership)
+    except BrokerError as error:
+        remedy = f"the broker is away ({error}); POST /api/partnerships/{partnership}/topics when it is back"
+        return {"topics_created": False, "remedy": remedy}
+    return {"topics_created": True}
+
+
+@router.post("/partnerships/join", status_code=201, summary="The partner joins with the vendor's bundle")
+async def join(bundle: Bundle, station: Here, author: Admin) -> Json:
+    async with station.working(author) as work:
+        return {"partnership": await partnerships.join(work, bundle.bundle)}
+
+
+@router.put("/partnerships/{partnership}/policy", summary="The vendor changes the partnership's policy")
+async def change_policy(partnership: str, terms: Terms, station: Here, author: Admin) -> Json:
+    async with station.working(author) as work:
+        await partnerships.change_policy(work, partnership, terms.terms)
+    return {"partnership": partnership, "terms": terms.terms}
+
+
+@router.put("/partnerships/{partnership}/lead-recipient", summary="Who owns deals that the vendor registers")
+async def set_recipient(partnership: str, recipient: Recipient, station: Here, author: Admin) -> Json:
+    async with station.working(author) as work:
+        if recipient.user_id is not None:
+            await users.load_user(work.tx, recipient.user_id)
+        await partnerships.set_lead_recipient(work.tx, partnership, recipient.user_id)
+    return {"partnership": partnership, "lead_recipient_id": recipient.user_id}
+
+
+@router.get("/status", summary="How the sync stands, per partnership")
+async def status(station: Here, _: Caller) -> Json:
+    async with station.database.reading() as connection:
+        return {"side": station.spec.side, "results": await read_status(connection, station.clock.now_ms())}
+
+
+@router.get("/parked", summary="What is parked, with its reason")
+async def parked(station: Here, _: Caller) -> Json:
+    async with station.database.reading() as connection:
+        return {"results": await list_parked(connection)}

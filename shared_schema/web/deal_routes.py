@@ -1,0 +1,112 @@
+"""The node's deals, and their private notes."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from sqlalchemy import select
+
+from shared_schema.crm import deals, private_notes
+from shared_schema.crm.tables import deal_history
+from shared_schema.sync.deals import save_deal
+from shared_schema.sync.registrations import list_registrations
+from shared_schema.sync.rich_text import clean
+from shared_schema.web.bearer import Caller, Here
+from shared_schema.web.payloads import After, Body, Id, Json, Limit, Line, PathId, Payload, Save, Values, page
+
+router = APIRouter(prefix="/api", tags=["deals"])
+
+
+class NewDeal(Payload):
+    """A deal's properties: name, pipeline, stage, amount, close_date, next_step, owner_id, company_id, contact_ids, properties."""
+
+    values: Values
+
+
+class DealSave(Save):
+    """`registrations` names the shared deals that the save goes to, where the deal has several."""
+
+    registrations: list[Id] | None = None
+
+
+class Filters(Payload):
+    """Equalities over a deal's properties; `shared` is the built-in view of shared deals."""
+
+    shared: bool | None = None
+    partnership: Line | None = None
+    status: Line | None = None
+    search: Line | None = None
+    name: Line | None = None
+    owner_id: Id | None = None
+    company_id: Id | None = None
+    pipeline_id: Id | None = None
+    stage_id: Id | None = None
+    currency: Line | None = None
+    close_date: Line | None = None
+    number_of_deal_registrations: Annotated[int, Query(ge=0, le=2**31 - 1)] | None = None
+    number_of_active_deal_registrations: Annotated[int, Query(ge=0, le=2**31 - 1)] | None = None
+    is_active_shared_deal: bool | None = None
+    after: After = 0
+    limit: Limit = 50
+
+
+@router.get("/deals", summary="List deals")
+async def list_deals(station: Here, _: Caller, filters: Annotated[Filters, Query()]) -> Json:
+    given = filters.model_dump(exclude_none=True, exclude={"after", "limit"})
+    async with station.database.reading() as connection:
+        return page(await deals.list_deals(connection, given, filters.after, filters.limit))
+
+
+@router.post("/deals", status_code=201, summary="Add a deal")
+async def add_deal(deal: NewDeal, station: Here, author: Caller) -> Json:
+    async with station.working(author) as work:
+        deal_id = await deals.add_deal(work.tx, {"owner_id": author.user_id, **deal.values}, author.user_id, work.now_ms)
+        return await deals.load_deal(work.tx, deal_id)
+
+
+@router.get("/deals/{deal_id}", summary="Read a deal with its registrations")
+async def read_deal(deal_id: PathId, station: Here, _: Caller) -> Json:
+    async with station.database.reading() as connection:
+        return {**await deals.load_deal(connection, deal_id), "registrations": await list_registrations(connection, deal_id)}
+
+
+@router.patch("/deals/{deal_id}", summary="Save a deal; shared fields go to its registrations")
+async def change_deal(deal_id: PathId, save: DealSave, station: Here, author: Caller) -> Json:
+    async with station.working(author) as work:
+        saved = await save_deal(work, deal_id, save.values, save.seen, save.registrations)
+        deal = await deals.load_deal(work.tx, deal_id)
+    return {"deal": deal, "outcomes": [each._asdict() for each in saved]}
+
+
+@router.get("/deals/{deal_id}/history", summary="The history of a deal's own properties")
+async def read_history(deal_id: PathId, station: Here, _: Caller) -> Json:
+    async with station.database.reading() as connection:
+        await deals.load_deal(connection, deal_id)
+        statement = select(deal_history).where(deal_history.c.deal_id == deal_id).order_by(deal_history.c.id)
+        return {"results": [dict(row) for row in (await connection.execute(statement)).mappings()]}
+
+
+@router.get("/deals/{deal_id}/private-notes", summary="Private notes: they never leave this node")
+async def list_private_notes(deal_id: PathId, station: Here, _: Caller) -> Json:
+    async with station.database.reading() as connection:
+        await deals.load_deal(connection, deal_id)
+        return {"results": await private_notes.list_of(connection, deal_id)}
+
+
+@router.post("/deals/{deal_id}/private-notes", status_code=201, summary="Write a private note")
+async def add_private_note(deal_id: PathId, note: Body, station: Here, author: Caller) -> Json:
+    async with station.working(author) as work:
+        await deals.load_deal(work.tx, deal_id)
+        note_id = await private_notes.add(work.tx, deal_id, author.user_id, clean("body", note.body), work.now_ms)
+        return {"id": note_id, "results": await private_notes.list_of(work.tx, deal_id)}
+
+
+@router.put("/private-notes/{note_id}", status_code=204, summary="Edit one's own private note")
+async def edit_private_note(note_id: PathId, note: Body, station: Here, author: Caller) -> None:
+    async with station.working(author) as work:
+        await private_notes.edit(work.tx, note_id, author.user_id, clean("body", note.body))
+
+
+@router.delete("/private-notes/{note_id}", status_code=204, summary="Delete one's own private note")
+async def remove_private_note(note_id: PathId, station: Here, author: Caller) -> None:
+    async with station.working(author) as work:
+        await private_notes.remove(work.tx, note_id, author.user_id)

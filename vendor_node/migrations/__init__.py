@@ -1,0 +1,1 @@
+"""The schema of this node, revision by revision."""
