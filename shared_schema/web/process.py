@@ -1,0 +1,135 @@
+"""A node's process: by its role the API, the sync, or both, in one event loop; stopped gracefully by SIGTERM and Ctrl-C."""
+
+import asyncio
+import json
+import logging
+import signal
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+
+import uvicorn
+import uvloop
+from fastapi import APIRouter, FastAPI
+
+from shared_schema.crm.database import Database, DatabaseUnavailable
+from shared_schema.crm.migrations import check_migrated
+from shared_schema.sync.broker import KafkaBroker
+from shared_schema.sync.clock import SystemClock
+from shared_schema.sync.metrics import note_status
+from shared_schema.sync.node import Node
+from shared_schema.sync.patience import keep_at
+from shared_schema.sync.settings import BadSettings, Settings
+from shared_schema.sync.station import NodeSpec, Station
+from shared_schema.sync.status import read_status
+from shared_schema.sync.wakeups import Wakeups
+from shared_schema.web.app import make_app, serve_health
+from shared_schema.web.problem_documents import answer_errors
+
+WATCH_S = 2.0
+log = logging.getLogger(__name__)
+
+
+class Server(uvicorn.Server):
+    """uvicorn without its own signal handlers: the process has one place for them."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object per record."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {"ms": int(record.created * 1000), "level": record.levelname.lower(), "logger": record.name, "message": record.getMessage()}
+        if record.exc_info:
+            line["stack"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False)
+
+
+def set_up_logging(settings: Settings) -> None:
+    handler = logging.StreamHandler()
+    plain = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
+    handler.setFormatter(JsonLines() if settings.log_format == "json" else plain)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.basicConfig(level=settings.log_level.upper(), handlers=[handler], force=True)
+
+
+def run(settings: Settings, spec: NodeSpec, routers: Sequence[APIRouter]) -> None:
+    """Until a signal. Raises NotMigrated, DatabaseUnavailable or BadSettings before anything has begun."""
+    set_up_logging(settings)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # some per cent faster than asyncio's own
+        runner.run(serve(settings, spec, routers))
+
+
+async def serve(settings: Settings, spec: NodeSpec, routers: Sequence[APIRouter]) -> None:
+    database = Database(settings.database)
+    try:
+        await check_migrated(database, spec.migrations, f"{spec.side}-node")
+        listener = listen(settings)
+        await serve_station(settings, Station(spec, database, SystemClock()), routers, listener)
+    finally:
+        await database.close()
+
+
+def listen(settings: Settings) -> socket.socket:
+    try:
+        return socket.create_server((settings.host, settings.port))
+    except OSError as error:
+        raise BadSettings(f"can not listen on {settings.host}:{settings.port}: {error.strerror}; set DEALBRIDGE_PORT to another") from error
+
+
+async def serve_station(settings: Settings, station: Station, routers: Sequence[APIRouter], listener: socket.socket) -> None:
+    """All loops of the role, until one ends or a signal comes."""
+    broker = KafkaBroker(settings.kafka)
+    app = make_app(station, broker, routers, settings.kafka) if settings.role != "sync" else make_health_app(station)
+    server = Server(uvicorn.Config(app, log_config=None, lifespan="off", access_log=False, timeout_graceful_shutdown=5))
+    loops = [server.serve(sockets=[listener]), Wakeups(station).run(), watch(station)]
+    if settings.role != "web":
+        loops.append(Node(station, broker).run())
+    host, port = listener.getsockname()[:2]
+    print(f"{station.spec.side}-node ({settings.role}) listens on http://{host}:{port}", flush=True)
+    try:
+        await until_stopped([asyncio.ensure_future(each) for each in loops])
+    finally:
+        await broker.stop()
+
+
+def make_health_app(station: Station) -> FastAPI:
+    """What a process without the API answers: liveness, readiness, metrics."""
+    app = FastAPI(openapi_url=None)
+    app.state.station = station
+    answer_errors(app)
+    serve_health(app)
+    return app
+
+
+async def until_stopped(tasks: list[asyncio.Future[None]]) -> None:
+    """Wait for a signal, or for a loop that died of a bug, which is raised; then end all of them."""
+    stopped: asyncio.Future[None] = asyncio.get_running_loop().create_future()  # a signal cancels it
+    for each in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(each, stopped.cancel)
+    watched = {task: None for task in tasks}
+    try:
+        while not stopped.done() and watched:
+            done, _ = await asyncio.wait([stopped, *watched], return_when=asyncio.FIRST_COMPLETED)
+            for task in done - {stopped}:
+                del watched[task]
+                task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        with suppress(asyncio.CancelledError):
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def watch(station: Station) -> None:
+    """Keep the gauges of the store's state true to within seconds."""
+
+    async def look() -> None:
+        async with station.database.reading() as connection:
+            note_status(await read_status(connection, station.clock.now_ms()))
+        await asyncio.sleep(WATCH_S)
+
+    await keep_at("metrics", look, (DatabaseUnavailable,))

@@ -1,0 +1,186 @@
+"""The API as programs use it: what a read returns, what a write tells, and what each mistake is answered with."""
+
+import httpx
+import pytest
+
+from tests.web.conftest import Api
+
+DETAILS = {"intro_note": "They know us.", "pain": "Spreadsheets.", "next_steps": "Demo on Monday."}
+
+
+def share(api: Api, **more: object) -> dict:
+    company = api.post("/api/companies", name="Globex", domain="https://www.globex.example/de", country="DE")
+    contact = api.post("/api/contacts", name="Hank", email="Hank@Globex.example", phone="+49 30 901820", company_id=company["id"])
+    body = {
+        "contact_id": contact["id"],
+        "deal": {"name": "Roll-out", "amount": {"amount": "100.50", "currency": "EUR"}},
+        "details": DETAILS,
+    }
+    return api.post("/api/shared-deals/from-contact", **(body | more))
+
+
+def refused(api: Api, method: str, path: str, status: int, **body: object) -> dict:
+    answer = api.client.request(method, path, json=body)
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem = answer.json()
+    assert problem["status"] == status and problem["detail"]
+    return problem
+
+
+def test_a_deal_shared_from_a_contact_reads_with_tokens_and_sync_states(partner: Api) -> None:
+    made = share(partner)
+    deal = made["shared_deal"]["deal"]
+    assert deal["fields"]["amount"]["value"] == {"amount": "100.5", "currency": "EUR"}
+    assert deal["fields"]["amount"]["sync"] == "pending"
+    assert made["shared_deal"]["peer"] == "Initech"
+    saved = partner.ask(
+        "PATCH", "/api/shared-deals/1", 200, json={"values": {"next_step": "Call"}, "seen": {"next_step": deal["fields"]["name"]["seen"]}}
+    )
+    assert saved["outcomes"] == [
+        {"field": "next_step", "result": "written", "registration": 1, "seen": saved["shared_deal"]["deal"]["fields"]["next_step"]["seen"]}
+    ]
+    listed = partner.get("/api/deals?shared=true")["results"]
+    assert [(each["name"], each["next_step"], each["number_of_deal_registrations"]) for each in listed] == [("Roll-out", "Call", 1)]
+    assert partner.get("/api/contacts/1")["phone"] == "+4930901820"
+
+
+def test_converting_a_deal_names_what_is_missing_and_where_to_add_it(partner: Api) -> None:
+    company = partner.post("/api/companies", name="Umbrella")
+    partner.post("/api/deals", values={"name": "Labs", "company_id": company["id"]})
+    problem = refused(partner, "POST", "/api/shared-deals/convert", 409, deal_id=1, details=DETAILS)
+    assert (problem["field"], problem["link"]) == ("contact_ids", "/api/deals/1")
+    assert "add a contact" in problem["remedy"]
+    contact = partner.post("/api/contacts", name="Alice", email="alice@umbrella.example", company_id=company["id"])
+    partner.ask("PATCH", "/api/deals/1", 200, json={"values": {"contact_ids": [contact["id"]]}})
+    assert partner.post("/api/shared-deals/convert", deal_id=1, details=DETAILS)["shared_deal"]["status"] == "submitted"
+    assert refused(partner, "POST", "/api/shared-deals/convert", 409, deal_id=1, details=DETAILS)["link"] == "/api/shared-deals/1"
+
+
+def test_the_capacity_limit_holds_and_nothing_is_half_done(partner: Api) -> None:
+    for _ in range(3):
+        share(partner)
+    before = len(partner.get("/api/deals")["results"])
+    company = {"company_id": 1, "deal": {"name": "One too many"}, "details": DETAILS}
+    assert "at most 3" in refused(partner, "POST", "/api/shared-deals/from-company", 409, **company)["detail"]
+    assert len(partner.get("/api/deals")["results"]) == before
+
+
+@pytest.mark.parametrize("missing", sorted(DETAILS))
+def test_each_part_of_the_qualifying_information_is_required(partner: Api, missing: str) -> None:
+    company = partner.post("/api/companies", name="Globex")
+    body = {"company_id": company["id"], "deal": {"name": "Roll-out"}, "details": DETAILS | {missing: " <p></p> "}}
+    assert refused(partner, "POST", "/api/shared-deals/from-company", 422, **body)["field"] == missing
+    assert partner.get("/api/deals")["results"] == []
+
+
+def test_derived_properties_can_not_be_set(partner: Api) -> None:
+    share(partner)
+    problem = refused(partner, "PATCH", "/api/deals/1", 422, values={"is_active_shared_deal": True})
+    assert problem["field"] == "is_active_shared_deal" and "derived" in problem["detail"]
+
+
+def test_notes_comments_and_private_notes(partner: Api) -> None:
+    share(partner)
+    note = partner.post("/api/shared-deals/1/notes", body="<p>Hello <script>x()</script></p>")
+    assert note["shared_deal"]["notes"][0]["fields"]["body"]["value"] == "<p>Hello </p>"
+    partner.post(f"/api/notes/{note['id']}/comments", body="And hello again")
+    partner.ask("PUT", f"/api/notes/{note['id']}", 200, json={"body": "Changed"})
+    deleted = partner.ask("DELETE", f"/api/notes/{note['id']}", 200)
+    assert deleted["shared_deal"]["notes"][0]["state"] == "deleted"
+    restored = partner.ask("POST", f"/api/notes/{note['id']}/restore", 200)
+    assert restored["shared_deal"]["notes"][0]["state"] == "alive"
+    private = partner.post("/api/deals/1/private-notes", body="Between us")
+    assert private["results"][0]["body"] == "Between us"
+    assert "Between us" not in str(partner.get("/api/shared-deals/1"))
+    partner.ask("DELETE", f"/api/private-notes/{private['id']}", 204)
+
+
+def test_a_stale_token_makes_a_conflict_that_is_listed_and_settled(partner: Api) -> None:
+    shown = share(partner)["shared_deal"]["deal"]["fields"]["name"]["seen"]
+    for name in ("Roll-out A", "Roll-out B"):
+        saved = partner.ask("PATCH", "/api/shared-deals/1", 200, json={"values": {"name": name}, "seen": {"name": shown}})
+    assert saved["outcomes"][0]["result"] == "conflict"
+    (conflict,) = partner.get("/api/conflicts")["results"]
+    told = partner.get(f"/api/conflicts/{conflict['id']}")
+    assert (told["base"], {each["value"] for each in told["values"]}) == ("Roll-out", {"Roll-out A", "Roll-out B"})
+    body = {"choice": "edit", "values": {"value": "Roll-out C"}, "seen": told["seen"]}
+    partner.ask("POST", f"/api/conflicts/{conflict['id']}/settle", 200, json=body)
+    assert partner.get("/api/conflicts")["results"] == []
+
+
+def test_deleting_restoring_and_unsharing(partner: Api) -> None:
+    share(partner)
+    assert partner.ask("POST", "/api/shared-deals/1/delete-for-both", 200, json={})["shared_deal"]["state"] == "deleted"
+    assert partner.get("/api/deals")["results"] == []
+    assert partner.ask("POST", "/api/shared-deals/1/restore", 200)["shared_deal"]["state"] == "alive"
+    assert partner.ask("POST", "/api/shared-deals/1/unshare", 200)["shared_deal"]["status"] == "unshared"
+    assert refused(partner, "POST", "/api/shared-deals/1/notes", 409, body="too late")["remedy"].startswith("share it again")
+
+
+def test_only_a_token_of_this_node_comes_in(partner: Api) -> None:
+    for headers in ({}, {"Authorization": "Bearer dbt_wrong"}, {"Authorization": "Basic x"}):
+        answer = httpx.get(partner.url + "/api/deals", headers=headers)
+        assert answer.status_code == 401 and answer.json()["title"] == "Unauthorized"
+        assert answer.headers["www-authenticate"] == "Bearer"
+
+
+def test_reps_may_not_do_what_admins_do(partner: Api) -> None:
+    user = partner.post("/api/users", name="Ron", email="ron@acme.example")
+    token = partner.post("/api/tokens", user_id=user["id"], name="his")["token"]
+    answer = httpx.get(partner.url + "/api/tokens", headers={"Authorization": f"Bearer {token}"})
+    assert answer.status_code == 403 and answer.json()["remedy"]
+    assert httpx.get(partner.url + "/api/me", headers={"Authorization": f"Bearer {token}"}).json()["name"] == "Ron"
+    partner.ask("DELETE", "/api/tokens/2", 204)
+    assert httpx.get(partner.url + "/api/me", headers={"Authorization": f"Bearer {token}"}).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "field"),
+    [
+        ("GET", "/api/shared-deals/99", {}, 404, "shared_deal"),
+        ("GET", "/api/nothing", {}, 404, None),
+        ("PUT", "/api/deals", {}, 405, None),
+        ("POST", "/api/companies", {"name": "a\x00b"}, 422, "name"),
+        ("POST", "/api/companies", {"name": "a", "domain": "no domain"}, 422, "domain"),
+        ("POST", "/api/companies", {"name": "a", "surprise": 1}, 422, "surprise"),
+        ("POST", "/api/contacts", {"name": "a", "phone": "12"}, 422, "phone"),
+        ("POST", "/api/contacts", {"name": "a", "company_id": 77}, 404, "company"),
+        ("POST", "/api/deals", {"values": {"name": "a", "amount": {"amount": 1.5, "currency": "EUR"}}}, 422, "amount"),
+        ("POST", "/api/deals", {"values": {"name": "a", "stage": "Nowhere"}}, 422, "stage"),
+        ("POST", "/api/partnerships/join", {"bundle": {"format": "x"}}, 422, "bundle"),
+        ("POST", "/api/users", {"name": "x", "email": "ada@acme.example"}, 422, "email"),
+    ],
+)
+def test_each_mistake_gets_one_clear_error(partner: Api, method: str, path: str, body: dict, status: int, field: str | None) -> None:
+    problem = refused(partner, method, path, status, **body)
+    assert problem.get("field") == field
+
+
+def test_a_damaged_token_is_refused_and_an_oversized_body_too(partner: Api) -> None:
+    share(partner)
+    problem = refused(partner, "PATCH", "/api/shared-deals/1", 422, values={"name": "x"}, seen={"name": "s1.!!!"})
+    assert problem["field"] == "seen"
+    assert partner.client.post("/api/companies", content=b"x" * 1_100_000).status_code == 413
+    assert partner.client.post("/api/companies", content=(b"x" * 65_536 for _ in range(20))).status_code == 413
+
+
+def test_the_vendor_invites_and_keeps_reps_quotes_and_policy(vendor: Api) -> None:
+    made = vendor.post("/api/partnerships/invite", own_name="Initech", peer_name="Acme", terms={"approval": "manual"})
+    assert made["topics_created"] and made["bundle"]["policy"]["approval"] == "manual"
+    vendor.post("/api/reps", user_id=1, values={"weight": 2, "territories": ["DE"]})
+    vendor.ask("PATCH", "/api/reps/1", 200, json={"values": {"out_from": "2026-12-24", "out_until": "2027-01-02"}})
+    assert vendor.get("/api/reps")["results"][0]["territories"] == ["DE"]
+    assert refused(vendor, "PATCH", "/api/reps/1", 422, values={"weight": -1})["field"] == "weight"
+    assert refused(vendor, "PUT", "/api/shared-deals/9/eligibility", 404, values={"eligible": True})["field"] == "shared_deal"
+    partnership = made["bundle"]["partnership"]
+    assert vendor.get("/api/status")["results"][0]["backlog"] == 1
+    vendor.ask("PUT", f"/api/partnerships/{partnership}/policy", 200, json={"terms": {"capacity": 5}})
+    assert refused(vendor, "PUT", f"/api/partnerships/{partnership}/policy", 422, terms={"preset": "x"})["field"] == "preset"
+
+
+def test_health_metrics_and_the_schema_need_no_token(vendor: Api) -> None:
+    assert httpx.get(vendor.url + "/healthz").text == "ok\n"
+    assert httpx.get(vendor.url + "/readyz").text == "ready\n"
+    assert "dealbridge_build_info" in httpx.get(vendor.url + "/metrics").text
+    assert httpx.get(vendor.url + "/openapi.json").json()["openapi"].startswith("3.")
