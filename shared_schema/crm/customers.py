@@ -24,9 +24,10 @@ async def add_company(tx: AsyncConnection, values: Row, now_ms: int) -> int:
 
 
 async def change_company(tx: AsyncConnection, company_id: int, values: Row) -> None:
-    done = await tx.execute(update(companies).where(companies.c.id == company_id).values(**check_company(values)))
-    if not done.rowcount:
-        raise NotFound("company", company_id)
+    await load_company(tx, company_id)
+    row = check_company(values)
+    if row:
+        await tx.execute(update(companies).where(companies.c.id == company_id).values(**row))
 
 
 def check_company(values: Row) -> Row:
@@ -85,6 +86,10 @@ async def list_rows(tx: AsyncConnection, table: Table, after: int, limit: int) -
 
 async def add_pipeline(tx: AsyncConnection, name: str, named_stages: list[tuple[str, str]], position: int = 0) -> int:
     """A new pipeline with its stages in order, each a name and an outcome: open, won or lost."""
+    if not name.strip() or not named_stages or not all(stage.strip() for stage, _ in named_stages):
+        raise Invalid("stages", "takes at least one, and every name may not be empty")
+    if len({stage for stage, _ in named_stages}) < len(named_stages):
+        raise Invalid("stages", "takes each name once")
     for _, outcome in named_stages:
         if outcome not in OUTCOMES:
             raise Invalid("outcome", f"takes one of {', '.join(OUTCOMES)}")

@@ -65,7 +65,6 @@ async def read_company(company_id: PathId, station: Here, _: Caller) -> Json:
 @router.patch("/companies/{company_id}", summary="Change a company")
 async def change_company(company_id: PathId, company: CompanyChange, station: Here, author: Caller) -> Json:
     async with station.working(author) as work:
-        await customers.load_company(work.tx, company_id)
         await customers.change_company(work.tx, company_id, company.model_dump(exclude_unset=True))
         return await customers.load_company(work.tx, company_id)
 

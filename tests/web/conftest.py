@@ -66,7 +66,10 @@ class Running(threading.Thread):
         self.stop: Callable[[], None] = lambda: None
 
     def run(self) -> None:
-        asyncio.run(self.serve())
+        try:
+            asyncio.run(self.serve())
+        finally:
+            self.ready.set()  # whoever waits sees that there is no port
 
     async def serve(self) -> None:
         spec, routers = (PARTNER, PARTNER_ROUTERS) if self.side == "partner" else (VENDOR, VENDOR_ROUTERS)
@@ -101,7 +104,7 @@ async def plant(station: Station) -> str:
 def running(side: str, url: str) -> Iterator[Api]:
     thread = Running(side, url)
     thread.start()
-    assert thread.ready.wait(60)
+    assert thread.ready.wait(60) and thread.port
     address = f"http://127.0.0.1:{thread.port}"
     try:
         with httpx.Client(base_url=address, headers={"Authorization": f"Bearer {thread.token}"}, timeout=60) as client:

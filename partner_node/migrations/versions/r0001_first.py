@@ -398,7 +398,7 @@ def upgrade() -> None:
         sa.Column("properties", sa.Text(), server_default="{}", nullable=False),
         sa.Column("number_of_deal_registrations", sa.Integer(), server_default="0", nullable=False),
         sa.Column("number_of_active_deal_registrations", sa.Integer(), server_default="0", nullable=False),
-        sa.Column("is_active_shared_deal", sa.Boolean(), server_default=sa.text("0"), nullable=False),
+        sa.Column("is_active_shared_deal", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("created_ms", sa.BigInteger(), nullable=False),
         sa.Column("deleted_ms", sa.BigInteger(), nullable=True),
         sa.ForeignKeyConstraint(
@@ -484,7 +484,7 @@ def upgrade() -> None:
         sa.Column("initiated_by", sa.String(length=7), nullable=True),
         sa.Column("rep_person", sa.String(length=36), nullable=True),
         sa.Column("expires", sa.String(length=10), nullable=True),
-        sa.Column("left_here", sa.Boolean(), server_default=sa.text("0"), nullable=False),
+        sa.Column("left_here", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("side", sa.String(length=7), nullable=False),
         sa.Column("state", sa.String(length=9), nullable=False),
         sa.Column("created_ms", sa.BigInteger(), nullable=False),
