@@ -150,9 +150,8 @@ class Story:
     def show_both(self) -> None:
         self.chapter("What each side sees now")
         for client, name in ((self.partner, "Nordlicht Consulting (partner)"), (self.vendor, "Initech (vendor)")):
-            table = Table(
-                "deal", "company", "amount", "close date", "own stage", "sync", title=name, title_justify="left", header_style="dim"
-            )
+            self.say(f"  [bold]{name}")
+            table = Table("deal", "amount", "close date", "stage", "sync", box=None, header_style="dim", pad_edge=False)
             for each in results(client, "/api/shared-deals"):
                 deal = get(client, f"/api/deals/{each['deal_id']}")
                 sync = get(client, f"/api/shared-deals/{each['id']}")["sync"]

@@ -1,0 +1,120 @@
+"""A plain sqlite3 connection in the shape of an aiosqlite one: real transactions, without a thread, each step a point of fate.
+
+A commit has three outcomes: not committed, committed, and committed while the caller sees an error.
+"""
+
+import asyncio
+import sqlite3
+from collections.abc import Sequence
+from typing import Any, Self
+
+from tests.simulation.fate import Fate
+
+LOCK_WAIT_S = 30
+LOCK_PAUSE_S = 0.01
+
+
+class SimulatedCursor:
+    """Executes at once; what it waits for is fate."""
+
+    def __init__(self, connection: "SimulatedConnection") -> None:
+        self.connection = connection
+        self.raw = connection.raw.cursor() if not connection.fate.dead else None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def execute(self, statement: str, parameters: Sequence[Any] = ()) -> Self:
+        await self.connection.reach(statement)
+        await self.connection.patiently(lambda: self.raw.execute(statement, parameters))
+        return self
+
+    async def executemany(self, statement: str, parameters: Sequence[Sequence[Any]]) -> Self:
+        await self.connection.reach(statement)
+        await self.connection.patiently(lambda: self.raw.executemany(statement, parameters))
+        return self
+
+    async def fetchall(self) -> list[Any]:
+        return self.raw.fetchall()
+
+    async def fetchone(self) -> Any:
+        return self.raw.fetchone()
+
+    async def close(self) -> None:
+        if self.raw is not None and not self.connection.fate.dead:
+            self.raw.close()
+
+    @property
+    def description(self) -> Any:
+        return self.raw.description if self.raw is not None else None
+
+    @property
+    def rowcount(self) -> int:
+        return self.raw.rowcount
+
+    @property
+    def lastrowid(self) -> Any:
+        return self.raw.lastrowid
+
+
+class SimulatedConnection:
+    """One connection to a node's store."""
+
+    def __init__(self, path: str, fate: Fate) -> None:
+        self.fate = fate
+        self.raw = sqlite3.connect(path, isolation_level=None, timeout=0, check_same_thread=False)
+        self.isolation_level = None
+        self._conn = self.raw
+        self._connection: sqlite3.Connection | None = self.raw
+        fate.connections.append(self.raw)
+
+    def cursor(self) -> SimulatedCursor:
+        return SimulatedCursor(self)
+
+    async def reach(self, statement: str) -> None:
+        if self.fate.dead:
+            raise sqlite3.OperationalError("connection closed")
+        if not statement.startswith("PRAGMA"):
+            await self.fate.point("statement")
+
+    async def patiently(self, run: Any) -> None:
+        """Wait in virtual time while another connection has the lock."""
+        for _ in range(int(LOCK_WAIT_S / LOCK_PAUSE_S)):
+            try:
+                run()
+                return
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error):
+                    raise
+            await asyncio.sleep(LOCK_PAUSE_S)
+        raise sqlite3.OperationalError("database is locked")
+
+    async def commit(self) -> None:
+        if self.fate.dead:
+            raise sqlite3.OperationalError("connection closed")
+        if not self.raw.in_transaction:
+            return
+        await self.fate.point("commit")
+        self.raw.commit()
+        await self.fate.point("committed")
+        if await self.fate.point("commit unknown", lethal=False):
+            raise sqlite3.OperationalError("disk i/o error")
+
+    async def rollback(self) -> None:
+        if not self.fate.dead and self.raw.in_transaction:
+            self.raw.rollback()
+
+    async def close(self) -> None:
+        if not self.fate.dead:
+            self.fate.connections.remove(self.raw)
+            self.raw.close()
+
+    def stop(self) -> None:
+        """What a pool calls when it can not wait."""
+        self.raw.close()
+
+    async def create_function(self, *arguments: Any, **named: Any) -> None:
+        self.raw.create_function(*arguments, **named)
