@@ -1,1 +1,1 @@
-"""Deterministic simulation: the real runtime of both nodes on virtual time, real SQLite transactions, a broker in memory, and faults by the seed."""
+"""Deterministic simulation: both nodes' real runtime on virtual time, real SQLite transactions, a broker in memory, faults by the seed."""

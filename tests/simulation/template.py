@@ -17,8 +17,8 @@ COMPANIES = ("Globex", "Umbrella", "Hooli", "Wonka")
 class StillClock:
     """One moment, and randomness from one seed."""
 
-    def __init__(self) -> None:
-        self.random = Random(7)
+    def __init__(self, seed: str) -> None:
+        self.random = Random(seed)
 
     def now_ms(self) -> int:
         return 1_789_999_000_000
@@ -55,4 +55,4 @@ async def add_person(work: Work, name: str) -> None:
 
 
 def open_station(spec: NodeSpec, directory: Path) -> Station:
-    return Station(spec, Database(f"sqlite:///{directory}/{spec.side}.db"), StillClock())
+    return Station(spec, Database(f"sqlite:///{directory}/{spec.side}.db"), StillClock(spec.side))

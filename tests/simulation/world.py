@@ -12,7 +12,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, create_engine
+from sqlalchemy import AsyncAdaptedQueuePool, Connection, create_engine
 
 from partner_node.spec import SPEC as PARTNER
 from shared_schema.contract.registers import Side
@@ -90,7 +90,7 @@ class Actor:
         self.fate.on_death = self.died.set
         self.died.clear()
         clock = Clock(self.world.random, self.world.skews[self.side])
-        database = Database("sqlite://", async_creator=self.connect)
+        database = Database("sqlite://", async_creator=self.connect, poolclass=AsyncAdaptedQueuePool)
         self.station = Station(PARTNER if self.side == "partner" else VENDOR, database, clock)
         node = Node(self.station, MemoryBroker(self.world.cluster, self.fate.step))
         self.tasks = [asyncio.get_running_loop().create_task(node.run())]
@@ -107,9 +107,9 @@ class Actor:
             for task in pending:
                 task.cancel()
             await asyncio.wait(pending, timeout=1)
-        for task in self.tasks:
-            if not task.cancelled() and not self.fate.dead and (error := task.exception()):
-                raise error
+        node = self.tasks[0]
+        if not node.cancelled() and not self.fate.dead and (error := node.exception()):
+            raise error
         for connection in self.fate.connections:
             connection.close()
 
