@@ -53,7 +53,7 @@ class Assignment(NamedTuple):
 
 
 def assign(reps: Sequence[Rep], request: Request) -> Assignment:
-    """Decide. The explanation holds all that the decision was made from: `replay` comes to the same rep."""
+    """Decide. The explanation holds all that the decision was made from: `decide_again` comes to the same rep."""
     ordered = sorted(reps, key=lambda rep: rep.id)
     told: dict[str, Any] = {
         "request": request._asdict(),
@@ -166,9 +166,9 @@ STEPS: tuple[tuple[Method, Callable[[Sequence[Rep], Request], Choice]], ...] = (
 )
 
 
-def replay(explanation: Mapping[str, Any]) -> int | None:
-    """The rep whom a stored explanation leads to: the state that it names, decided again."""
+def decide_again(explanation: Mapping[str, Any]) -> Assignment:
+    """The decision once more, from the state that a stored explanation names."""
     lists = ("territories", "segments", "languages")
     known = [{name: value for name, value in each.items() if name != "passed_over"} for each in explanation["considered"]]
     reps = [Rep(**{**each, **{name: tuple(each[name]) for name in lists}}) for each in known]
-    return assign(reps, Request(**explanation["request"])).rep_id
+    return assign(reps, Request(**explanation["request"]))

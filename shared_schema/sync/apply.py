@@ -14,7 +14,7 @@ from shared_schema.contract.documents import LIFE, Document
 from shared_schema.contract.policy import Policy, read_policy
 from shared_schema.contract.records import KINDS, Kind, is_one_way
 from shared_schema.contract.refusal import Door, refuse
-from shared_schema.contract.registers import Register, Side, differs, new_siblings
+from shared_schema.contract.registers import Register, Side, differs
 from shared_schema.contract.topics import other
 from shared_schema.crm.rows import upsert
 from shared_schema.crm.shared_records import SharedRecord, Written, append_history, load_records
@@ -145,12 +145,12 @@ def merge_change(desk: Desk, event: Event, change: RecordChange) -> list[Outcome
 
 
 def merge_field(desk: Desk, event: Event, record: SharedRecord, name: str, incoming: Register) -> bool:
-    """Merge one field; whether that opened a conflict."""
+    """Merge one field; whether that opened a conflict. A write that comes late, after one that replaced it, is history all the same."""
     before = record.document.get(name)
+    desk.written += [Written(record, name, each, "peer", event.id) for each in incoming.siblings if each not in before.siblings]
     if not record.document.merge_in(name, incoming):
         return False
     record.touch(name, before)
-    desk.written += [Written(record, name, each, "peer", event.id) for each in new_siblings(before, incoming)]
     return differs(record.document.get(name)) and not differs(before) and not is_one_way(record.kind, name)
 
 

@@ -5,7 +5,6 @@ broker does. Not promised: exactly once (a failed send may have arrived; the rec
 """
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from itertools import chain
@@ -18,7 +17,7 @@ from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.offset import OffsetRequest
 from aiokafka.protocol.types import AbstractType, Boolean, CompactArray, CompactString, Int16, Int32, Schema, TaggedFields
 
-from shared_schema.sync.closing import close_within
+from shared_schema.sync.closing import close_within, own_cancellation_only
 from shared_schema.sync.quiet_loggers import quieten_loggers
 from shared_schema.sync.transport import (
     BrokerUnavailable,
@@ -44,7 +43,6 @@ NO_ERROR, UNKNOWN_TOPIC, FORBIDDEN, TOPIC_EXISTS = 0, 3, 29, 36
 EARLIEST, LATEST = -2, -1
 TOPIC_SETTINGS = {"retention.ms": "-1", "max.message.bytes": str(MAX_REQUEST_BYTES), "message.timestamp.type": "CreateTime"}
 TAGS = ("tags", TaggedFields)
-log = logging.getLogger(__name__)
 
 
 class Uuid(AbstractType[str]):
@@ -130,7 +128,8 @@ async def answering(deadline_s: float) -> AsyncIterator[None]:
     """Turn a late answer, and whatever Kafka's client raises, into BrokerUnavailable."""
     try:
         async with asyncio.timeout(deadline_s):
-            yield
+            with own_cancellation_only():
+                yield
     except (KafkaError, OSError, TimeoutError) as error:
         raise BrokerUnavailable(describe(error)) from error
 
@@ -293,10 +292,10 @@ class KafkaProducer:
             fail(delivered, "the producer is closed")
             return delivered
         try:
-            async with self.turn, asyncio.timeout(self.broker.delivery_s):
+            async with self.turn, answering(self.broker.delivery_s):
                 futures = [await self.client.send(topic, value, key, 0, None, list(headers)) for key, value, headers in records]
-        except (KafkaError, OSError, TimeoutError) as error:
-            fail(delivered, f"{topic}: {describe(error)}")
+        except BrokerUnavailable as error:
+            fail(delivered, f"{topic}: {error}")
             return delivered
         acknowledged = asyncio.gather(*futures, return_exceptions=True)
         acknowledged.add_done_callback(lambda done: settle(delivered, done, topic))

@@ -1,8 +1,9 @@
-"""Closing clients of the broker under a deadline of our own: their own stop may hang for ever."""
+"""What protects our loops from a client of the broker: its stop may hang for ever, and it lets cancellations of its own tasks out."""
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 CLOSE_DEADLINE_S = 2.0
@@ -14,8 +15,21 @@ async def close_within(close: Callable[[], Coroutine[Any, Any, None]]) -> bool:
     """Close a client; whether it ended in time. It is not worth an error: what is lost by it was never acknowledged."""
     try:
         async with asyncio.timeout(CLOSE_DEADLINE_S):
-            await close()
+            with own_cancellation_only():
+                await close()
     except Exception as error:  # whatever a dying client raises, it is left behind
         log.info("a Kafka client was left before it had closed: %r", error)
         return False
     return True
+
+
+@contextmanager
+def own_cancellation_only() -> Iterator[None]:
+    """Let only a cancellation of the task itself pass. One of the client's own is a lost connection to us: a loop would end in silence."""
+    try:
+        yield
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise ConnectionError("the client gave the wait up") from error

@@ -10,6 +10,7 @@ from shared_schema.contract.registers import differs
 from shared_schema.contract.registration import is_active, status_of
 from tests.simulation.script import SECRET
 from tests.simulation.world import Actor, World
+from vendor_node.assignment import decide_again
 
 
 class Broken(AssertionError):
@@ -106,9 +107,20 @@ def check_statuses(actor: Actor) -> None:
 
 
 def check_assignments(vendor: Actor) -> None:
-    """One automatic assignment per registration, and a rep for each that is active."""
+    """One automatic assignment per registration, each true to the state that it was made from, and a rep for each that is active."""
     twice = vendor.rows("SELECT registration FROM assignments WHERE automatic GROUP BY registration HAVING count(*) > 1")
     demand(not twice, f"assigned twice: {twice}")
+    credits: dict[int, int] = {}
+    for rep_id, explanation in vendor.rows("SELECT rep_id, explanation FROM assignments WHERE automatic ORDER BY id"):
+        told = json.loads(explanation)
+        stated = {each["id"]: each["credit"] for each in told["considered"]}
+        demand(stated == {id: credits.get(id, 0) for id in stated}, f"an explanation names {stated}, but the rotation stood at {credits}")
+        again = decide_again(told)
+        demand(again.rep_id == rep_id, f"the explanation leads to {again.rep_id}, but {rep_id} was assigned")
+        credits |= again.credits
+    demand(
+        all(credit == credits.get(id, 0) for id, credit in vendor.rows("SELECT user_id, credit FROM reps")), "the rotation moved by itself"
+    )
     for uid, row in records(vendor).items():
         if row[1] == "registration" and is_active(status_of(Document.decode(row[5]))):
             demand(bool(Document.decode(row[5]).get("rep").siblings), f"{uid} is active without a rep")

@@ -81,6 +81,12 @@ class Actor:
         self.tasks: list[asyncio.Task[Any]] = []
         self.died = asyncio.Event()
         self.acknowledged: list[str] = []
+        self.held = False
+
+    def hold(self) -> None:
+        """Kill the node, and leave it dead until `held` is taken back."""
+        self.held = True
+        self.fate.die()
 
     def begin_life(self) -> None:
         """Start the node as a process would: nothing in memory but what it draws anew."""
@@ -124,6 +130,8 @@ class Actor:
                 raise AssertionError("a node ended by itself")
             await self.end_life()
             await asyncio.sleep(self.world.random.random() * 3)
+            while self.held:
+                await asyncio.sleep(0.5)
             self.begin_life()
 
     async def act(self, name: str, command: Callable[[Work], Awaitable[Any]]) -> Any:

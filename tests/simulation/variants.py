@@ -1,0 +1,172 @@
+"""Wrong variants of the runtime (design §8), switched on by the tests: the simulation must catch each, or it can not be trusted."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest.mock import patch
+
+from sqlalchemy import delete, func, select, update
+
+from shared_schema.contract.registers import name_incarnation
+from shared_schema.crm.database import DatabaseUnavailable
+from shared_schema.sync import outbox, parking, sequence
+from shared_schema.sync.arrivals import sort_arrivals
+from shared_schema.sync.clock import Clock
+from shared_schema.sync.consumer import Consumer
+from shared_schema.sync.incarnation import Incarnation
+from shared_schema.sync.reactor import Reactor
+from shared_schema.sync.relay import Relay
+from shared_schema.sync.tables import inbound_positions
+from shared_schema.sync.tables import outbox as rows
+from vendor_node.assignment import rotate
+from vendor_node.reps import load_reps, save_credits
+
+
+def incarnation_from_store() -> Any:
+    """5: dots are counted on from what is always the same, as if read from the store."""
+
+    def renew(self: Incarnation) -> None:
+        self.name, self.count = name_incarnation(self.side, 1), 0
+
+    return patch.object(Incarnation, "renew", renew)
+
+
+class SameEpoch:
+    """A clock whose randomness is always the same."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.now_ms = clock.now_ms
+
+    def random_bits(self, bits: int) -> int:
+        return 7
+
+
+def epoch_from_store() -> Any:
+    """6: every relay counts from 1 under one epoch."""
+    real = Relay.serve_epoch
+
+    async def serve(self: Relay) -> None:
+        self.clock = SameEpoch(self.clock)
+        await real(self)
+
+    return patch.object(Relay, "serve_epoch", serve)
+
+
+def acknowledge_highest() -> Any:
+    """7: the acknowledgement is the highest number seen, gaps or not."""
+    return patch.object(sequence, "watermark", lambda progress: progress.next - 1)
+
+
+def remove_at_publish() -> Any:
+    """8: rows go as soon as the broker has them."""
+
+    async def mark(tx: Any, lease: str, epoch: str, numbers: Any, now_ms: int) -> int:
+        await tx.execute(delete(rows).where(rows.c.id.in_([id for id, _ in numbers])))
+        return len(numbers)
+
+    return patch.object(outbox, "mark_published", mark)
+
+
+def beat_live_epoch() -> Any:
+    """10: a heartbeat names only the epoch that was used last."""
+
+    async def read(connection: Any, partnership: str) -> dict[str, int]:
+        newest = select(rows.c.epoch, func.max(rows.c.sequence)).where(rows.c.partnership == partnership, rows.c.epoch.is_not(None))
+        found = await connection.execute(newest.group_by(rows.c.epoch).order_by(func.max(rows.c.id).desc()).limit(1))
+        return {epoch: last for epoch, last in found}
+
+    return patch.object(outbox, "read_last_numbers", read)
+
+
+def mark_before_publish() -> Any:
+    """12: rows are marked, then sent."""
+
+    async def settle(self: Relay, shipment: Any, epoch: str) -> None:
+        async with self.database.transaction() as tx:
+            await outbox.mark_published(tx, self.lease, epoch, shipment.numbered, self.clock.now_ms())
+            await outbox.mark_resent(tx, shipment.resent, self.clock.now_ms())
+
+    return patch.object(Relay, "settle", settle)
+
+
+def position_before_commit() -> Any:
+    """13: the position moves in a transaction of its own, before what it stands for is applied; and no number tells what is missing."""
+    real = Consumer.receive_whole
+
+    async def receive(self: Consumer, batch: Any, offset: int) -> Any:
+        async with self.database.transaction() as tx:
+            where = inbound_positions.c.topic == self.inbound
+            await tx.execute(update(inbound_positions).where(where).values(next_offset=batch[-1].offset + 1))
+            await count_early(self, tx, batch)
+        return await real(self, batch, offset)
+
+    async def count_early(self: Consumer, tx: Any, batch: Any) -> None:
+        await self.count(tx, sort_arrivals(self.partnership, batch))
+
+    async def stay(self: Consumer, tx: Any, offset: int, after: int) -> None:
+        """The position has moved already."""
+
+    return both(patch.object(Consumer, "receive_whole", receive), patch.object(Consumer, "move_position", stay))
+
+
+def last_id_cursor() -> Any:
+    """14: the relay remembers the last id that it read, whatever became of it."""
+    cursors: dict[tuple[int, str], int] = {}
+    real = outbox.read_pending
+
+    async def read(connection: Any, partnership: str, in_flight: Any, limit: int) -> Any:
+        key = (id(connection.engine), partnership)
+        found = [row for row in await real(connection, partnership, in_flight, limit) if row.id > cursors.get(key, 0)]
+        if found:
+            cursors[key] = found[-1].id
+        return found
+
+    return patch.object(outbox, "read_pending", read)
+
+
+def parked_reported_applied() -> Any:
+    """15: what waits for its parent is lost when the parent comes."""
+
+    async def take(tx: Any, partnership: str, parents: Any) -> list[Any]:
+        await parking_take(tx, partnership, parents)
+        return []
+
+    parking_take = parking.take_waiting
+    return patch.object(parking, "take_waiting", take)
+
+
+def rotation_outside() -> Any:
+    """17: the rotation moves in a transaction of its own, and the connection is lost once before the assignment is committed."""
+    lost: list[str] = []
+    real = Reactor.react
+
+    async def react(self: Reactor, partnership: str, registration: str, kind: str) -> bool:
+        if kind == "assign" and not lost:
+            lost.append(registration)
+            async with self.station.working() as work:
+                reps = await load_reps(work.tx, lock=True)
+                await save_credits(work.tx, rotate(reps, "2026-01-01", "")[2])
+            raise DatabaseUnavailable("the connection was lost")
+        return await real(self, partnership, registration, kind)
+
+    return patch.object(Reactor, "react", react)
+
+
+@contextmanager
+def both(first: Any, second: Any) -> Iterator[None]:
+    with first, second:
+        yield
+
+
+VARIANTS: dict[str, Callable[[], Any]] = {
+    "5 incarnation from the store": incarnation_from_store,
+    "6 epoch from the store": epoch_from_store,
+    "7 acknowledgement is the highest number": acknowledge_highest,
+    "8 rows removed at publish": remove_at_publish,
+    "10 heartbeat names only the live epoch": beat_live_epoch,
+    "12 mark before publish": mark_before_publish,
+    "13 position before commit": position_before_commit,
+    "14 last id cursor": last_id_cursor,
+    "15 parked lost when its parent comes": parked_reported_applied,
+    "17 reaction not unique": rotation_outside,
+}

@@ -1,0 +1,43 @@
+"""A Kafka client that cancels its own tasks must not end ours; a cancellation of ours must."""
+
+import asyncio
+
+import pytest
+
+from shared_schema.sync.broker import answering
+from shared_schema.sync.closing import close_within
+from shared_schema.sync.transport import BrokerUnavailable
+
+
+async def await_cancelled() -> None:
+    gone = asyncio.get_running_loop().create_future()
+    gone.cancel()
+    await gone
+
+
+async def test_a_wait_that_the_client_cancels_is_an_outage() -> None:
+    with pytest.raises(BrokerUnavailable, match="gave the wait up"):
+        async with answering(5):
+            await await_cancelled()
+    assert not await close_within(await_cancelled)
+
+
+async def test_our_own_cancellation_passes() -> None:
+    begun = asyncio.Event()
+
+    async def wait_for_ever() -> None:
+        async with answering(60):
+            begun.set()
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(wait_for_ever())
+    await begun.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_the_deadline_is_an_outage() -> None:
+    with pytest.raises(BrokerUnavailable):
+        async with answering(0.01):
+            await asyncio.Event().wait()
