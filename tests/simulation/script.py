@@ -126,32 +126,3 @@ async def part(world: World) -> None:
         vendor.act("save", lambda work: save_shared(work, 3, {"next_step": "while it is unshared"})),
     )
     await vendor.act("leave", lambda work: registrations.leave(work, 2))
-
-
-async def lose_an_epoch(world: World) -> None:
-    """Published under one epoch, lost with the log's tail while the peer was away, and the next epoch goes on after it."""
-    partner, vendor = world.partner, world.vendor
-    await world.until(lambda: not count(partner, "outbox") and not count(vendor, "outbox"), "the policy is there")
-    vendor.hold()
-    await partner.act("contact", lambda work: share_from_contact(work, None, 1, {"name": "One"}, DETAILS))
-    await world.until(lambda: not count(partner, "outbox", "published_ms IS NULL"), "it is published")
-    world.cluster.recreate_topic(f"dealbridge.{world.partnership}.from-partner")
-    partner.hold()
-    partner.held = False
-    await asyncio.sleep(15)
-    await partner.act("company", lambda work: share_from_company(work, None, 2, {"name": "Two"}, DETAILS))
-    await world.until(lambda: not count(partner, "outbox", "published_ms IS NULL"), "the second is published")
-    vendor.held = False
-
-
-async def lose_a_parent(world: World) -> None:
-    """The deal is lost with the topic, the note about it is not: the note comes first and waits."""
-    partner, vendor = world.partner, world.vendor
-    await world.until(lambda: not count(partner, "outbox") and not count(vendor, "outbox"), "the policy is there")
-    vendor.hold()
-    await partner.act("contact", lambda work: share_from_contact(work, None, 1, {"name": "One"}, DETAILS))
-    await world.until(lambda: not count(partner, "outbox", "published_ms IS NULL"), "it is published")
-    world.cluster.recreate_topic(f"dealbridge.{world.partnership}.from-partner")
-    await partner.act("note", lambda work: notes.add_note(work, 1, "which deal?"))
-    await world.until(lambda: not count(partner, "outbox", "published_ms IS NULL"), "the note is published")
-    vendor.held = False

@@ -10,7 +10,7 @@ from random import Random
 
 import pytest
 
-from tests.simulation import script
+from tests.simulation import scenes
 from tests.simulation.checker import check
 from tests.simulation.histories import History, Tally, be_quiet, crash_histories, live, random_histories
 from tests.simulation.variants import VARIANTS
@@ -18,7 +18,11 @@ from tests.simulation.world import World, make_template
 
 CRASHES, RANDOM = 60, 40
 TRIES = 60
-SCRIPTED = {"10 heartbeat names only the live epoch": script.lose_an_epoch, "15 parked lost when its parent comes": script.lose_a_parent}
+SCRIPTED = {
+    "9 a stale relay may mark": scenes.wake_a_stale_relay,
+    "10 heartbeat names only the live epoch": scenes.lose_an_epoch,
+    "15 parked lost when its parent comes": scenes.lose_a_parent,
+}
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, select, update
 
 from shared_schema.contract.registers import name_incarnation
 from shared_schema.crm.database import DatabaseUnavailable
@@ -16,7 +16,7 @@ from shared_schema.sync.consumer import Consumer
 from shared_schema.sync.incarnation import Incarnation
 from shared_schema.sync.reactor import Reactor
 from shared_schema.sync.relay import Relay
-from shared_schema.sync.tables import inbound_positions
+from shared_schema.sync.tables import inbound_positions, leases
 from shared_schema.sync.tables import outbox as rows
 from vendor_node.assignment import rotate
 from vendor_node.reps import load_reps, save_credits
@@ -67,13 +67,22 @@ def remove_at_publish() -> Any:
     return patch.object(outbox, "mark_published", mark)
 
 
+def mark_when_stale() -> Any:
+    """9: a relay marks whoever has the lease."""
+
+    async def always(tx: Any, lease: str, epoch: str) -> bool:
+        return True
+
+    return patch.object(outbox, "names_epoch", always)
+
+
 def beat_live_epoch() -> Any:
-    """10: a heartbeat names only the epoch that was used last."""
+    """10: a heartbeat names only the epoch that is running."""
+    real = outbox.read_last_numbers
 
     async def read(connection: Any, partnership: str) -> dict[str, int]:
-        newest = select(rows.c.epoch, func.max(rows.c.sequence)).where(rows.c.partnership == partnership, rows.c.epoch.is_not(None))
-        found = await connection.execute(newest.group_by(rows.c.epoch).order_by(func.max(rows.c.id).desc()).limit(1))
-        return {epoch: last for epoch, last in found}
+        running = (await connection.execute(select(leases.c.epoch).where(leases.c.name == f"relay:{partnership}"))).scalar_one_or_none()
+        return {epoch: last for epoch, last in (await real(connection, partnership)).items() if epoch == running}
 
     return patch.object(outbox, "read_last_numbers", read)
 
@@ -163,6 +172,7 @@ VARIANTS: dict[str, Callable[[], Any]] = {
     "6 epoch from the store": epoch_from_store,
     "7 acknowledgement is the highest number": acknowledge_highest,
     "8 rows removed at publish": remove_at_publish,
+    "9 a stale relay may mark": mark_when_stale,
     "10 heartbeat names only the live epoch": beat_live_epoch,
     "12 mark before publish": mark_before_publish,
     "13 position before commit": position_before_commit,

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import AsyncAdaptedQueuePool, Connection, create_engine
 
 from partner_node.spec import SPEC as PARTNER
+from shared_schema.contract.codec import HEADER_EPOCH, HEADER_SEQUENCE
 from shared_schema.contract.registers import Side
 from shared_schema.contract.topics import all_topics
 from shared_schema.crm.database import Database, DatabaseUnavailable
@@ -22,6 +23,7 @@ from shared_schema.crm.problems import Problem
 from shared_schema.crm.tables import metadata
 from shared_schema.sync.node import Node
 from shared_schema.sync.station import Author, Station, Work
+from shared_schema.sync.transport import Record
 from tests.simulation.fate import Fate
 from tests.simulation.sqlite_connection import SimulatedConnection
 from tests.simulation.template import plant
@@ -56,6 +58,20 @@ class Clock:
 
     def random_bits(self, bits: int) -> int:
         return self.random.getrandbits(bits)
+
+
+class WatchedCluster(MemoryCluster):
+    """A broker that remembers which numbers it ever had."""
+
+    def __init__(self, faults: Faults, epoch_ms: int) -> None:
+        super().__init__(faults, epoch_ms)
+        self.ever: set[tuple[str, int]] = set()
+
+    def append(self, topic: str, records: Sequence[Record]) -> None:
+        super().append(topic, records)
+        for headers in (dict(each.headers) for each in records):
+            if HEADER_SEQUENCE in headers:
+                self.ever.add((headers[HEADER_EPOCH].decode(), int(headers[HEADER_SEQUENCE])))
 
 
 class Plan(NamedTuple):
@@ -95,14 +111,27 @@ class Actor:
         self.fate = Fate(self.world.random, target, passed if target is not None else 0)
         self.fate.on_death = self.died.set
         self.died.clear()
-        clock = Clock(self.world.random, self.world.skews[self.side])
-        database = Database("sqlite://", async_creator=self.connect, poolclass=AsyncAdaptedQueuePool)
-        self.station = Station(PARTNER if self.side == "partner" else VENDOR, database, clock)
+        self.check_marks()
+        self.station = self.open_station(self.fate)
         node = Node(self.station, MemoryBroker(self.world.cluster, self.fate.step))
         self.tasks = [asyncio.get_running_loop().create_task(node.run())]
 
-    async def connect(self) -> SimulatedConnection:
-        return SimulatedConnection(str(self.path), self.fate)
+    def open_station(self, fate: Fate) -> Station:
+        """A process's way to the store."""
+
+        async def connect() -> SimulatedConnection:
+            return SimulatedConnection(str(self.path), fate)
+
+        database = Database("sqlite://", async_creator=connect, poolclass=AsyncAdaptedQueuePool)
+        clock = Clock(self.world.random, self.world.skews[self.side])
+        return Station(PARTNER if self.side == "partner" else VENDOR, database, clock)
+
+    def check_marks(self) -> None:
+        """A row that is called sent has been in the broker's log, even if that lost it since."""
+        marked = self.rows("SELECT epoch, sequence FROM outbox WHERE published_ms IS NOT NULL")
+        never = set(marked) - self.world.cluster.ever
+        if never:
+            raise AssertionError(f"{self.side}: rows that are called sent never were: {sorted(never)[:5]}")
 
     async def end_life(self) -> None:
         """Take away what is left of a dead node, or stop a living one."""
@@ -123,9 +152,11 @@ class Actor:
         """Start a killed node again, for as long as the history lasts."""
         while True:
             waiting = asyncio.ensure_future(self.died.wait())
-            await asyncio.wait([waiting, self.tasks[0]], return_when=asyncio.FIRST_COMPLETED)
-            if not self.fate.dead:
+            try:
+                await asyncio.wait([waiting, self.tasks[0]], return_when=asyncio.FIRST_COMPLETED)
+            finally:
                 waiting.cancel()
+            if not self.fate.dead:
                 self.tasks[0].result()
                 raise AssertionError("a node ended by itself")
             await self.end_life()
@@ -137,10 +168,8 @@ class Actor:
     async def act(self, name: str, command: Callable[[Work], Awaitable[Any]]) -> Any:
         """Run one command as a client would: try again when the node died or did not know, until it answers."""
         for _ in range(RETRIES):
+            await self.world.until(lambda: not self.fate.dead, f"{self.side} lives")
             fate = self.fate
-            if fate.dead:
-                await asyncio.sleep(0.5)
-                continue
             task = asyncio.get_running_loop().create_task(self.once(command))
             self.tasks.append(task)
             await asyncio.wait([task])
@@ -184,7 +213,7 @@ class World:
         self.faulty = faults
         self.template = template or make_template()
         self.directory = Path(tempfile.mkdtemp(prefix="dealbridge-sim-", dir=SHM if SHM.is_dir() else None))
-        self.cluster = MemoryCluster(self.faults, EPOCH_MS)
+        self.cluster = WatchedCluster(self.faults, EPOCH_MS)
         self.disasters: Counter[str] = Counter()
 
     def run(self, script: Callable[["World"], Awaitable[None]]) -> None:
