@@ -3,6 +3,7 @@
 from fastapi import APIRouter
 
 from partner_node import registrations
+from shared_schema.sync.registrations import submit_again as submit
 from shared_schema.sync.registrations import withdraw
 from shared_schema.web.bearer import Caller, Here
 from shared_schema.web.payloads import Id, Json, Line, PathId, Payload, Text, Values
@@ -45,6 +46,14 @@ class Conversion(Payload):
     details: Details
 
 
+class Answer(Payload):
+    """The qualifying information, all of it required."""
+
+    intro_note: Text
+    pain: Text
+    next_steps: Text
+
+
 class Withdrawal(Payload):
     reason: Line | None = None
 
@@ -68,6 +77,13 @@ async def convert_deal(asked: Conversion, station: Here, author: Caller) -> Json
     async with station.working(author) as work:
         found = await registrations.convert_deal(work, asked.partnership, asked.deal_id, asked.details.model_dump())
     return await show_shared(station, found, id=found)
+
+
+@router.post("/shared-deals/{shared_deal_id}/submit", summary="Submit again, after the vendor asked for more")
+async def submit_again(shared_deal_id: PathId, answer: Answer, station: Here, author: Caller) -> Json:
+    async with station.working(author) as work:
+        captured = await submit(work, shared_deal_id, answer.model_dump())
+    return await show_captured(station, shared_deal_id, captured)
 
 
 @router.post("/shared-deals/{shared_deal_id}/withdraw", summary="Withdraw a registration")

@@ -6,7 +6,7 @@ from sqlalchemy import insert
 
 from shared_schema.contract.codec import format_time
 from shared_schema.contract.policy import display, value_of
-from shared_schema.contract.registration import is_active, status_of
+from shared_schema.contract.registration import is_active, round_of, status_of
 from shared_schema.crm.policies import load_policy
 from shared_schema.crm.problems import Invalid, WrongState
 from shared_schema.crm.shared_records import SharedRecord, load_records
@@ -42,8 +42,11 @@ async def decide(work: Work, shared_deal_id: int, decision: str, reason: str | N
 
 
 async def write_decision(work: Work, partnership: str, registration: str, decision: str, reason: str | None) -> Captured:
-    """The decision as the vendor's own field; an approval also says until when the deal is protected."""
-    writes = [Write(registration, "decision", {"decision": decision, "reason": reason, "at": work.now_ms})]
+    """The decision as the vendor's own field, with the submission that it answers; an approval also says until when the deal is
+    protected."""
+    record = (await load_records(work.tx, partnership, [registration]))[registration]
+    value = {"decision": decision, "reason": reason, "at": work.now_ms, "round": round_of(record.document, "submission")}
+    writes = [Write(registration, "decision", value)]
     if decision == "approved":
         days = (await load_policy(work.tx, partnership)).protection_days
         writes.append(Write(registration, "expires", date_of(work.now_ms + days * DAY_MS)))

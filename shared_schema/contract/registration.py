@@ -21,6 +21,8 @@ def status_of(document: Document) -> str:
     decision = part(document, "decision", "decision")
     if document.get("withdrawal").siblings:
         return "withdrawn"
+    if decision == "action required" and round_of(document, "submission") > round_of(document, "decision"):
+        decision = None  # the partner answered, and waits again
     if decision in ("revoked", "won", "lost", "expired", "rejected", "action required", "under review"):
         return str(decision)
     if value_of(document, "initiated_by") == "vendor":
@@ -42,6 +44,12 @@ def extension_waits(document: Document) -> bool:
     """Whether the partner asked for an extension that the vendor's expiry date has not answered yet."""
     asked = part(document, "extension", "until")
     return asked is not None and str(value_of(document, "expires") or "") < str(asked) and not part(document, "decision", "extension")
+
+
+def round_of(document: Document, field: str) -> int:
+    """Which submission a submission is, or which one a decision answers; the first where nothing is said."""
+    told = part(document, field, "round")
+    return told if isinstance(told, int) else 1
 
 
 def part(document: Document, field: str, name: str) -> Any:

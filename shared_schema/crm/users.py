@@ -1,6 +1,7 @@
 """The node's own people, and the tokens with which their programs come in. A token is kept as its digest only."""
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import insert, select, update
@@ -18,16 +19,32 @@ Row = dict[str, Any]
 async def add_user(tx: AsyncConnection, uid: str, name: str, email: str, role: str = "rep") -> int:
     """A new user's id. Raises Invalid for a role that does not exist, a bad e-mail, or one that is taken."""
     address = normalise_email(email)
-    if not name.strip():
-        raise Invalid("name", "may not be empty")
-    if role not in ROLES:
-        raise Invalid("role", f"takes one of {', '.join(ROLES)}")
+    check_person(name, role)
     if address is None:
         raise Invalid("email", "takes an address such as ann@acme.example")
     if await find_user(tx, address):
         raise Invalid("email", f"{address} is taken by another user")
     row = {"uid": uid, "name": name.strip(), "email": address, "role": role, "active": True}
     return int((await tx.execute(insert(users).values(row).returning(users.c.id))).scalar_one())
+
+
+async def change_user(tx: AsyncConnection, user_id: int, values: Mapping[str, Any]) -> Row:
+    """Change name, role or active; the user as they are now. Raises NotFound, or Invalid that names the field."""
+    before = await load_user(tx, user_id)
+    if unknown := sorted(set(values) - {"name", "role", "active"}):
+        raise Invalid(unknown[0], "can not be changed; there are name, role and active")
+    after = {**before, **values}
+    check_person(after["name"], after["role"])
+    changes = {"name": after["name"].strip(), "role": after["role"], "active": bool(after["active"])}
+    await tx.execute(update(users).where(users.c.id == user_id).values(changes))
+    return before | changes
+
+
+def check_person(name: str, role: str) -> None:
+    if not name.strip():
+        raise Invalid("name", "may not be empty")
+    if role not in ROLES:
+        raise Invalid("role", f"takes one of {', '.join(ROLES)}")
 
 
 async def find_user(tx: AsyncConnection, email: str) -> Row | None:

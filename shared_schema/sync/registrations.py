@@ -10,7 +10,7 @@ from shared_schema.contract.documents import LIFE
 from shared_schema.contract.identifiers import deal_uid, product_uid
 from shared_schema.contract.life import ALIVE, is_deletion, make_deletion, seen_by
 from shared_schema.contract.registers import BadToken, Context, decode_token
-from shared_schema.contract.registration import OPEN
+from shared_schema.contract.registration import OPEN, round_of
 from shared_schema.crm.deals import load_deal
 from shared_schema.crm.policies import load_policy
 from shared_schema.crm.problems import Invalid, NotAllowed, NotFound, WrongState
@@ -86,7 +86,7 @@ async def share(work: Work, partnership: str, deal_id: int, company: Row, contac
         "contact": {name: contact.get(name) for name in ("name", "email", "phone") if contact.get(name)} or None,
         "previous": previous,
         "requested_rep": details.get("requested_rep"),
-        "submission": {"at": work.incarnation.next_stamp().physical},
+        "submission": {"at": work.incarnation.next_stamp().physical, "round": 1},
     }
     creations = [Creation(registration, "registration", None, registration)]
     writes = [Write(registration, name, value) for name, value in fields.items() if value is not None]
@@ -225,3 +225,16 @@ async def withdraw(work: Work, shared_deal_id: int, reason: str | None) -> Captu
         raise WrongState(f"this registration is {row['status']} and can not be withdrawn")
     value = {"at": work.now_ms, "reason": reason}
     return await work.capture(row["partnership"], row["uid"], "registration.withdrawn", [Write(row["uid"], "withdrawal", value)])
+
+
+async def submit_again(work: Work, shared_deal_id: int, details: Mapping[str, Any]) -> Captured:
+    """The partner answers *action required* with better qualifying information; the vendor decides anew."""
+    row = await open_shared_deal(work.tx, shared_deal_id)
+    if work.side != "partner":
+        raise NotAllowed("a submission is the partner's", remedy="decide on the registration instead")
+    if row["status"] != "action required":
+        raise WrongState(f"this registration is {row['status']}; only one with action required is submitted again")
+    registration, _ = await load_parts(work.tx, row)
+    submission = {"at": work.now_ms, "round": round_of(registration.document, "submission") + 1}
+    writes = [Write(row["uid"], name, value) for name, value in {**check_qualifying(details), "submission": submission}.items()]
+    return await work.capture(row["partnership"], row["uid"], "registration.submitted", writes)

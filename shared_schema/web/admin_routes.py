@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 
 from shared_schema.crm import users
-from shared_schema.sync import partnerships
+from shared_schema.sync import partnerships, people
 from shared_schema.sync.status import list_parked, read_status
 from shared_schema.sync.transport import Broker, BrokerError
 from shared_schema.web.bearer import Admin, Caller, Here
@@ -18,6 +18,12 @@ class User(Payload):
     name: Line
     email: Line
     role: Line = "rep"
+
+
+class UserChange(Payload):
+    name: Line | None = None
+    role: Line | None = None
+    active: bool | None = None
 
 
 class Token(Payload):
@@ -61,6 +67,12 @@ async def add_user(user: User, station: Here, author: Admin) -> Json:
     async with station.working(author) as work:
         user_id = await users.add_user(work.tx, work.incarnation.new_uid(), user.name, user.email, user.role)
         return await users.load_user(work.tx, user_id)
+
+
+@router.patch("/users/{user_id}", summary="Change a user's name, role or activity; the peers are told")
+async def change_user(user_id: PathId, change: UserChange, station: Here, author: Admin) -> Json:
+    async with station.working(author) as work:
+        return await people.change_user(work, user_id, change.model_dump(exclude_none=True))
 
 
 @router.get("/tokens", summary="List tokens by name; never the tokens themselves")

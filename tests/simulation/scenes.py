@@ -11,7 +11,7 @@ from shared_schema.sync import leases, notes, relay
 from shared_schema.sync.consumer import Consumer
 from shared_schema.sync.relay import LeaseLost, Relay, Shipment
 from shared_schema.sync.station import Station
-from tests.simulation.checker import check_removed
+from tests.checker import check_removed
 from tests.simulation.fate import Fate
 from tests.simulation.script import DETAILS, count
 from tests.simulation.world import Actor, World

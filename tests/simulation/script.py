@@ -5,13 +5,17 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from partner_node.registrations import convert_deal, share_from_company, share_from_contact
+from shared_schema.contract.codec import HEADER_CONTROL, encode_control
+from shared_schema.contract.envelope import Resend
+from shared_schema.contract.topics import record_topic
 from shared_schema.crm import private_notes
 from shared_schema.crm.deals import add_deal
-from shared_schema.sync import conflicts, notes, offers, partnerships, registrations
+from shared_schema.sync import conflicts, notes, offers, partnerships, people, registrations
 from shared_schema.sync.deals import save_deal, save_shared
-from shared_schema.sync.registrations import unshare
+from shared_schema.sync.registrations import submit_again, unshare
 from shared_schema.sync.station import Work
-from tests.simulation.world import Actor, World
+from shared_schema.sync.transport import Record
+from tests.simulation.world import EPOCH_MS, Actor, World
 from vendor_node.assigning import reassign
 from vendor_node.decisions import decide
 
@@ -21,7 +25,7 @@ DETAILS = {"intro_note": "hello", "pain": "much", "next_steps": "soon", "product
 
 async def play(world: World) -> None:
     """The whole script, scene after scene."""
-    for scene in (share, talk, collide, offer, delete, part):
+    for scene in (share, talk, collide, offer, delete, review, part, ask_again):
         await scene(world)
 
 
@@ -117,6 +121,23 @@ async def delete(world: World) -> None:
     await partner.act("restore", lambda work: registrations.restore(work, 1))
 
 
+async def review(world: World) -> None:
+    """The vendor wants to look itself, asks for more, gets it, and approves; and somebody has another name now."""
+    partner, vendor = world.partner, world.vendor
+    await vendor.act("manual", lambda work: partnerships.change_policy(work, world.partnership, {"approval": "manual"}))
+    await world.until(lambda: not count(vendor, "outbox"), "the policy is there")
+    await partner.act("contact", lambda work: share_from_contact(work, None, 4, {"name": "Four"}, DETAILS))
+    await world.until(lambda: count(vendor, "shared_deals") >= 4 and not count(vendor, "reactions"), "it is there")
+    await vendor.act("ask", lambda work: decide(work, 4, "action required", "who signs?"))
+    await world.until(lambda: bool(count(partner, "shared_deals", "status = 'action required'")), "more is asked for")
+    await partner.act("answer", lambda work: submit_again(work, 4, DETAILS | {"pain": "more than we thought"}))
+    await world.until(lambda: bool(count(vendor, "shared_deals", "id = 4 AND status = 'submitted'")), "the answer is there")
+    await together(
+        vendor.act("approve", lambda work: decide(work, 4, "approved")),
+        partner.act("rename", lambda work: people.change_user(work, 1, {"name": "Paula Brandt"})),
+    )
+
+
 async def part(world: World) -> None:
     partner, vendor = world.partner, world.vendor
     await together(
@@ -126,3 +147,14 @@ async def part(world: World) -> None:
         vendor.act("save", lambda work: save_shared(work, 3, {"next_step": "while it is unshared"})),
     )
     await vendor.act("leave", lambda work: registrations.leave(work, 2))
+
+
+async def ask_again(world: World) -> None:
+    """Numbers are asked for that were acknowledged long ago, as by a peer whose store went back: it gets whole states."""
+    partner = world.partner
+    await world.until(lambda: not count(partner, "outbox"), "all is acknowledged")
+    epoch = partner.rows("SELECT epoch FROM outbound_epochs WHERE acknowledged > 0 LIMIT 1")[0][0]
+    asked = Resend(partnership=world.partnership, sent_ms=EPOCH_MS, epochs={epoch: [(1, 1)]})
+    record = Record(None, encode_control(asked), ((HEADER_CONTROL, asked.type.encode()),))
+    world.cluster.append(record_topic(world.partnership, "vendor"), [record])
+    await world.until(lambda: "record.restated" in world.cluster.types, "states are sent")

@@ -10,9 +10,11 @@ from random import Random
 
 import pytest
 
+from shared_schema.contract.envelope import EVENT_TYPES
 from tests.simulation import scenes
 from tests.simulation.checker import check
 from tests.simulation.histories import History, Tally, be_quiet, crash_histories, live, random_histories
+from tests.simulation.script import play
 from tests.simulation.variants import VARIANTS
 from tests.simulation.world import World, make_template
 
@@ -51,6 +53,16 @@ def test_one_seed_is_one_history(template: Path) -> None:
     first, again, other = (live(History(seed), template, tally) for seed in (3, 3, 4))
     assert not tally.failures
     assert first == again != other
+
+
+def test_the_script_uses_every_type_of_event(template: Path) -> None:
+    world = World(3, template=template)
+    try:
+        world.run(play)
+        assert set(EVENT_TYPES) <= world.cluster.types
+        assert {"sync.acknowledged", "sync.heartbeat"} <= world.cluster.types
+    finally:
+        world.clean_up()
 
 
 def test_every_sampled_crash_point_leaves_both_sides_whole(template: Path, seed: int) -> None:

@@ -24,6 +24,7 @@ from shared_schema.crm.tables import metadata
 from shared_schema.sync.node import Node
 from shared_schema.sync.station import Author, Station, Work
 from shared_schema.sync.transport import Record
+from tests.checker import KEEP_REMOVED
 from tests.simulation.fate import Fate
 from tests.simulation.sqlite_connection import SimulatedConnection
 from tests.simulation.template import plant
@@ -35,11 +36,6 @@ EPOCH_MS = 1_790_000_000_000
 QUIET_S = 1_200
 RETRIES = 8
 SHM = Path("/dev/shm")
-# What an outbox loses is kept, so that the checker can ask whether the peer really had it.
-KEEP_REMOVED = """
-CREATE TABLE removed_rows (event TEXT, payload TEXT);
-CREATE TRIGGER keep_removed AFTER DELETE ON outbox BEGIN INSERT INTO removed_rows VALUES (OLD.event, OLD.payload); END;
-"""
 
 
 class NeverQuiet(AssertionError):
@@ -66,10 +62,13 @@ class WatchedCluster(MemoryCluster):
     def __init__(self, faults: Faults, epoch_ms: int) -> None:
         super().__init__(faults, epoch_ms)
         self.ever: set[tuple[str, int]] = set()
+        self.types: set[str] = set()
 
     def append(self, topic: str, records: Sequence[Record]) -> None:
         super().append(topic, records)
-        for headers in (dict(each.headers) for each in records):
+        for each in records:
+            headers = dict(each.headers)
+            self.types.add(json.loads(each.value or b"{}").get("type", ""))
             if HEADER_SEQUENCE in headers:
                 self.ever.add((headers[HEADER_EPOCH].decode(), int(headers[HEADER_SEQUENCE])))
 
@@ -317,5 +316,5 @@ def make_template() -> Path:
 
 def create_schema(connection: Connection) -> None:
     metadata.create_all(connection)
-    for statement in KEEP_REMOVED.strip().split("\n"):
+    for statement in KEEP_REMOVED:
         connection.exec_driver_sql(statement)
