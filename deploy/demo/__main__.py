@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 
 from deploy.demo import lag, sample
-from deploy.demo.processes import NodeFailed, Running, running_node
+from deploy.demo.processes import NodeFailed, NodeProcess, running_node
 from deploy.demo.story import Story, StoryFailed
 from deploy.kafka.embedded import KafkaUnavailable, running_kafka
 from partner_node.spec import SPEC as PARTNER
@@ -85,7 +85,7 @@ def tell_lag(console: Console, story: Story, kafka: str) -> None:
         )
 
 
-def tell_addresses(console: Console, nodes: list[Running], tokens: list[str], kafka: str) -> None:
+def tell_addresses(console: Console, nodes: list[NodeProcess], tokens: list[str], kafka: str) -> None:
     console.print()
     console.rule("[bold]Addresses", align="left")
     for node, token in zip(nodes, tokens, strict=True):

@@ -1,12 +1,12 @@
-"""The demo's processes: each node as a process of its own, which dies with the demo."""
+"""A node as a process of its own, which dies with whoever started it."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 import httpx
 
@@ -19,41 +19,43 @@ class NodeFailed(RuntimeError):
     """A node ended while starting; the message is what it said."""
 
 
-class Running(NamedTuple):
-    """A node that answers: its side, address, and log."""
+class NodeProcess:
+    """One node: started, killed and started again at will. `address` is where it answers now; its log is one file for all its lives."""
 
-    side: str
-    address: str
-    log: Path
+    def __init__(self, side: str, database: str, kafka: str, directory: Path) -> None:
+        self.side = side
+        self.log = directory / f"{side}-node.log"
+        self.address = ""
+        self.process: subprocess.Popen[bytes] | None = None
+        self.settings = {"DEALBRIDGE_DATABASE": database, "DEALBRIDGE_KAFKA": kafka, "DEALBRIDGE_PORT": "0", "DEALBRIDGE_ROLE": "all"}
 
-    def client(self, token: str) -> httpx.Client:
-        return httpx.Client(base_url=self.address, headers={"Authorization": f"Bearer {token}"}, timeout=30)
+    def start(self) -> None:
+        """Returns when the node listens; raises NodeFailed with what it said. The node lives no longer than the thread that starts it."""
+        with self.log.open("ab") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", f"{self.side}_node.cli", "run"],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=output,
+                env=os.environ | self.settings,
+                start_new_session=True,  # a Ctrl-C is for the owner, which then stops its nodes
+                preexec_fn=die_with_parent(),  # noqa: PLW1509  # one prctl call; the node must not outlive its owner
+            )
+        self.address = read_address(self.process, self.log)
 
+    def kill(self) -> None:
+        """kill -9."""
+        self.end(signal.SIGKILL)
 
-@contextmanager
-def running_node(side: str, database: str, kafka: str, directory: Path) -> Iterator[Running]:
-    """A node's process for as long as the block runs; stopped politely, its output in a log file."""
-    log = directory / f"{side}-node.log"
-    environment = os.environ | {
-        "DEALBRIDGE_DATABASE": database,
-        "DEALBRIDGE_KAFKA": kafka,
-        "DEALBRIDGE_PORT": "0",
-        "DEALBRIDGE_ROLE": "all",
-    }
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", f"{side}_node.cli", "run"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=output,
-            env=environment,
-            start_new_session=True,  # a Ctrl-C is for the demo, which then stops its nodes
-            preexec_fn=die_with_parent(),  # noqa: PLW1509  # one prctl call; the node must not outlive the demo
-        )
-    try:
-        yield Running(side, read_address(process, log), log)
-    finally:
-        process.terminate()
+    def stop(self) -> None:
+        """Politely; after a while not so."""
+        self.end(signal.SIGTERM)
+
+    def end(self, how: signal.Signals) -> None:
+        process, self.process = self.process, None
+        if process is None:
+            return
+        process.send_signal(how)
         try:
             process.wait(STOP_S)
         except subprocess.TimeoutExpired:
@@ -61,6 +63,20 @@ def running_node(side: str, database: str, kafka: str, directory: Path) -> Itera
             process.wait()
         if process.stdout is not None:
             process.stdout.close()
+
+    def client(self, token: str) -> httpx.Client:
+        return httpx.Client(base_url=self.address, headers={"Authorization": f"Bearer {token}"}, timeout=30)
+
+
+@contextmanager
+def running_node(side: str, database: str, kafka: str, directory: Path) -> Iterator[NodeProcess]:
+    """A node's process for as long as the block runs."""
+    node = NodeProcess(side, database, kafka, directory)
+    node.start()
+    try:
+        yield node
+    finally:
+        node.stop()
 
 
 def read_address(process: "subprocess.Popen[bytes]", log: Path) -> str:
