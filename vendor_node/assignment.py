@@ -3,18 +3,20 @@ or segment match, the rotation, else the fallback queue.
 
 The rotation is Tijdeman's: of those who are due at all, the one whose turn would be over first. While the same reps are eligible, each
 one's count stays within one of their weight's share. A rep who was away keeps the credit of that moment, which is below one turn: no burst
-at the return. A territory turns the same wheel with fewer reps, so shares hold within what each could have been given.
+at the return. A territory turns the same wheel with fewer reps: everyone's share is of the turns that they could have been given.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from typing import Any, Literal, NamedTuple
 
+TURN = 10**9  # one turn's worth of credit: whole numbers replay exactly, and rounding costs a billionth of a turn each time
 Method = Literal["owner", "requested", "territory", "round_robin", "fallback"]
 
 
 class Rep(NamedTuple):
-    """A rep as they stand at the moment of the decision. Dates are YYYY-MM-DD, inclusive; `credit` is their place in the rotation."""
+    """A rep as they stand at the moment of the decision. Dates are YYYY-MM-DD, inclusive; `credit` is what they are owed, in units of
+    1 / TURN of a turn."""
 
     id: int
     person: str
@@ -138,24 +140,19 @@ def rotate(reps: Sequence[Rep], today: str, why: str) -> Choice:
     if not eligible:
         return None, "nobody is eligible", {}
     total = sum(rep.weight for rep in eligible)
-    credits = {rep.id: clip(rep.credit, total) + rep.weight for rep in eligible}
-    chosen = next_in_turn(eligible, credits, total)
-    credits[chosen.id] -= total
+    credits = {rep.id: rep.credit + rep.weight * TURN // total for rep in eligible}
+    chosen = next_in_turn(eligible, credits)
+    credits[chosen.id] -= TURN
     return chosen.id, f"{chosen.name} {why}", credits
 
 
-def clip(credit: int, total: int) -> int:
-    """Credit of other times is worth at most one turn of now."""
-    return max(-total, min(total, credit))
-
-
-def next_in_turn(eligible: Sequence[Rep], credits: Mapping[int, int], total: int) -> Rep:
+def next_in_turn(eligible: Sequence[Rep], credits: Mapping[int, int]) -> Rep:
     """Of those who are due, the one whose turn would be over first; if nobody is due, the one with most credit. Ties go by id."""
     spread = max(1, 2 * len(eligible) - 2)
-    due = [rep for rep in eligible if credits[rep.id] * spread >= total]
+    due = [rep for rep in eligible if credits[rep.id] * spread >= TURN]
     if not due:
         return max(eligible, key=lambda rep: (credits[rep.id], -rep.id))
-    return min(due, key=lambda rep: (Fraction(total * spread - total - credits[rep.id] * spread, rep.weight), rep.id))
+    return min(due, key=lambda rep: (Fraction(TURN * spread - TURN - credits[rep.id] * spread, rep.weight), rep.id))
 
 
 STEPS: tuple[tuple[Method, Callable[[Sequence[Rep], Request], Choice]], ...] = (

@@ -5,6 +5,7 @@ migrations live elsewhere. One Database belongs to one event loop.
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final, Literal, NoReturn
@@ -52,8 +53,9 @@ class Database:
         self.dialect: Final[Dialect] = "sqlite" if parsed.drivername.startswith("sqlite") else "postgresql"
         self.losses = 0
         self.on_loss: list[Callable[[], None]] = []
-        self.engine: Final = create_async_engine(parsed, **_engine_settings(self.dialect, async_creator, poolclass))
+        self.engine: Final = create_async_engine(parsed, hide_parameters=True, **_engine_settings(self.dialect, async_creator, poolclass))
         self._read_engine: Final = self.engine.execution_options(**_reading_options(self.dialect))
+        logging.getLogger("aiosqlite").setLevel(logging.INFO)  # its debug lines quote every value, of private notes too
         self._sqlite_writer = asyncio.Lock()  # SQLite's own queue for writers is neither fair nor quick
         self._server_started: str | None = None
         self._listen()
