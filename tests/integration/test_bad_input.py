@@ -1,0 +1,221 @@
+"""A stream with everything wrong in it: each record is refused or parked with its reason, its sender is told, and the stream goes on."""
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from sqlalchemy import select
+
+from shared_schema.contract.codec import HEADER_CONTROL, HEADER_EPOCH, HEADER_SEQUENCE
+from shared_schema.contract.envelope import EVENT_BYTES_MAX
+from shared_schema.contract.topics import record_topic
+from shared_schema.crm.deals import load_deal
+from shared_schema.crm.tables import shared_records
+from shared_schema.sync import views
+from shared_schema.sync.broker import KafkaBroker
+from shared_schema.sync.deals import save_shared
+from shared_schema.sync.relay import deliver
+from shared_schema.sync.tables import parked, peer_outcomes
+from shared_schema.sync.transport import Broker, Record
+from tests.contract.golden import SAMPLES
+from tests.integration.pair import Pair, open_pair, until
+from tests.twins.memory_broker import MemoryBroker, MemoryCluster
+
+EPOCH = b"feedfacefeedface"
+NOBODY = "01998f3e-0000-7000-8000-00000000dead"
+SENDER = "p-00000000000f0e5e"
+CHANGED = next(json.loads(sample.value) for sample in SAMPLES if sample.type == "deal.changed")
+
+
+class Bad(NamedTuple):
+    """A record, and the reason that it is parked for."""
+
+    reason: str
+    value: bytes | None
+    headers: dict[str, bytes] | None = None
+
+
+@pytest.fixture(params=["memory", "kafka"])
+async def pair(request: pytest.FixtureRequest, database_url: str, tmp_path: Path) -> AsyncIterator[Pair]:
+    """Two nodes that share one active deal; its id is 1 on both sides."""
+    brokers: tuple[Broker, Broker]
+    if request.param == "memory":
+        cluster = MemoryCluster()
+        brokers = MemoryBroker(cluster), MemoryBroker(cluster)
+    else:
+        address = request.getfixturevalue("kafka_address")
+        brokers = KafkaBroker(address), KafkaBroker(address)
+    async with open_pair((f"sqlite:///{tmp_path}/partner.db", database_url), brokers) as opened:
+        await opened.become_partners()
+        opened.partner.start()
+        opened.vendor.start()
+        await opened.share_deal()
+
+        async def active() -> bool:
+            return bool(await opened.partner.read(views.list_shared_deals, {"status": "active"}))
+
+        await until(active)
+        await opened.settle()
+        yield opened
+
+
+def alter(pair: Pair, **attributes: Any) -> bytes:
+    """The golden edit, as if it came from this partnership, with some attributes changed."""
+    return json.dumps(CHANGED | {"partnership": pair.partnership} | attributes).encode()
+
+
+def make_bad_records(pair: Pair) -> list[Bad]:
+    record = CHANGED["data"]["records"][0]
+    good = alter(pair)
+    return [
+        Bad("malformed", b"not JSON at all"),
+        Bad("malformed", b""),
+        Bad("malformed", None),
+        Bad("malformed", b"\xff\xfe\x00" + good),
+        Bad("malformed", good.replace(b"fax", b"f\xc3\x28x") if b"fax" in good else good[:-40] + b"\xc3\x28" + good[-40:]),
+        Bad("malformed", good[: len(good) // 2]),
+        Bad("malformed", b"[" * 100_000),
+        Bad("malformed", alter(pair, stamp="now")),
+        Bad("malformed", alter(pair, id="../../etc/passwd")),
+        Bad("malformed", alter(pair, data={"records": [record | {"uid": "17"}]})),
+        Bad("malformed", alter(pair, data={"records": [record | {"fields": []}]})),
+        Bad("malformed", good, {}),
+        Bad("malformed", good, {HEADER_EPOCH: b"not an epoch", HEADER_SEQUENCE: b"1"}),
+        Bad("malformed", good, {HEADER_EPOCH: EPOCH, HEADER_SEQUENCE: "٣".encode()}),
+        Bad("malformed", b"{}", {HEADER_CONTROL: b"sync.acknowledged"}),
+        Bad("malformed", b"{}", {HEADER_CONTROL: b"sync.format-the-disk"}),
+        Bad("malformed", b'{"partnership": "x", "sent_ms": "soon", "epochs": 5}', {HEADER_CONTROL: b"sync.heartbeat"}),
+        Bad("newer_major", alter(pair, dataschema="urn:dealbridge:event:2.0", data="of tomorrow")),
+        Bad("wrong_partnership", alter(pair, partnership="somebody-else")),
+        Bad("oversized", alter(pair, data={"records": [], "padding": "x" * EVENT_BYTES_MAX})),
+    ]
+
+
+class Stream:
+    """The partner's topic as a forger writes to it, numbered under an epoch of its own."""
+
+    def __init__(self, pair: Pair) -> None:
+        self.broker = pair.partner.broker
+        self.topic = record_topic(pair.partnership, "partner")
+        self.count = 0
+
+    async def put(self, value: bytes | None, headers: dict[str, bytes] | None = None) -> None:
+        if headers is None:
+            self.count += 1
+            headers = {HEADER_EPOCH: EPOCH, HEADER_SEQUENCE: str(self.count).encode()}
+        producer = await self.broker.open_producer()
+        try:
+            await deliver(await producer.send(self.topic, [Record(b"key", value, tuple(headers.items()))]))
+        finally:
+            await producer.close()
+
+
+async def check_goes_on(pair: Pair) -> None:
+    """An honest edit of each side arrives at the other."""
+    await pair.partner.do(save_shared, 1, {"name": "after all that"})
+    await pair.vendor.do(save_shared, 1, {"next_step": "still here"})
+    await pair.settle()
+    for side in (pair.partner, pair.vendor):
+        deal = await side.read(load_deal, 1)
+        assert (deal["name"], deal["next_step"]) == ("after all that", "still here")
+
+
+async def test_what_can_not_be_read_is_parked_whole_with_its_reason(pair: Pair) -> None:
+    stream, records = Stream(pair), make_bad_records(pair)
+    for each in records:
+        await stream.put(each.value, each.headers)
+
+    async def all_parked() -> bool:
+        return len(await pair.vendor.rows(select(parked.c.id))) >= len(records)
+
+    await until(all_parked)
+    rows = await pair.vendor.rows(select(parked).order_by(parked.c.record_offset))
+    assert [(row.reason, row.payload or b"") for row in rows] == [(each.reason, each.value or b"") for each in records]
+    assert all(row.detail for row in rows)
+    await check_goes_on(pair)
+
+
+async def deal_record(pair: Pair, **fields: Any) -> dict[str, Any]:
+    """The shared deal's record as an event names it, with forged fields."""
+    (row,) = await pair.vendor.rows(select(shared_records).where(shared_records.c.kind == "deal"))
+    names = ("uid", "kind", "parent", "registration", "side")
+    return {name: getattr(row, name) for name in names} | {"fields": fields}
+
+
+def register(value: Any, counter: int = 1, **context: int) -> dict[str, Any]:
+    sibling = {"dot": [SENDER, counter], "stamp": [1_790_000_000_000, 0], "actor": None, "value": value}
+    return {"context": {SENDER: counter} | {name.replace("_", "-"): count for name, count in context.items()}, "siblings": [sibling]}
+
+
+async def test_forgeries_are_refused_field_by_field_and_the_sender_is_told(pair: Pair) -> None:
+    """A context of a billion of ours, somebody else's field, a child of another kind's parent: nothing of them is kept, the rest is."""
+    ours = pair.vendor.station.incarnation.name.replace("-", "_")
+    record = await deal_record(
+        pair,
+        name=register("forged", **{ours: 10**9}),
+        vendor_stage=register({"pipeline": "Sales", "stage": "Won"}, 2),
+        next_step=register("honest", 3),
+    )
+    stranger = record | {"uid": NOBODY, "kind": "comment", "parent": record["uid"], "fields": {"body": register("?", 4)}}
+    impostor = record | {"kind": "quote", "fields": {"title": register("?", 5)}}
+    event = "01998f50-0000-7000-8000-0000000000aa"
+    await Stream(pair).put(alter(pair, id=event, registration=record["registration"], data={"records": [record, stranger, impostor]}))
+
+    async def told() -> bool:
+        return len(await pair.partner.rows(select(peer_outcomes.c.reason))) >= 4
+
+    await until(told)
+    outcomes = await pair.partner.rows(select(peer_outcomes).where(peer_outcomes.c.event == event))
+    assert {(each.field, each.outcome, each.reason) for each in outcomes} >= {
+        ("name", "refused", "own_context_ahead"),
+        ("vendor_stage", "refused", "not_writable"),
+    }
+    assert {(each.outcome, each.reason) for each in outcomes if each.uid == NOBODY} == {("refused", "wrong_parent")}
+    assert ("refused", "wrong_identity") in {(each.outcome, each.reason) for each in outcomes}
+    deal = await pair.vendor.read(load_deal, 1)
+    assert (deal["name"], deal["next_step"]) == ("Globex roll-out", "honest")
+    await pair.vendor.do(save_shared, 1, {"name": "after the forgery"})
+    await pair.settle()
+    assert (await pair.partner.read(load_deal, 1))["name"] == "after the forgery"
+
+
+async def test_what_a_newer_minor_version_adds_is_kept_and_shown_to_nobody(pair: Pair) -> None:
+    colour = register({"shade": "of tomorrow"})
+    record = await deal_record(pair, colour=colour, amount=register({"amount": "many", "currency": "€"}, 2))
+    stream = Stream(pair)
+    await stream.put(alter(pair, type="deal.levitated", dataschema="urn:dealbridge:event:1.9", mood="good", data={"records": [record]}))
+    await check_goes_on(pair)
+    (row,) = await pair.vendor.rows(select(shared_records.c.document).where(shared_records.c.kind == "deal"))
+    assert json.loads(row.document)["colour"] == colour
+    assert (await pair.vendor.read(load_deal, 1))["amount"] is None
+    assert await pair.vendor.rows(select(parked.c.id)) == []
+
+
+async def test_a_child_of_an_unknown_parent_waits_and_is_applied_when_the_parent_comes(pair: Pair) -> None:
+    deal = await deal_record(pair)
+    registration = deal["registration"]
+    note = deal | {
+        "uid": "01998f3e-0000-7000-8000-000000000001",
+        "kind": "note",
+        "parent": registration,
+        "fields": {"body": register("note")},
+    }
+    comment = deal | {"uid": NOBODY, "kind": "comment", "parent": note["uid"], "fields": {"body": register("comment", 2)}}
+    stream = Stream(pair)
+    await stream.put(alter(pair, id="01998f50-0000-7000-8000-0000000000ab", registration=registration, data={"records": [comment]}))
+
+    async def waits() -> bool:
+        return bool(await pair.vendor.rows(select(parked.c.id).where(parked.c.waits_for == note["uid"])))
+
+    await until(waits)
+    await check_goes_on(pair)
+    await stream.put(alter(pair, id="01998f50-0000-7000-8000-0000000000ac", registration=registration, data={"records": [note]}))
+
+    async def released() -> bool:
+        return not await pair.vendor.rows(select(parked.c.id))
+
+    await until(released)
+    kinds = await pair.vendor.rows(select(shared_records.c.kind).where(shared_records.c.uid.in_([note["uid"], NOBODY])))
+    assert {row.kind for row in kinds} == {"note", "comment"}
