@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from shared_schema.contract.records import DEAL_FIELDS
 from shared_schema.crm.customers import load_company, load_contact
 from shared_schema.crm.deals import add_deal, load_contacts, load_deal
 from shared_schema.crm.problems import Invalid, WrongState
@@ -11,7 +12,7 @@ from shared_schema.sync.registrations import check_capacity, check_qualifying, s
 from shared_schema.sync.station import Work
 
 Row = dict[str, Any]
-DEAL_FIELDS = ("name", "pipeline", "stage", "amount", "close_date", "next_step", "owner_id", "properties")
+DETAILS = (*DEAL_FIELDS, "pipeline", "stage", "owner_id", "properties")
 
 
 async def share_from_contact(
@@ -75,8 +76,8 @@ async def check_asked(work: Work, partnership: str | None, details: Mapping[str,
 async def create(work: Work, deal: Mapping[str, Any], company_id: int | None, contact_id: int | None) -> int:
     """The deal that is to be registered, in this CRM."""
     for name in deal:
-        if name not in DEAL_FIELDS:
-            raise Invalid(name, f"is no deal detail; there are {', '.join(DEAL_FIELDS)}")
+        if name not in DETAILS:
+            raise Invalid(name, f"is no deal detail; there are {', '.join(DETAILS)}")
     values = {"owner_id": work.author.user_id, **deal, "company_id": company_id}
     values["contact_ids"] = [contact_id] if contact_id is not None else []
     return await add_deal(work.tx, values, work.author.user_id, work.now_ms)

@@ -228,6 +228,9 @@ KINDS: dict[str, Kind] = {
     ),
 }
 
+# What both sides keep the same of a deal. Each has a column of its own name in the CRM; an amount has one for its currency, too.
+DEAL_FIELDS = tuple(name for name, field in KINDS["deal"].fields.items() if field.writer == "both")
+PLAIN_DEAL_FIELDS = tuple(name for name in DEAL_FIELDS if name != "amount")
 LIFE_FIELD = Field(life, one_way=True)
 
 

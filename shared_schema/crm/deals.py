@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from shared_schema.contract.records import InvalidValue, canonical_value
+from shared_schema.contract.records import DEAL_FIELDS, PLAIN_DEAL_FIELDS, InvalidValue, canonical_value
 from shared_schema.crm.customers import find_stage, load_company, load_contact
 from shared_schema.crm.problems import Invalid, NotFound
 from shared_schema.crm.projected_tables import shared_deals
@@ -18,7 +18,7 @@ from shared_schema.crm.tables import companies, contacts, deal_contacts, deal_hi
 
 Row = dict[str, Any]
 DERIVED = ("number_of_deal_registrations", "number_of_active_deal_registrations", "is_active_shared_deal")
-SETTABLE = ("name", "pipeline", "stage", "amount", "close_date", "next_step", "owner_id", "company_id", "contact_ids", "properties")
+SETTABLE = (*DEAL_FIELDS, "pipeline", "stage", "owner_id", "company_id", "contact_ids", "properties")
 FILTERS = ("name", "owner_id", "company_id", "pipeline_id", "stage_id", "currency", "close_date", *DERIVED)
 PAGE_MAX = 200
 PROPERTIES_MAX = 65_536
@@ -33,7 +33,7 @@ def check_values(values: Mapping[str, Any]) -> Row:
             raise Invalid(name, f"is no property of a deal; custom ones go into properties, the others are {', '.join(SETTABLE)}")
     row = {name: values[name] for name in ("owner_id", "company_id") if name in values}
     try:
-        row |= {name: canonical_value("deal", name, values[name]) for name in ("name", "close_date", "next_step") if name in values}
+        row |= {name: canonical_value("deal", name, values[name]) for name in PLAIN_DEAL_FIELDS if name in values}
         if "amount" in values:
             amount = canonical_value("deal", "amount", values["amount"]) or {}
             row |= {"amount": amount.get("amount"), "currency": amount.get("currency")}

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from shared_schema.contract.documents import LIFE
 from shared_schema.contract.identifiers import is_uid
 from shared_schema.contract.policy import Policy, value_of
-from shared_schema.contract.records import is_valid
+from shared_schema.contract.records import PLAIN_DEAL_FIELDS, is_valid
 from shared_schema.contract.registers import Side
 from shared_schema.contract.registration import COUNTED_ACTIVE, OPEN, status_of
 from shared_schema.crm.matching import create_deals, normalise_domain, normalise_email, text_of
@@ -161,7 +161,7 @@ def deal_columns(record: SharedRecord, policy: Policy) -> dict[str, Any]:
     if "amount" in record.touched:
         amount = shown(record, policy, "amount") or {}
         columns |= {"amount": amount.get("amount"), "currency": amount.get("currency")}
-    columns |= {name: shown(record, policy, name) for name in ("close_date", "next_step") if name in record.touched}
+    columns |= {name: shown(record, policy, name) for name in PLAIN_DEAL_FIELDS if name in record.touched and name != "name"}
     return columns
 
 

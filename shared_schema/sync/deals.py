@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from shared_schema.contract.documents import LIFE
 from shared_schema.contract.identifiers import deal_uid
 from shared_schema.contract.policy import value_of
+from shared_schema.contract.records import DEAL_FIELDS
 from shared_schema.contract.registers import encode_value
 from shared_schema.contract.registration import OPEN
 from shared_schema.crm.customers import find_stage
@@ -20,8 +21,6 @@ from shared_schema.crm.shared_records import load_records
 from shared_schema.sync.capture import Captured, FieldResult, Write
 from shared_schema.sync.registrations import Row, list_registrations, open_shared_deal, read_tokens
 from shared_schema.sync.station import Work
-
-SHARED = ("name", "amount", "close_date", "next_step")
 
 
 class Saved(NamedTuple):
@@ -40,7 +39,7 @@ async def save_deal(
     deal = await load_deal(work.tx, deal_id)
     check_values(values)
     open_ones = [row for row in await list_registrations(work.tx, deal_id) if row["status"] in OPEN]
-    shared = {name: values[name] for name in SHARED if name in values}
+    shared = {name: values[name] for name in DEAL_FIELDS if name in values}
     following = len(open_ones) == 1
     own = {name: value for name, value in values.items() if not (following and name in shared)}
     if own:
@@ -97,8 +96,8 @@ async def save_shared(work: Work, shared_deal_id: int, values: Mapping[str, Any]
     if row["state"] == "deleted":
         raise WrongState("this deal is deleted", remedy="restore it first", link=f"/api/shared-deals/{shared_deal_id}/restore")
     for name in values:
-        if name not in SHARED:
-            raise Invalid(name, f"is not a shared field that this side writes; there are {', '.join(SHARED)}")
+        if name not in DEAL_FIELDS:
+            raise Invalid(name, f"is not a shared field that this side writes; there are {', '.join(DEAL_FIELDS)}")
     if seen and LIFE in seen:
         raise Invalid("seen", "takes tokens of the fields that are saved")
     return await write_fields(work, row, values, seen)

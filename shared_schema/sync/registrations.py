@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from shared_schema.contract.documents import LIFE
 from shared_schema.contract.identifiers import deal_uid, product_uid
 from shared_schema.contract.life import ALIVE, is_deletion, make_deletion, seen_by
+from shared_schema.contract.records import DEAL_FIELDS
 from shared_schema.contract.registers import BadToken, Context, decode_token
 from shared_schema.contract.registration import OPEN, round_of
 from shared_schema.crm.deals import load_deal
@@ -120,7 +121,7 @@ async def insert_row(work: Work, partnership: str, deal_id: int, registration: s
 def describe_deal(side: str, deal: Row) -> Row:
     """The deal's columns as the shared fields of its registration."""
     stage = {"pipeline": deal["pipeline"], "stage": deal["stage"]} if deal["stage"] else None
-    shared = {name: deal[name] for name in ("name", "amount", "close_date", "next_step")}
+    shared = {name: deal[name] for name in DEAL_FIELDS}
     return {**shared, f"{side}_stage": stage}
 
 
