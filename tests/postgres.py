@@ -58,12 +58,15 @@ class EmbeddedPostgres:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.stop()
 
-    def fresh_database(self) -> str:
-        """Create an empty database; returns its URL."""
+    def fresh_database(self, template: str = "template1") -> str:
+        """Create an empty database, or a copy of one that nobody is connected to; returns its URL."""
         self._databases += 1
         name = f"fresh_{self._databases}"
-        self._psql("postgres", f"CREATE DATABASE {name}")
+        self._psql("postgres", f"CREATE DATABASE {name} TEMPLATE {template}")
         return f"postgresql://{USER}@127.0.0.1:{self.port}/{name}"
+
+    def drop_database(self, name: str) -> None:
+        self._psql("postgres", f"DROP DATABASE {name} WITH (FORCE)")
 
     def start(self) -> None:
         """Start the server on its own port and data; returns when it answers."""
