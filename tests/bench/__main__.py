@@ -33,19 +33,23 @@ async def run(arguments: argparse.Namespace, stages: dict[Store, Stage], console
             found[name][store].append(value)
             console.print(f"  {store:10} {name:28} {value:12,.2f}")
 
-    if "lag" in arguments.only:
-        for _ in range(arguments.runs):
+    for what, measure in (("lag", lag_of), ("edits", edits_of)):
+        for _ in range(arguments.runs if what in arguments.only else 0):
             for store, stage in stages.items():
-                keep(store, await figures.measure_lag(stage, arguments.edits // 100))
-    if "edits" in arguments.only:
-        for _ in range(arguments.runs):
-            for store, stage in stages.items():
-                keep(store, await figures.measure_edits(stage, 4))
+                keep(store, await measure(stage, arguments))
     if "catch_up" in arguments.only:
         await run_catch_up(arguments, stages, keep)
     if "cost" in arguments.only:
         await run_cost(arguments, stages, keep)
     return found
+
+
+async def lag_of(stage: Stage, arguments: argparse.Namespace) -> figures.Figures:
+    return await figures.measure_lag(stage, arguments.edits // 100)
+
+
+async def edits_of(stage: Stage, _: argparse.Namespace) -> figures.Figures:
+    return await figures.measure_edits(stage, 4)
 
 
 async def run_catch_up(arguments: argparse.Namespace, stages: dict[Store, Stage], keep: object) -> None:

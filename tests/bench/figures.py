@@ -5,6 +5,7 @@ import time
 from random import Random
 
 from deploy.demo.lag import quantile
+from shared_schema.contract.codec import Event
 from shared_schema.sync import metrics
 from shared_schema.sync.broker import KafkaBroker
 from shared_schema.sync.clock import SystemClock
@@ -51,22 +52,29 @@ async def edit_at_pace(partner: Station, edits: int) -> list[float]:
     real = metrics.note_applied
 
     def note(desk: object, taken: list, *more: object) -> None:
-        applied.update((each.event.id, time.perf_counter()) for each in taken)
+        applied.update((text, time.perf_counter()) for each in taken for text in texts_of(each.event))
         real(desk, taken, *more)
 
     metrics.note_applied = note
     try:
         for place in range(edits):
+            text = f"Edit {time.perf_counter_ns()}"
             async with partner.working() as work:
-                captured = await save_shared(work, 1 + place % 200, {"next_step": f"Edit {time.perf_counter_ns()}"})
-            committed[captured.event] = time.perf_counter()
+                await save_shared(work, 1 + place % 200, {"next_step": text})
+            committed[text] = time.perf_counter()
             await asyncio.sleep(LAG_PAUSE_S)
         async with asyncio.timeout(60):
             while not committed.keys() <= applied.keys():
                 await asyncio.sleep(0.02)
     finally:
         metrics.note_applied = real
-    return [max(0.0, applied[event] - at_s) * 1_000 for event, at_s in committed.items()]
+    return [max(0.0, applied[text] - at_s) * 1_000 for text, at_s in committed.items()]
+
+
+def texts_of(event: Event) -> list[str]:
+    """The next steps that an event carries."""
+    registers = [change.fields.get("next_step") for change in event.data.records]
+    return [sibling.value for register in registers if register for sibling in register.siblings]
 
 
 async def prepare_catch_up(stage: Stage, deals: int, edits: int) -> tuple[str, str, list]:

@@ -77,8 +77,8 @@ async def open_store(side: Side, url: str) -> Database:
     async with database.transaction() as tx:
         person = {"uid": registration_uid(0), "name": "Rita", "email": f"rita@{side}.example", "role": "rep", "active": True}
         await tx.execute(insert(users).values(person))
-        told = {"id": PARTNERSHIP, "own_name": "Here", "peer_name": "There", "status": "active", "terms": "{}", "created_ms": BORN_MS}
-        await tx.execute(insert(partnerships).values({name: value for name, value in told.items() if name in partnerships.c}))
+        told = {"id": PARTNERSHIP, "own_name": "Here", "peer_name": "There", "status": "active", "terms": "{}", "broker": "here"}
+        await tx.execute(insert(partnerships).values(**told, created_ms=BORN_MS))
     return database
 
 

@@ -71,9 +71,8 @@ class Stage:
         """Empty topics."""
         broker = KafkaBroker(self.kafka)
         await broker.start()
-        async with broker.asking() as admin:
-            there = await broker.describe_topics(all_topics(PARTNERSHIP))
-            if there:
+        if there := await broker.describe_topics(all_topics(PARTNERSHIP)):
+            async with broker.asking() as admin:
                 await admin.delete_topics(list(there))
         await until(lambda: no_topics(broker))
         await broker.create_topics(all_topics(PARTNERSHIP))
