@@ -20,7 +20,8 @@ _encoder = msgspec.json.Encoder(order="sorted")
 
 
 class Document:
-    """Fields by name. Untouched registers stay as bytes, so a change costs what it changes and not what the record holds."""
+    """Fields by name. Untouched registers stay as bytes and changed ones are encoded once, at the end, so a change costs what it
+    changes and not what the record holds."""
 
     __slots__ = ("_raw", "_touched")
 
@@ -62,19 +63,24 @@ class Document:
 
     def put(self, name: str, register: Register) -> None:
         self._touched[name] = register
-        self._raw[name] = msgspec.Raw(_encoder.encode(register))
+        self._raw[name] = None
 
     def registers(self) -> dict[str, Register]:
         return {name: self.get(name) for name in self if name != ERASED}
 
     def only(self, names: Iterable[str]) -> "Document":
         """The named fields as they stand: what an event carries, whole registers and never deltas."""
-        return Document({name: self._raw[name] for name in names if name in self._raw})
+        raw = self.raw()
+        return Document({name: raw[name] for name in names if name in raw})
 
     def encode(self) -> bytes:
-        return _encoder.encode(self._raw)
+        return _encoder.encode(self.raw())
 
     def raw(self) -> dict[str, msgspec.Raw]:
+        """Every field's canonical bytes."""
+        for name, raw in self._raw.items():
+            if raw is None:
+                self._raw[name] = msgspec.Raw(_encoder.encode(self._touched[name]))
         return self._raw
 
     @property

@@ -1,9 +1,9 @@
-"""Set-based writes that read the same on both stores."""
+"""Set-based writes that read the same on both stores. PostgreSQL takes the rows as arrays, one per column: one statement, not one a row."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Table, func, select
+from sqlalchemy import BindParameter, ColumnElement, Table, bindparam, column, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -15,22 +15,73 @@ def insert_for(connection: AsyncConnection, table: Table) -> Any:
     return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
 
 
+def is_spread(connection: AsyncConnection, rows: Sequence[Row]) -> bool:
+    return connection.dialect.name == "postgresql" and len(rows) > 1
+
+
+def spread(table: Table, names: Sequence[str]) -> Any:
+    """The rows of one array per column, as a table to select from; `to_columns` makes its parameters."""
+    arrays = [array_of(table, name) for name in names]
+    return func.unnest(*arrays).table_valued(*(column(name, table.c[name].type) for name in names)).render_derived()
+
+
+def array_of(table: Table, name: str) -> BindParameter[Any]:
+    return bindparam(f"all_{name}", type_=postgresql.ARRAY(table.c[name].type))
+
+
+def to_columns(rows: Sequence[Row], names: Sequence[str]) -> dict[str, list[Any]]:
+    return {f"all_{name}": [row[name] for row in rows] for name in names}
+
+
+async def insert_rows(connection: AsyncConnection, table: Table, rows: Sequence[Row]) -> None:
+    """Insert rows that all name the same columns."""
+    if is_spread(connection, rows):
+        names = list(rows[0])
+        statement = postgresql.insert(table).from_select(names, select(spread(table, names)))
+        await connection.execute(statement, to_columns(rows, names))
+    elif rows:
+        await connection.execute(table.insert(), rows)
+
+
 async def insert_missing(connection: AsyncConnection, table: Table, rows: Sequence[Row]) -> None:
     """Insert the rows that are not there yet; those that are stay as they are."""
-    if rows:
+    if is_spread(connection, rows):
+        names = list(rows[0])
+        statement = postgresql.insert(table).from_select(names, select(spread(table, names))).on_conflict_do_nothing()
+        await connection.execute(statement, to_columns(rows, names))
+    elif rows:
         await connection.execute(insert_for(connection, table).on_conflict_do_nothing(), rows)
 
 
 async def upsert(
     connection: AsyncConnection, table: Table, rows: Sequence[Row], changing: Sequence[str], key: Sequence[str] | None = None
 ) -> None:
-    """Insert the rows; where the key (by default the primary key) is there, change the columns in `changing`."""
+    """Insert the rows, no key twice; where the key (by default the primary key) is there, change the columns in `changing`."""
     if not rows:
         return
-    statement = insert_for(connection, table)
-    changes = {name: statement.excluded[name] for name in changing}
     where = list(key) if key else list(table.primary_key)
-    await connection.execute(statement.on_conflict_do_update(index_elements=where, set_=changes), rows)
+    statement, parameters = insert_for(connection, table), rows
+    if is_spread(connection, rows):
+        names = list(rows[0])
+        statement = statement.from_select(names, select(spread(table, names)))
+        parameters = to_columns(rows, names)  # type: ignore[assignment]  # one execution with arrays
+    changes = {name: statement.excluded[name] for name in changing}
+    await connection.execute(statement.on_conflict_do_update(index_elements=where, set_=changes), parameters)
+
+
+async def change_rows(connection: AsyncConnection, table: Table, rows: Sequence[Row], key: str) -> None:
+    """Change the other columns of the rows that have these keys; all rows name the same columns."""
+    if not rows:
+        return
+    names = list(rows[0])
+    if is_spread(connection, rows):
+        new = spread(table, names)
+        changes: dict[str, ColumnElement[Any]] = {name: new.c[name] for name in names if name != key}
+        await connection.execute(update(table).where(table.c[key] == new.c[key]).values(changes), to_columns(rows, names))
+        return
+    values: dict[str, Any] = {name: bindparam(f"new_{name}") for name in names if name != key}
+    parameters = [{"the_key" if name == key else f"new_{name}": value for name, value in row.items()} for row in rows]
+    await connection.execute(update(table).where(table.c[key] == bindparam("the_key")).values(values), parameters)
 
 
 async def take_turn(connection: AsyncConnection, name: str) -> None:

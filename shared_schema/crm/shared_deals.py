@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import bindparam, case, func, select, update
+from sqlalchemy import Select, bindparam, case, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.contract.documents import LIFE
@@ -18,7 +18,7 @@ from shared_schema.contract.registers import Side
 from shared_schema.contract.registration import COUNTED_ACTIVE, OPEN, status_of
 from shared_schema.crm.matching import create_deals, normalise_domain, normalise_email, text_of
 from shared_schema.crm.projected_tables import shared_deals
-from shared_schema.crm.rows import upsert
+from shared_schema.crm.rows import change_rows, upsert
 from shared_schema.crm.shared_records import SharedRecord
 from shared_schema.crm.tables import deals, users
 
@@ -134,23 +134,29 @@ async def project_deals(tx: AsyncConnection, records: Sequence[SharedRecord], po
         target = followed.get(str(record.registration))
         columns = deal_columns(record, policy) if target and target["open"] == 1 and target["status"] in OPEN else {}
         if target and columns:
-            groups[tuple(columns)].append({"deal": target["deal_id"], **{f"new_{name}": value for name, value in columns.items()}})
-    for names, rows in sorted(groups.items()):
-        changes: dict[str, Any] = {name: bindparam(f"new_{name}") for name in names}
-        await tx.execute(update(deals).where(deals.c.id == bindparam("deal")).values(changes), rows)
+            groups[tuple(columns)].append({"id": target["deal_id"], **columns})
+    for _, rows in sorted(groups.items()):
+        await change_rows(tx, deals, rows, "id")
     await project_lives(tx, [each for each in records if LIFE in each.document], followed, now_ms)
+
+
+def select_followers() -> Select[Any]:
+    other = shared_deals.alias()
+    open_ones = select(func.count()).select_from(other).where(other.c.deal_id == shared_deals.c.deal_id, other.c.status.in_(sorted(OPEN)))
+    columns = (shared_deals.c.uid, shared_deals.c.deal_id, shared_deals.c.status, shared_deals.c.left_here)
+    return select(*columns, open_ones.scalar_subquery().label("open")).where(
+        shared_deals.c.partnership == bindparam("partnership"), shared_deals.c.uid.in_(bindparam("uids", expanding=True))
+    )
+
+
+FOLLOWERS = select_followers()
 
 
 async def find_followers(tx: AsyncConnection, records: Sequence[SharedRecord]) -> dict[str, Mapping[str, Any]]:
     """Per registration its deal, its status, and how many of that deal's registrations are open."""
-    other = shared_deals.alias()
-    open_ones = select(func.count()).select_from(other).where(other.c.deal_id == shared_deals.c.deal_id, other.c.status.in_(sorted(OPEN)))
-    columns = (shared_deals.c.uid, shared_deals.c.deal_id, shared_deals.c.status, shared_deals.c.left_here)
-    statement = select(*columns, open_ones.scalar_subquery().label("open")).where(
-        shared_deals.c.partnership == records[0].partnership,
-        shared_deals.c.uid.in_(sorted({str(each.registration) for each in records})),
-    )
-    return {row["uid"]: dict(row) for row in (await tx.execute(statement)).mappings()}
+    uids = sorted({str(each.registration) for each in records})
+    found = await tx.execute(FOLLOWERS, {"partnership": records[0].partnership, "uids": uids})
+    return {row["uid"]: row for row in found.mappings()}
 
 
 def deal_columns(record: SharedRecord, policy: Policy) -> dict[str, Any]:

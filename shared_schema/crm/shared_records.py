@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.contract.documents import Document, bucket_of
@@ -14,8 +14,13 @@ from shared_schema.contract.registers import Register, Sibling, Side, differs, e
 from shared_schema.crm.rows import insert_missing, upsert
 from shared_schema.crm.tables import property_history, shared_records
 
-COLUMNS = tuple(column.name for column in shared_records.columns)
 CHANGING = ("document", "state", "hash")
+READ = select(*(shared_records.c[name] for name in ("partnership", "uid", "kind", "parent", "registration", "side", "document")))
+LOCKED = (
+    READ.where(shared_records.c.partnership == bindparam("partnership"), shared_records.c.uid.in_(bindparam("uids", expanding=True)))
+    .order_by(shared_records.c.uid)
+    .with_for_update()
+)
 
 
 @dataclass(slots=True)
@@ -73,33 +78,28 @@ async def load_records(connection: AsyncConnection, partnership: str, uids: Iter
         return {}
     found: dict[str, SharedRecord] = {}
     for start in range(0, len(wanted), 1_000):
-        statement = (
-            select(shared_records)
-            .where(shared_records.c.partnership == partnership, shared_records.c.uid.in_(wanted[start : start + 1_000]))
-            .order_by(shared_records.c.uid)
-            .with_for_update()
-        )
-        found |= {row.uid: read_row(row) for row in await connection.execute(statement)}
+        rows = await connection.execute(LOCKED, {"partnership": partnership, "uids": wanted[start : start + 1_000]})
+        found |= {row[1]: read_row(row) for row in rows}
     return found
 
 
 async def read_record(connection: AsyncConnection, partnership: str, uid: str) -> SharedRecord | None:
     """One record, for reading only: not locked."""
-    statement = select(shared_records).where(shared_records.c.partnership == partnership, shared_records.c.uid == uid)
+    statement = READ.where(shared_records.c.partnership == partnership, shared_records.c.uid == uid)
     row = (await connection.execute(statement)).one_or_none()
     return read_row(row) if row else None
 
 
 async def load_registration(connection: AsyncConnection, registration: str) -> list[SharedRecord]:
     """All records of a registration, for reading."""
-    statement = select(shared_records).where(shared_records.c.registration == registration).order_by(shared_records.c.uid)
+    statement = READ.where(shared_records.c.registration == registration).order_by(shared_records.c.uid)
     return [read_row(row) for row in await connection.execute(statement)]
 
 
 def read_row(row: Any) -> SharedRecord:
-    return SharedRecord(
-        row.partnership, row.uid, row.kind, row.parent, row.registration, row.side, Document.decode(row.document), row.document
-    )
+    """A row of READ."""
+    partnership, uid, kind, parent, registration, side, document = row
+    return SharedRecord(partnership, uid, kind, parent, registration, side, Document.decode(document), document)
 
 
 async def save_records(connection: AsyncConnection, records: Iterable[SharedRecord]) -> None:

@@ -113,11 +113,11 @@ def is_unshared(desk: Desk, change: RecordChange) -> bool:
 
 def check_parents(desk: Desk, changes: Sequence[RecordChange]) -> None:
     """Every record's parent is stored, or comes in the same event before it."""
-    here = set(desk.records)
+    coming: set[str] = set()
     for change in changes:
-        if change.parent is not None and change.parent not in here:
+        if change.parent is not None and change.parent not in desk.records and change.parent not in coming:
             raise MissingParent(change.parent)
-        here.add(change.uid)
+        coming.add(change.uid)
 
 
 def merge_change(desk: Desk, event: Event, change: RecordChange) -> list[Outcome]:

@@ -8,6 +8,7 @@ import asyncio
 import logging
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -30,7 +31,7 @@ from shared_schema.sync.relay import deliver
 from shared_schema.sync.tables import inbound_positions, peers
 from shared_schema.sync.transport import Broker, BrokerError, Producer, Reader, Received, Record, TopicMissing
 
-BATCH_RECORDS = 1_000
+BATCH_RECORDS = 2_000
 WAIT_MS = 500
 SILENCE_CHECKS = 10
 
@@ -83,14 +84,27 @@ class Consumer:
             await reader.close()
 
     async def read_on(self, reader: Reader, producer: Producer, offset: int) -> None:
-        silent = 0
-        while silent < SILENCE_CHECKS:
-            batch = await reader.fetch(BATCH_RECORDS, WAIT_MS)
-            silent = 0 if batch else silent + 1
-            if batch:
-                replies = await self.receive(batch, offset)
-                offset = batch[-1].offset + 1
-                await self.answer(producer, replies)
+        """The next batch is fetched and decoded while the store works on this one."""
+        silent, ahead = 0, asyncio.ensure_future(self.fetch_ahead(reader))
+        try:
+            while silent < SILENCE_CHECKS:
+                batch, arrivals = await ahead
+                ahead = asyncio.ensure_future(self.fetch_ahead(reader))
+                silent = 0 if batch else silent + 1
+                if batch:
+                    replies = await self.receive(batch, offset, arrivals)
+                    offset = batch[-1].offset + 1
+                    await self.answer(producer, replies)
+        finally:
+            ahead.cancel()
+            await asyncio.gather(ahead, return_exceptions=True)
+
+    async def fetch_ahead(self, reader: Reader) -> tuple[list[Received], Arrivals | None]:
+        """A batch with its arrivals; without them where sorting raised, which `receive` then meets again and parks."""
+        batch = await reader.fetch(BATCH_RECORDS, WAIT_MS)
+        with suppress(Exception):
+            return batch, sort_arrivals(self.partnership, batch)
+        return batch, None
 
     async def find_position(self) -> int:
         """Where to read on. Another topic id, or an end before our position, is an alarm and a read from the beginning."""
@@ -109,11 +123,11 @@ class Consumer:
             await tx.execute(statement.on_conflict_do_update(index_elements=[inbound_positions.c.topic], set_=row))
             return info.start_offset
 
-    async def receive(self, batch: Sequence[Received], offset: int) -> list[Control]:
+    async def receive(self, batch: Sequence[Received], offset: int, arrivals: Arrivals | None = None) -> list[Control]:
         """Apply one batch; the control messages to send now that it is committed. A record that can not be applied at all is parked
         alone with its stack, and the others go on."""
         try:
-            return await self.receive_whole(batch, offset)
+            return await self.receive_whole(batch, offset, arrivals)
         except OUTAGES:
             raise
         except Exception as error:  # a poison record, or a bug of ours: kept whole, counted, and shown
@@ -144,10 +158,10 @@ class Consumer:
         self.bell.ring({self.partnership})
         return self.make_replies(reach, controls.Reply(), withheld)
 
-    async def receive_whole(self, batch: Sequence[Received], offset: int) -> list[Control]:
+    async def receive_whole(self, batch: Sequence[Received], offset: int, arrivals: Arrivals | None = None) -> list[Control]:
         loop = asyncio.get_running_loop()
         began_s = loop.time()
-        arrivals = sort_arrivals(self.partnership, batch)
+        arrivals = arrivals or sort_arrivals(self.partnership, batch)
         async with self.database.transaction() as tx:
             await self.move_position(tx, offset, batch[-1].offset + 1)
             desk = Desk(self.incarnation, self.partnership, await load_policy(tx, self.partnership), self.due)

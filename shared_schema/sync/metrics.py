@@ -1,5 +1,6 @@
 """Every metric, named once; prefix `dealbridge_`, unit last. Labels take values of a bounded set only."""
 
+from collections import Counter as Counts
 from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 
@@ -48,12 +49,13 @@ def note_applied(desk: Desk, taken: Sequence[Numbered], reach: Reach, seconds: f
     apply_duration.labels(desk.partnership).observe(seconds)
     direction = "to_vendor" if desk.side == "vendor" else "to_partner"
     now_ms = desk.now_ms
-    for numbered in taken:
-        type_ = numbered.event.type if numbered.event.type in EVENT_TYPES else "unknown"
-        events.labels(desk.partnership, type_).inc()
-        if sent_ms := read_time(numbered.event.time):
-            kind = type_.partition(".")[0]
-            one_way_lag.labels(desk.partnership, direction, kind).observe(max(0, now_ms - sent_ms) / 1000)
+    types = Counts(each.event.type if each.event.type in EVENT_TYPES else "unknown" for each in taken)
+    for type_, count in types.items():
+        events.labels(desk.partnership, type_).inc(count)
+    lags = {type_: one_way_lag.labels(desk.partnership, direction, type_.partition(".")[0]) for type_ in types}
+    for each in taken:
+        if sent_ms := read_time(each.event.time):
+            lags[each.event.type if each.event.type in types else "unknown"].observe(max(0, now_ms - sent_ms) / 1000)
     for arrival, count in reach.arrivals.items():
         arrivals.labels(desk.partnership, arrival).inc(count)
     for row in desk.to_park:

@@ -3,11 +3,12 @@
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import and_, delete, func, insert, or_, select, update
+from sqlalchemy import and_, delete, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.contract.codec import Event, encode_event
 from shared_schema.contract.envelope import EVENT_BYTES_MAX
+from shared_schema.crm.rows import insert_rows
 from shared_schema.sync.tables import leases, outbound_epochs, outbox
 
 BACKLOG_MAX = 100_000
@@ -30,7 +31,7 @@ class Pending(NamedTuple):
 async def append(tx: AsyncConnection, events: Sequence[Event], now_ms: int) -> None:
     """Queue events in the transaction that makes them true. Lock their records first: then id order is commit order per record."""
     if events:
-        await tx.execute(insert(outbox), [make_row(event, now_ms) for event in events])
+        await insert_rows(tx, outbox, [make_row(event, now_ms) for event in events])
 
 
 def make_row(event: Event, now_ms: int) -> dict[str, Any]:

@@ -102,7 +102,7 @@ def position_before_commit() -> Any:
     """13: the position moves in a transaction of its own, before what it stands for is applied; and no number tells what is missing."""
     real = Consumer.receive_whole
 
-    async def receive(self: Consumer, batch: Any, offset: int) -> Any:
+    async def receive(self: Consumer, batch: Any, offset: int, arrivals: Any = None) -> Any:
         async with self.database.transaction() as tx:
             where = inbound_positions.c.topic == self.inbound
             await tx.execute(update(inbound_positions).where(where).values(next_offset=batch[-1].offset + 1))
