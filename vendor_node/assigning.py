@@ -11,6 +11,7 @@ from shared_schema.crm.problems import Invalid, WrongState
 from shared_schema.crm.projected_tables import shared_deals
 from shared_schema.crm.shared_records import SharedRecord, load_records
 from shared_schema.crm.tables import companies, deals
+from shared_schema.sync import metrics
 from shared_schema.sync.capture import Creation, Write
 from shared_schema.sync.registrations import open_shared_deal
 from shared_schema.sync.station import Work
@@ -36,7 +37,14 @@ async def react_assign(work: Work, partnership: str, registration: str) -> None:
     if decided.rep_id is None:
         await note(work, partnership, registration, "alert: no rep", "nobody is eligible; assign somebody by hand")
         return
-    await write_rep(work, partnership, registration, next(rep for rep in reps if rep.id == decided.rep_id))
+    chosen = next(rep for rep in reps if rep.id == decided.rep_id)
+    await write_rep(work, partnership, registration, chosen)
+    work.after.append(lambda: count_assignment(chosen, decided.method))
+
+
+def count_assignment(rep: Rep, method: str) -> None:
+    """For the metrics, once it is committed."""
+    metrics.assignments.labels(rep.name, method).inc()
 
 
 async def make_request(work: Work, record: SharedRecord) -> Request:
@@ -79,6 +87,7 @@ async def reassign(work: Work, shared_deal_id: int, rep_id: int) -> None:
     row_id = {"partnership": row["partnership"], "registration": row["uid"], "rep_id": rep_id, "method": "person", "automatic": False}
     await work.tx.execute(insert(assignments).values(**row_id, explanation=json.dumps(told), at_ms=work.now_ms))
     await write_rep(work, row["partnership"], row["uid"], rep)
+    work.after.append(lambda: count_assignment(rep, "person"))
 
 
 async def list_assignments(connection: AsyncConnection, registration: str) -> list[Row]:

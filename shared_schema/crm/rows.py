@@ -1,6 +1,7 @@
 """Set-based writes that read the same on both stores. PostgreSQL takes the rows as arrays, one per column: one statement, not one a row."""
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from sqlalchemy import BindParameter, ColumnElement, Table, bindparam, column, func, select, update
@@ -35,38 +36,43 @@ def to_columns(rows: Sequence[Row], names: Sequence[str]) -> dict[str, list[Any]
 
 async def insert_rows(connection: AsyncConnection, table: Table, rows: Sequence[Row]) -> None:
     """Insert rows that all name the same columns."""
-    if is_spread(connection, rows):
-        names = list(rows[0])
-        statement = postgresql.insert(table).from_select(names, select(spread(table, names)))
-        await connection.execute(statement, to_columns(rows, names))
-    elif rows:
-        await connection.execute(table.insert(), rows)
+    await put(connection, table, rows, None, ())
 
 
 async def insert_missing(connection: AsyncConnection, table: Table, rows: Sequence[Row]) -> None:
     """Insert the rows that are not there yet; those that are stay as they are."""
-    if is_spread(connection, rows):
-        names = list(rows[0])
-        statement = postgresql.insert(table).from_select(names, select(spread(table, names))).on_conflict_do_nothing()
-        await connection.execute(statement, to_columns(rows, names))
-    elif rows:
-        await connection.execute(insert_for(connection, table).on_conflict_do_nothing(), rows)
+    await put(connection, table, rows, (), ())
 
 
 async def upsert(
     connection: AsyncConnection, table: Table, rows: Sequence[Row], changing: Sequence[str], key: Sequence[str] | None = None
 ) -> None:
     """Insert the rows, no key twice; where the key (by default the primary key) is there, change the columns in `changing`."""
+    await put(connection, table, rows, tuple(changing), tuple(key or (each.name for each in table.primary_key)))
+
+
+async def put(
+    connection: AsyncConnection, table: Table, rows: Sequence[Row], changing: tuple[str, ...] | None, key: tuple[str, ...]
+) -> None:
     if not rows:
         return
-    where = list(key) if key else list(table.primary_key)
-    statement, parameters = insert_for(connection, table), rows
-    if is_spread(connection, rows):
-        names = list(rows[0])
-        statement = statement.from_select(names, select(spread(table, names)))
-        parameters = to_columns(rows, names)  # type: ignore[assignment]  # one execution with arrays
+    names, arrays = tuple(rows[0]), is_spread(connection, rows)
+    statement = make_insert(connection.dialect.name, table, names, arrays, (changing, key))
+    await connection.execute(statement, to_columns(rows, names) if arrays else rows)
+
+
+@cache
+def make_insert(dialect: str, table: Table, names: tuple[str, ...], arrays: bool, conflict: tuple[Any, ...]) -> Any:
+    """The statement, made once. `conflict`: the columns to change (None: a conflict is an error; none: leave the row), and the key."""
+    changing, key = conflict
+    statement = postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
+    statement = statement.from_select(names, select(spread(table, names))) if arrays else statement
+    if changing is None:
+        return statement
+    if not changing:
+        return statement.on_conflict_do_nothing()
     changes = {name: statement.excluded[name] for name in changing}
-    await connection.execute(statement.on_conflict_do_update(index_elements=where, set_=changes), parameters)
+    return statement.on_conflict_do_update(index_elements=list(key), set_=changes)
 
 
 async def change_rows(connection: AsyncConnection, table: Table, rows: Sequence[Row], key: str) -> None:

@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 
-from sqlalchemy import select, update
+from sqlalchemy import bindparam, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.contract.codec import HEADER_CONTROL, Event, EventData, Outcome, encode_control, format_time
@@ -36,6 +36,13 @@ WAIT_MS = 500
 SILENCE_CHECKS = 10
 
 log = logging.getLogger(__name__)
+
+
+MOVE = (
+    update(inbound_positions)
+    .where(inbound_positions.c.topic == bindparam("at"), inbound_positions.c.next_offset == bindparam("before"))
+    .values(next_offset=bindparam("after"))
+)
 
 
 class PositionMoved(Exception):
@@ -180,8 +187,7 @@ class Consumer:
 
     async def move_position(self, tx: AsyncConnection, offset: int, after: int) -> None:
         """Compare and set, so that two live consumers can not both apply."""
-        where = (inbound_positions.c.topic == self.inbound, inbound_positions.c.next_offset == offset)
-        moved = await tx.execute(update(inbound_positions).where(*where).values(next_offset=after))
+        moved = await tx.execute(MOVE, {"at": self.inbound, "before": offset, "after": after})
         if moved.rowcount != 1:
             raise PositionMoved(f"{self.inbound} is no longer at {offset}")
 

@@ -31,7 +31,7 @@ MACHINE = Author()
 
 @dataclass
 class Work:
-    """One command's transaction: where it writes, who it is, and whom to wake once it is committed."""
+    """One command's transaction: where it writes, who it is, and whom to wake and what to do once it is committed."""
 
     tx: AsyncConnection
     incarnation: Incarnation
@@ -40,6 +40,7 @@ class Work:
     introduced: frozenset[tuple[str, Author]] = frozenset()
     woken: set[str] = field(default_factory=set)
     introducing: set[tuple[str, Author]] = field(default_factory=set)
+    after: list[Callable[[], None]] = field(default_factory=list)
 
     @property
     def side(self) -> Side:
@@ -111,4 +112,6 @@ class Station:
             work = Work(tx, self.incarnation, self.spec.due, author, self.introduced)
             yield work
         self.introduced |= work.introducing
+        for act in work.after:
+            act()
         self.bell.ring(work.woken)

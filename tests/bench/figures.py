@@ -1,12 +1,13 @@
 """Each figure, measured once."""
 
 import asyncio
+import subprocess
+import sys
 import time
+from pathlib import Path
 from random import Random
 
 from deploy.demo.lag import quantile
-from shared_schema.contract.codec import Event
-from shared_schema.sync import metrics
 from shared_schema.sync.broker import KafkaBroker
 from shared_schema.sync.clock import SystemClock
 from shared_schema.sync.deals import save_shared
@@ -14,7 +15,7 @@ from shared_schema.sync.node import Node
 from shared_schema.sync.station import Station
 from tests.bench.bare import measure_broker, write_bare
 from tests.bench.population import SPECS, make_edits, open_store, populate, queue_edits
-from tests.bench.stage import Stage, opened, peak_mib, rate, watch_progress
+from tests.bench.stage import Stage, opened, peak_mib, rate, until, watch_progress
 
 Figures = dict[str, float]
 LAG_PAUSE_S = 0.01
@@ -22,21 +23,24 @@ CLIENTS = 32
 
 
 async def measure_lag(stage: Stage, edits: int) -> Figures:
-    """From commit here to commit there at about 100 edits a second, both nodes in this process; and the bare broker's."""
-    databases = [await open_store(side, stage.fresh_url(side)) for side in SPECS]
-    for database in databases:
+    """From commit here to commit there at about 100 edits a second, each node a process; and the bare broker's."""
+    urls = {side: stage.fresh_url(side) for side in SPECS}
+    databases = {side: await open_store(side, url) for side, url in urls.items()}
+    for database in databases.values():
         await populate(database, 1, 200)
     await stage.renew_topics()
-    stations = [Station(spec, database, SystemClock()) for spec, database in zip(SPECS.values(), databases, strict=True)]
-    async with opened(*databases):
-        nodes = [asyncio.create_task(Node(station, KafkaBroker(stage.kafka)).run()) for station in stations]
+    partner, notes = Station(SPECS["partner"], databases["partner"], SystemClock()), stage.directory / f"applied-{stage.count}.txt"
+    async with opened(*databases.values()):
+        node = asyncio.create_task(Node(partner, KafkaBroker(stage.kafka)).run())
+        receiver = subprocess.Popen([sys.executable, "-m", "tests.bench.receiver", urls["vendor"], stage.kafka, notes])
         try:
-            await edit_at_pace(stations[0], edits // 10)  # connections, caches, the first epoch
-            ours = await edit_at_pace(stations[0], edits)
+            await edit_at_pace(partner, edits // 10, notes)  # connections, caches, the first epoch
+            ours = await edit_at_pace(partner, edits, notes)
         finally:
-            for node in nodes:
-                node.cancel()
-            await asyncio.gather(*nodes, return_exceptions=True)
+            receiver.kill()
+            receiver.wait()
+            node.cancel()
+            await asyncio.gather(node, return_exceptions=True)
     bare = await measure_broker(stage.kafka, "bench-bare", edits, LAG_PAUSE_S)
     figures: Figures = {}
     for name, share in (("p50", 0.5), ("p99", 0.99)):
@@ -45,36 +49,28 @@ async def measure_lag(stage: Stage, edits: int) -> Figures:
     return figures
 
 
-async def edit_at_pace(partner: Station, edits: int) -> list[float]:
-    """The lags, ms. The moment of the commit there is when its process notes what it applied."""
+async def edit_at_pace(partner: Station, edits: int, notes: Path) -> list[float]:
+    """The lags, ms."""
     committed: dict[str, float] = {}
-    applied: dict[str, float] = {}
-    real = metrics.note_applied
-
-    def note(desk: object, taken: list, *more: object) -> None:
-        applied.update((text, time.perf_counter()) for each in taken for text in texts_of(each.event))
-        real(desk, taken, *more)
-
-    metrics.note_applied = note
-    try:
-        for place in range(edits):
-            text = f"Edit {time.perf_counter_ns()}"
-            async with partner.working() as work:
-                await save_shared(work, 1 + place % 200, {"next_step": text})
-            committed[text] = time.perf_counter()
-            await asyncio.sleep(LAG_PAUSE_S)
-        async with asyncio.timeout(60):
-            while not committed.keys() <= applied.keys():
-                await asyncio.sleep(0.02)
-    finally:
-        metrics.note_applied = real
+    for place in range(edits):
+        text = f"Edit {time.perf_counter_ns()}"
+        async with partner.working() as work:
+            await save_shared(work, 1 + place % 200, {"next_step": text})
+        committed[text] = time.perf_counter()
+        await asyncio.sleep(LAG_PAUSE_S)
+    await until(lambda: all_applied(notes, committed))
+    applied = read_notes(notes)
     return [max(0.0, applied[text] - at_s) * 1_000 for text, at_s in committed.items()]
 
 
-def texts_of(event: Event) -> list[str]:
-    """The next steps that an event carries."""
-    registers = [change.fields.get("next_step") for change in event.data.records]
-    return [sibling.value for register in registers if register for sibling in register.siblings]
+async def all_applied(notes: Path, committed: dict[str, float]) -> bool:
+    return committed.keys() <= read_notes(notes).keys()
+
+
+def read_notes(notes: Path) -> dict[str, float]:
+    """When each edit was committed by the receiver."""
+    lines = notes.read_text().splitlines() if notes.exists() else []
+    return {text: float(at_s) for at_s, _, text in (line.partition(" ") for line in lines)}
 
 
 async def prepare_catch_up(stage: Stage, deals: int, edits: int) -> tuple[str, str, list]:
