@@ -20,6 +20,7 @@ from shared_schema.crm.problems import Invalid, NotFound, Problem
 from shared_schema.sync import conflicts, notes, partnerships, views
 from shared_schema.sync.broker import KafkaBroker
 from shared_schema.sync.clock import SystemClock
+from shared_schema.sync.deals import save_shared
 from shared_schema.sync.rich_text import clean
 from shared_schema.sync.settings import BadSettings, Role, Settings, load_settings
 from shared_schema.sync.station import Author, NodeSpec, Station, Work
@@ -127,6 +128,13 @@ class Terminal:
         def show_(shared_deal_id: int) -> None:
             """Show a shared deal whole, as JSON."""
             show(self.read(views.read_shared_deal, self.spec.side, shared_deal_id), True)
+
+        @group.command("save")
+        def save(shared_deal_id: int, values: list[str], as_: As = None) -> None:
+            """Save shared fields of a shared deal: FIELD=VALUE …; a value is JSON where it reads as such, else text."""
+            asked = dict(read_value(each) for each in values)
+            saved = self.act(lambda work: save_shared(work, shared_deal_id, asked), as_)
+            show([{"field": each.field, "result": each.result} for each in saved], False)
 
     def note_commands(self) -> None:
         group = self.group("notes", "Private and shared notes.")
@@ -265,6 +273,17 @@ async def find_author(station: Station, email: str | None) -> Author:
     if email and not chosen:
         raise NotFound("user", email)
     return Author(chosen[0]["id"], chosen[0]["uid"], chosen[0]["name"], chosen[0]["role"]) if chosen else Author()
+
+
+def read_value(text: str) -> tuple[str, Any]:
+    """FIELD=VALUE as a field and its value; raises Invalid."""
+    field, equals, value = text.partition("=")
+    if not equals:
+        raise Invalid(text, "takes FIELD=VALUE, such as next_step='Call them'")
+    try:
+        return field, json.loads(value)
+    except ValueError:
+        return field, value
 
 
 def read_file(path: Path) -> str:

@@ -1,0 +1,123 @@
+"""The command line of both nodes: a partnership made, a deal registered and edited, and what each mistake is answered with."""
+
+import asyncio
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import partner_node.cli
+import vendor_node.cli
+from partner_node.spec import SPEC
+from shared_schema.crm import customers, deals
+from shared_schema.crm.database import Database
+from shared_schema.sync import partnerships
+from shared_schema.sync.clock import SystemClock
+from shared_schema.sync.station import Station
+from tests.web.conftest import BUNDLE
+
+Run = Callable[..., str]
+PROGRAMS = {"partner": partner_node.cli.main, "vendor": vendor_node.cli.main}
+DETAILS = ("--intro-note", "They know us.", "--pain", "Spreadsheets.", "--next-steps", "Demo on Monday.")
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, kafka_address: str) -> Run:
+    """Run a node's command; what it prints. `code` is the exit code that it should end with: then what it says about the error."""
+
+    def run_program(side: str, *arguments: str, code: int = 0) -> str:
+        monkeypatch.setenv("DEALBRIDGE_DATABASE", f"sqlite:///{tmp_path}/{side}.db")
+        monkeypatch.setenv("DEALBRIDGE_KAFKA", kafka_address)
+        monkeypatch.setenv("DEALBRIDGE_ORGANISATION", "Initech")
+        monkeypatch.setenv("COLUMNS", "200")
+        monkeypatch.setattr(sys, "argv", [f"{side}-node", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            PROGRAMS[side]()
+        told = capsys.readouterr()
+        assert (ended.value.code or 0) == code, told.out + told.err
+        return (told.err if code else told.out).strip()
+
+    return run_program
+
+
+def test_from_two_empty_stores_to_a_registered_deal(run: Run, tmp_path: Path) -> None:
+    for side in ("partner", "vendor"):
+        assert "run `" in run(side, "deals", "list", code=1)
+        assert "at revision" in run(side, "migrate")
+        assert run(side, "seed").startswith("dbt_")
+        assert run(side, "deals", "list") == "nothing"
+    assert run("vendor", "users", "add", "Rita", "rita@initech.example") == "2"
+    run("vendor", "reps", "add", "2", "--weight", "3", "--territory", "DE")
+    run("vendor", "reps", "out", "2", "2026-12-24", "--until", "2026-12-26")
+    assert "2026-12-26" in run("vendor", "reps", "list")
+    bundle = tmp_path / "bundle.json"
+    partnership = run("vendor", "partnerships", "invite", "Acme", str(bundle))
+    assert json.loads(bundle.read_text())["partnership"] == partnership
+    run("partner", "partnerships", "join", str(bundle))
+    for side, peer in (("partner", "Initech"), ("vendor", "Acme")):
+        assert peer in run(side, "partnerships", "list")
+    assert json.loads(run("partner", "status", "--json"))[0]["backlog"] == 0
+
+
+def test_a_deal_is_saved_noted_and_shown(run: Run, tmp_path: Path) -> None:
+    plant_partner(run, tmp_path)
+    assert run("partner", "registrations", "convert", "1", *DETAILS) == "1"
+    saved = run("partner", "deals", "save", "1", "next_step=Call them", 'amount={"amount": "12.5", "currency": "EUR"}')
+    assert saved.count("written") == 2
+    fields = json.loads(run("partner", "deals", "show", "1"))["deal"]["fields"]
+    assert (fields["next_step"]["value"], fields["amount"]["value"]) == ("Call them", {"amount": "12.5", "currency": "EUR"})
+    assert run("partner", "notes", "add", "1", "for us alone") and run("partner", "notes", "add", "1", "for both", "--shared")
+    assert "for us alone" in run("partner", "notes", "list", "1")
+    assert run("partner", "conflicts", "list") == "nothing"
+    assert json.loads(run("partner", "status", "--json"))[0]["backlog"] >= 3
+    run("partner", "tokens", "revoke", "1")
+    assert run("partner", "tokens", "create", "admin@example.com").startswith("dbt_")
+
+
+def plant_partner(run: Run, tmp_path: Path) -> None:
+    """A partner with one deal that can be converted, made through the API's own functions."""
+
+    async def plant() -> None:
+        database = Database(f"sqlite:///{tmp_path}/partner.db")
+        async with Station(SPEC, database, SystemClock()).working() as work:
+            company = await customers.add_company(work.tx, {"name": "Globex", "domain": "globex.example"}, work.now_ms)
+            contact = await customers.add_contact(
+                work.tx, {"name": "Hank", "email": "h@globex.example", "company_id": company}, work.now_ms
+            )
+            await deals.add_deal(work.tx, {"name": "Roll-out", "company_id": company, "contact_ids": [contact]}, 1, work.now_ms)
+            await partnerships.join(work, BUNDLE)
+        await database.close()
+
+    run("partner", "migrate")
+    run("partner", "seed")
+    asyncio.run(plant())
+
+
+MISTAKES = [
+    (("partnerships", "join", "/nowhere/bundle.json"), 1, "can not be read"),
+    (("deals", "save", "1", "next_step"), 1, "FIELD=VALUE"),
+    (("deals", "show", "99"), 1, "99"),
+    (("deals", "save", "99", "name=x"), 1, "99"),
+    (("notes", "add", "99", "body"), 1, "99"),
+    (("conflicts", "settle", "99", "keep"), 1, "99"),
+    (("tokens", "create", "nobody@acme.example"), 1, "nobody@acme.example"),
+    (("users", "add", "Ann", "not-an-address"), 1, "ann@acme.example"),
+    (("registrations", "convert", "99", *DETAILS), 1, "99"),
+    (("deals", "list", "--as", "x"), 2, "--as"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "code", "told"), MISTAKES, ids=lambda value: " ".join(value[:2]) if isinstance(value, tuple) else "")
+def test_a_mistake_is_one_clear_line(run: Run, arguments: tuple[str, ...], code: int, told: str) -> None:
+    run("partner", "migrate")
+    run("partner", "seed")
+    said = run("partner", *arguments, code=code)
+    assert told in said and "Traceback" not in said
+
+
+def test_a_bad_setting_ends_with_code_two(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEALBRIDGE_PORT", "eighty")
+    said = run("partner", "run", code=2)
+    assert said.startswith("dealbridge: DEALBRIDGE_PORT") and "\n" not in said
