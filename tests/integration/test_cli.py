@@ -83,9 +83,7 @@ def plant_partner(run: Run, tmp_path: Path) -> None:
         database = Database(f"sqlite:///{tmp_path}/partner.db")
         async with Station(SPEC, database, SystemClock()).working() as work:
             company = await customers.add_company(work.tx, {"name": "Globex", "domain": "globex.example"}, work.now_ms)
-            contact = await customers.add_contact(
-                work.tx, {"name": "Hank", "email": "h@globex.example", "company_id": company}, work.now_ms
-            )
+            contact = await customers.add_contact(work.tx, {"name": "Hank", "email": "h@g.example", "company_id": company}, work.now_ms)
             await deals.add_deal(work.tx, {"name": "Roll-out", "company_id": company, "contact_ids": [contact]}, 1, work.now_ms)
             await partnerships.join(work, BUNDLE)
         await database.close()
