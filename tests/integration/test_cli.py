@@ -102,7 +102,7 @@ MISTAKES = [
     (("conflicts", "settle", "99", "keep"), 1, "99"),
     (("tokens", "create", "nobody@acme.example"), 1, "nobody@acme.example"),
     (("users", "add", "Ann", "not-an-address"), 1, "ann@acme.example"),
-    (("registrations", "convert", "99", *DETAILS), 1, "99"),
+    (("registrations", "convert", "99", *DETAILS), 1, "join first"),
     (("deals", "list", "--as", "x"), 2, "--as"),
 ]
 
