@@ -127,8 +127,8 @@ def check_statuses(store: Store) -> None:
 
 
 def check_assignments(vendor: Store) -> None:
-    """One automatic assignment per registration, each true to the state that it was made from, and a rep for each that is active."""
-    twice = vendor.rows("SELECT registration FROM assignments WHERE automatic GROUP BY registration HAVING count(*) > 1")
+    """One automatic assignment per registration and turn, true to the state that it was made from; a rep for each that is active."""
+    twice = vendor.rows("SELECT registration FROM assignments WHERE automatic GROUP BY registration, turn HAVING count(*) > 1")
     demand(not twice, f"assigned twice: {twice}")
     credits: dict[int, int] = {}
     for rep_id, explanation in vendor.rows("SELECT rep_id, explanation FROM assignments WHERE automatic ORDER BY id"):

@@ -1,26 +1,31 @@
-"""Assigning reps to registrations: once by itself as a reaction, again by a person; each time with the explanation."""
+"""Assigning reps to registrations: by itself as a reaction, again when nobody accepts in time or a person says so; each time with the
+explanation."""
 
 import json
 from typing import Any
 
-from sqlalchemy import insert, select
+from sqlalchemy import delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.contract.registration import is_active, status_of
-from shared_schema.crm.problems import Invalid, WrongState
+from shared_schema.crm.policies import load_policy
+from shared_schema.crm.problems import Invalid, NotAllowed, WrongState
 from shared_schema.crm.projected_tables import shared_deals
+from shared_schema.crm.rows import upsert
 from shared_schema.crm.shared_records import SharedRecord, load_records
 from shared_schema.crm.tables import companies, deals
 from shared_schema.sync import metrics
 from shared_schema.sync.capture import Creation, Write
 from shared_schema.sync.registrations import open_shared_deal
 from shared_schema.sync.station import Work
-from vendor_node.assignment import Assignment, Rep, Request, assign
+from shared_schema.sync.tables import reactions
+from vendor_node.assignment import Rep, Request, assign
 from vendor_node.decisions import date_of, has_rep, note, requested_rep
 from vendor_node.reps import load_reps, save_credits
 from vendor_node.tables import assignments
 
 Row = dict[str, Any]
+HOUR_MS = 3_600_000
 
 
 async def react_assign(work: Work, partnership: str, registration: str) -> None:
@@ -30,16 +35,61 @@ async def react_assign(work: Work, partnership: str, registration: str) -> None:
     if record is None or not is_active(status) or has_rep(record):
         await note(work, partnership, registration, "nobody to assign", f"the registration is {status}")
         return
-    reps = await load_reps(work.tx, lock=True)
+    await assign_next(work, record, [])
+
+
+async def react_accept(work: Work, partnership: str, registration: str) -> None:
+    """The time to accept is over: the next one's turn, unless somebody accepted, a person chose, or it is no longer active."""
+    record = (await load_records(work.tx, partnership, [registration])).get(registration)
+    past = await list_assignments(work.tx, registration)
+    if record is None or not is_active(status_of(record.document)) or not past or past[0]["accepted_ms"] or past[0]["method"] == "person":
+        return
+    await assign_next(work, record, past)
+
+
+async def assign_next(work: Work, record: SharedRecord, past: list[Row]) -> None:
+    """One turn of the wheel, without those who let their turn lapse. If nobody is left, whoever has it keeps it, with an alert."""
+    partnership, registration = record.partnership, record.uid
+    lapsed = {row["rep_id"] for row in past}
+    reps = [rep._replace(lapsed=rep.id in lapsed) for rep in await load_reps(work.tx, lock=True)]
     decided = assign(reps, await make_request(work, record))
     await save_credits(work.tx, decided.credits)
-    await keep(work, partnership, registration, decided, automatic=True)
+    row = {"partnership": partnership, "registration": registration, "rep_id": decided.rep_id, "method": decided.method}
+    row |= {"turn": len(past) + 1, "automatic": True, "explanation": json.dumps(decided.explanation), "at_ms": work.now_ms}
+    await work.tx.execute(insert(assignments).values(row))
     if decided.rep_id is None:
         await note(work, partnership, registration, "alert: no rep", "nobody is eligible; assign somebody by hand")
         return
     chosen = next(rep for rep in reps if rep.id == decided.rep_id)
     await write_rep(work, partnership, registration, chosen)
+    await set_timer(work, partnership, registration)
     work.after.append(lambda: count_assignment(chosen, decided.method))
+
+
+async def set_timer(work: Work, partnership: str, registration: str) -> None:
+    """When the policy sets one, the assignment is looked at again once the time to accept is over."""
+    hours = (await load_policy(work.tx, partnership)).accept_hours
+    if hours > 0:
+        row = {"partnership": partnership, "registration": registration, "kind": "accept", "created_ms": work.now_ms, "attempts": 0}
+        await upsert(work.tx, reactions, [row | {"due_ms": work.now_ms + hours * HOUR_MS}], ("due_ms",))
+
+
+async def accept(work: Work, shared_deal_id: int) -> None:
+    """The assigned rep takes the registration on; so may an admin for them. Raises NotAllowed for others, WrongState without a rep."""
+    row = await open_shared_deal(work.tx, shared_deal_id)
+    current = next((each for each in await list_assignments(work.tx, row["uid"]) if each["rep_id"] is not None), None)
+    if current is None:
+        raise WrongState("this registration has no rep yet", remedy="assign somebody first")
+    if work.author.role != "admin" and work.author.user_id != current["rep_id"]:
+        raise NotAllowed("only the assigned rep accepts a registration", remedy="reassign it first")
+    if current["accepted_ms"] is None:
+        await work.tx.execute(update(assignments).where(assignments.c.id == current["id"]).values(accepted_ms=work.now_ms))
+    await stop_timer(work, row["partnership"], row["uid"])
+
+
+async def stop_timer(work: Work, partnership: str, registration: str) -> None:
+    where = (reactions.c.partnership == partnership, reactions.c.registration == registration, reactions.c.kind == "accept")
+    await work.tx.execute(delete(reactions).where(*where))
 
 
 def count_assignment(rep: Rep, method: str) -> None:
@@ -54,13 +104,6 @@ async def make_request(work: Work, record: SharedRecord) -> Request:
     where = (shared_deals.c.partnership == record.partnership, shared_deals.c.uid == record.uid)
     row = (await work.tx.execute(columns.where(*where))).one()
     return Request(record.uid, date_of(work.now_ms), row.owner_id, requested_rep(record), row.country, row.industry)
-
-
-async def keep(work: Work, partnership: str, registration: str, decided: Assignment, *, automatic: bool) -> None:
-    """Store the assignment with its explanation."""
-    row = {"partnership": partnership, "registration": registration, "rep_id": decided.rep_id, "method": decided.method}
-    row |= {"automatic": automatic, "explanation": json.dumps(decided.explanation), "at_ms": work.now_ms}
-    await work.tx.execute(insert(assignments).values(row))
 
 
 async def write_rep(work: Work, partnership: str, registration: str, rep: Rep) -> None:
@@ -84,8 +127,10 @@ async def reassign(work: Work, shared_deal_id: int, rep_id: int) -> None:
         "considered": [],
         "steps": [{"method": "person", "chosen": rep_id, "why": work.author.name}],
     }
-    row_id = {"partnership": row["partnership"], "registration": row["uid"], "rep_id": rep_id, "method": "person", "automatic": False}
-    await work.tx.execute(insert(assignments).values(**row_id, explanation=json.dumps(told), at_ms=work.now_ms))
+    chosen = {"partnership": row["partnership"], "registration": row["uid"], "rep_id": rep_id, "method": "person", "turn": 0}
+    chosen |= {"automatic": False, "explanation": json.dumps(told), "at_ms": work.now_ms}
+    await work.tx.execute(insert(assignments).values(chosen))
+    await stop_timer(work, row["partnership"], row["uid"])
     await write_rep(work, row["partnership"], row["uid"], rep)
     work.after.append(lambda: count_assignment(rep, "person"))
 

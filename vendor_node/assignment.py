@@ -16,7 +16,7 @@ Method = Literal["owner", "requested", "territory", "round_robin", "fallback"]
 
 class Rep(NamedTuple):
     """A rep as they stand at the moment of the decision. Dates are YYYY-MM-DD, inclusive; `credit` is what they are owed, in units of
-    1 / TURN of a turn."""
+    1 / TURN of a turn; `lapsed`: they had this registration and did not accept it in time."""
 
     id: int
     person: str
@@ -32,6 +32,7 @@ class Rep(NamedTuple):
     segments: tuple[str, ...] = ()
     languages: tuple[str, ...] = ()
     credit: int = 0
+    lapsed: bool = False
 
 
 class Request(NamedTuple):
@@ -79,6 +80,8 @@ def away(rep: Rep, today: str) -> str | None:
     """Why a rep can not take anything today, or None."""
     if not rep.active:
         return "not active"
+    if rep.lapsed:
+        return "silent: they did not accept it in time"
     if rep.out_from and rep.out_from <= today and (rep.out_until is None or today <= rep.out_until):
         return f"out of office until {rep.out_until or 'further notice'}"
     return None

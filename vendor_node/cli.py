@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from shared_schema.sync.station import Work
-from shared_schema.web.terminal import Json, Terminal, show
+from shared_schema.web.terminal import As, Json, Terminal, show
 from vendor_node import assigning, reps
 from vendor_node.routes import ROUTERS
 from vendor_node.spec import SPEC
@@ -37,6 +37,11 @@ def serve_reps(terminal: Terminal) -> None:
     def out(user_id: int, since: str, until: str | None = None) -> None:
         """Say from when until when (YYYY-MM-DD) a rep is out of office."""
         terminal.act(lambda work: reps.change_rep(work.tx, user_id, {"out_from": since, "out_until": until}))
+
+    @group.command("accept")
+    def accept(shared_deal_id: int, as_: As = None) -> None:
+        """Take a registration on, as its rep."""
+        terminal.act(lambda work: assigning.accept(work, shared_deal_id), as_)
 
     @group.command("assign")
     def assign(shared_deal_id: int, user_id: int) -> None:

@@ -54,6 +54,13 @@ async def reassign(shared_deal_id: PathId, assignee: Assignee, station: Here, au
     return await show_shared(station, shared_deal_id)
 
 
+@router.post("/shared-deals/{shared_deal_id}/accept", summary="The assigned rep takes the registration on")
+async def accept(shared_deal_id: PathId, station: Here, author: Caller) -> Json:
+    async with station.working(author) as work:
+        await assigning.accept(work, shared_deal_id)
+    return await show_shared(station, shared_deal_id)
+
+
 @router.get("/unassigned", summary="The fallback queue: active registrations without a rep")
 async def list_unassigned(station: Here, _: Caller) -> Json:
     async with station.database.reading() as connection:

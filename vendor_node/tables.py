@@ -26,10 +26,12 @@ assignments = Table(
     Column("registration", String(36), nullable=False),
     Column("rep_id", BigInteger, ForeignKey("users.id")),
     Column("method", String(12), nullable=False),
+    Column("turn", Integer, nullable=False),
     Column("automatic", Boolean, nullable=False),
     Column("explanation", Text, nullable=False),
     Column("at_ms", BigInteger, nullable=False),
+    Column("accepted_ms", BigInteger),
 )
 _once = and_(assignments.c.automatic, assignments.c.rep_id.is_not(None))
-Index("uq_assignments_automatic", assignments.c.registration, unique=True, sqlite_where=_once, postgresql_where=_once)
+Index("uq_assignments_automatic", assignments.c.registration, assignments.c.turn, unique=True, sqlite_where=_once, postgresql_where=_once)
 Index("ix_assignments_registration", assignments.c.registration)

@@ -39,6 +39,6 @@ def make_reactions(record: SharedRecord, due: Due, now_ms: int) -> list[dict[str
     before = record.before() if wanted else None
     new = wanted - due(before) if before else wanted
     return [
-        {"partnership": record.partnership, "registration": record.uid, "kind": kind, "created_ms": now_ms, "attempts": 0}
+        {"partnership": record.partnership, "registration": record.uid, "kind": kind, "created_ms": now_ms, "attempts": 0, "due_ms": now_ms}
         for kind in sorted(new)
     ]

@@ -37,8 +37,8 @@ class Reactor:
     async def read_due(self) -> list[tuple[str, str, str]]:
         """The reactions that are due, those that failed least often first."""
         columns = (reactions.c.partnership, reactions.c.registration, reactions.c.kind)
-        known = reactions.c.kind.in_(sorted(self.station.spec.reactions))
-        statement = select(*columns).where(known).order_by(reactions.c.attempts, reactions.c.created_ms, *columns).limit(BATCH)
+        known = reactions.c.kind.in_(sorted(self.station.spec.reactions)), reactions.c.due_ms <= self.station.clock.now_ms()
+        statement = select(*columns).where(*known).order_by(reactions.c.attempts, reactions.c.created_ms, *columns).limit(BATCH)
         async with self.station.database.reading() as connection:
             return [(row.partnership, row.registration, row.kind) for row in await connection.execute(statement)]
 

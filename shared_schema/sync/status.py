@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from sqlalchemy import case, func, select
+from sqlalchemy import ColumnElement, case, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.crm.projected_tables import conflicts
@@ -20,7 +20,7 @@ async def read_status(connection: AsyncConnection, now_ms: int) -> list[Row]:
     counts = {
         "parked": await count_by(connection, parked),
         "open_conflicts": await count_by(connection, conflicts),
-        "reactions": await count_by(connection, reactions),
+        "reactions": await count_by(connection, reactions, reactions.c.due_ms <= now_ms),
         "refused": await count_refused(connection),
     }
     heard = {row.partnership: row for row in await connection.execute(select(peers))}
@@ -62,8 +62,8 @@ async def count_gaps(connection: AsyncConnection) -> dict[str, int]:
     return found
 
 
-async def count_by(connection: AsyncConnection, table: Any) -> dict[str, int]:
-    statement = select(table.c.partnership, func.count()).group_by(table.c.partnership)
+async def count_by(connection: AsyncConnection, table: Any, *where: ColumnElement[bool]) -> dict[str, int]:
+    statement = select(table.c.partnership, func.count()).where(*where).group_by(table.c.partnership)
     return {partnership: count for partnership, count in await connection.execute(statement)}
 
 

@@ -109,6 +109,7 @@ reactions = Table(
     Column("kind", String(20), primary_key=True),
     Column("created_ms", BigInteger, nullable=False),
     Column("attempts", Integer, nullable=False),
+    Column("due_ms", BigInteger, nullable=False),
     Column("detail", Text),
 )
 

@@ -7,19 +7,20 @@ from collections.abc import Awaitable, Callable, Iterator
 from itertools import islice
 from pathlib import Path
 from random import Random
+from unittest.mock import patch
 
 import pytest
 
 from shared_schema.contract.envelope import EVENT_TYPES
-from tests.simulation import scenes
+from tests.simulation import scenes, world
 from tests.simulation.checker import check
 from tests.simulation.histories import History, Tally, be_quiet, crash_histories, live, random_histories
 from tests.simulation.script import play
 from tests.simulation.variants import VARIANTS
 from tests.simulation.world import World, make_template
 
-CRASHES, RANDOM = 60, 40
-TRIES = 60
+CRASHES, RANDOM = 50, 30
+TRIES, IMPATIENT_S = 60, 200
 SCRIPTED = {
     "9 a stale relay may mark": scenes.wake_a_stale_relay,
     "10 heartbeat names only the live epoch": scenes.lose_an_epoch,
@@ -56,13 +57,13 @@ def test_one_seed_is_one_history(template: Path) -> None:
 
 
 def test_the_script_uses_every_type_of_event(template: Path) -> None:
-    world = World(3, template=template)
+    whole = World(3, template=template)
     try:
-        world.run(play)
-        assert set(EVENT_TYPES) <= world.cluster.types
-        assert {"sync.acknowledged", "sync.heartbeat"} <= world.cluster.types
+        whole.run(play)
+        assert set(EVENT_TYPES) <= whole.cluster.types
+        assert {"sync.acknowledged", "sync.heartbeat"} <= whole.cluster.types
     finally:
-        world.clean_up()
+        whole.clean_up()
 
 
 def test_every_sampled_crash_point_leaves_both_sides_whole(template: Path, seed: int) -> None:
@@ -87,7 +88,7 @@ def test_random_histories_with_crashes_and_faults_lose_nothing(template: Path, s
 def test_a_wrong_variant_is_caught(template: Path, name: str) -> None:
     for history in islice(random_histories(3), TRIES):
         tally = Tally()
-        with VARIANTS[name]():
+        with VARIANTS[name](), patch.object(world, "QUIET_S", IMPATIENT_S):
             live(history, template, tally)
         if tally.failures:
             return
@@ -102,9 +103,9 @@ def test_a_wrong_variant_that_needs_a_rare_coincidence_is_caught(template: Path,
 
 
 def outlive(template: Path, scene: Callable[[World], Awaitable[None]]) -> None:
-    world = World(5, template=template)
+    staged = World(5, template=template)
     try:
-        world.run(scene)
-        check(world)
+        staged.run(scene)
+        check(staged)
     finally:
-        world.clean_up()
+        staged.clean_up()

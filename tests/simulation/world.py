@@ -260,7 +260,8 @@ class World:
         self.cluster.unavailable = False
         await self.until(lambda: all(actor.is_quiet() for actor in self.actors), "everything has arrived", QUIET_S)
 
-    async def until(self, condition: Callable[[], bool], what: str, limit_s: float = QUIET_S) -> None:
+    async def until(self, condition: Callable[[], bool], what: str, limit_s: float | None = None) -> None:
+        limit_s = limit_s or QUIET_S
         deadline_s = asyncio.get_running_loop().time() + limit_s
         while not condition():
             if asyncio.get_running_loop().time() > deadline_s:

@@ -276,6 +276,7 @@ def upgrade() -> None:
         sa.Column("kind", sa.String(length=20), nullable=False),
         sa.Column("created_ms", sa.BigInteger(), nullable=False),
         sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("due_ms", sa.BigInteger(), nullable=False),
         sa.Column("detail", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("partnership", "registration", "kind", name=op.f("pk_reactions")),
     )
@@ -344,9 +345,11 @@ def upgrade() -> None:
         sa.Column("registration", sa.String(length=36), nullable=False),
         sa.Column("rep_id", sa.BigInteger(), nullable=True),
         sa.Column("method", sa.String(length=12), nullable=False),
+        sa.Column("turn", sa.Integer(), nullable=False),
         sa.Column("automatic", sa.Boolean(), nullable=False),
         sa.Column("explanation", sa.Text(), nullable=False),
         sa.Column("at_ms", sa.BigInteger(), nullable=False),
+        sa.Column("accepted_ms", sa.BigInteger(), nullable=True),
         sa.ForeignKeyConstraint(
             ["rep_id"],
             ["users.id"],
@@ -357,7 +360,7 @@ def upgrade() -> None:
     op.create_index(
         "uq_assignments_automatic",
         "assignments",
-        ["registration"],
+        ["registration", "turn"],
         unique=True,
         sqlite_where=sa.text("automatic AND rep_id IS NOT NULL"),
         postgresql_where=sa.text("automatic AND rep_id IS NOT NULL"),
