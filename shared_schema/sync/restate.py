@@ -2,12 +2,11 @@
 
 from collections.abc import Iterable, Iterator
 
-from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.contract.codec import Event, EventData, RecordChange, format_time
 from shared_schema.contract.records import KINDS
-from shared_schema.crm.shared_records import SharedRecord, read_row
+from shared_schema.crm.shared_records import READ, SharedRecord, read_row
 from shared_schema.crm.tables import shared_records
 from shared_schema.sync import outbox
 from shared_schema.sync.incarnation import Incarnation
@@ -18,7 +17,7 @@ EVENT_CHARACTERS = 400_000
 
 async def restate(tx: AsyncConnection, incarnation: Incarnation, partnership: str) -> int:
     """Queue the state of every record of a partnership, parents first; how many records."""
-    rows = (await tx.execute(select(shared_records).where(shared_records.c.partnership == partnership))).all()
+    rows = (await tx.execute(READ.where(shared_records.c.partnership == partnership))).all()
     records = sorted(map(read_row, rows), key=lambda record: (depth_of(record.kind), record.uid))
     events = [make_statement(incarnation, partnership, each) for each in cut(records)]
     await outbox.append(tx, events, incarnation.clock.now_ms())
