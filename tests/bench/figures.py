@@ -73,9 +73,9 @@ def read_notes(notes: Path) -> dict[str, float]:
     return {text: float(at_s) for at_s, _, text in (line.partition(" ") for line in lines)}
 
 
-async def prepare_catch_up(stage: Stage, deals: int, edits: int, edited: int | None = None) -> tuple[str, str, list]:
-    """Templates of both stores: the vendor's with the deals, the partner's with the edits (of all or so many deals) in its outbox."""
-    events = make_edits(edits, deals, edited or deals)
+async def prepare_catch_up(stage: Stage, deals: int, edits: int) -> tuple[str, str, list]:
+    """Templates of both stores: the vendor's with the deals, the partner's with the edits in its outbox."""
+    events = make_edits(edits, deals)
     urls = stage.fresh_url("partner"), stage.fresh_url("vendor")
     partner, vendor = await open_store("partner", urls[0]), await open_store("vendor", urls[1])
     async with opened(partner, vendor):

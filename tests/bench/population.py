@@ -98,12 +98,11 @@ def rows_of(numbers: range, records: list[Row]) -> Iterator[tuple[Table, list[Ro
     yield shared_deals, [shared_deal_row(number) for number in numbers]
 
 
-def make_edits(count: int, stored: int, edited: int) -> list[Event]:
-    """Edits of the partner's of so many deals, evenly spread over the store, the next step and the amount in turn; later ones of a deal
-    replace earlier ones."""
-    random, edits = Random(count * 7), []
+def make_edits(count: int, stored: int) -> list[Event]:
+    """Edits of the partner's over all the deals, the next step and the amount in turn; later ones of a deal replace earlier ones."""
+    random, edits = Random(count * 7 + stored), []
     for place in range(count):
-        number = random.randint(1, edited) * (stored // edited)
+        number = random.randint(1, stored)
         counter = stored * 10 + 100 + place
         field, value = ("next_step", f"Step {place}") if place % 2 else ("amount", {"amount": str(place), "currency": "EUR"})
         uid = registration_uid(number)

@@ -22,6 +22,7 @@ from tests.simulation.world import World, make_template
 CRASHES, RANDOM = 50, 30
 TRIES, IMPATIENT_S = 60, 200
 SCRIPTED = {
+    "7 acknowledgement is the highest number": scenes.lose_the_first,
     "9 a stale relay may mark": scenes.wake_a_stale_relay,
     "10 heartbeat names only the live epoch": scenes.lose_an_epoch,
     "15 parked lost when its parent comes": scenes.lose_a_parent,
