@@ -46,10 +46,10 @@ async def convert_deal(work: Work, partnership: str | None, deal_id: int, detail
     deal = await load_deal(work.tx, deal_id)
     if deal["deleted_ms"] is not None:
         raise WrongState("this deal is deleted", remedy="restore it first")
-    contacts = await load_contacts(work.tx, deal_id)
+    contacts = await load_contacts(work.tx, deal["id"])
     check_complete(deal, contacts)
     company = await load_company(work.tx, deal["company_id"])
-    return await share(work, chosen, deal_id, company, contacts[0], details)
+    return await share(work, chosen, deal["id"], company, contacts[0], details)
 
 
 def check_complete(deal: Row, contacts: list[Row]) -> None:

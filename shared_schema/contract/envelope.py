@@ -19,6 +19,7 @@ EVENT_TYPES: dict[str, str] = {
     "deal.deleted": "A deletion of the deal for both sides, with what its author had in view.",
     "deal.restored": "A restore that had the deletion in view.",
     "deal.unshared": "Sharing stopped; both keep their copies.",
+    "deal.merged": "One side made two of its deals one; the other is offered the same.",
     "deal.left": "One side deleted its own copy only.",
     "registration.submitted": "The partner submitted, or submitted again.",
     "registration.decided": "The vendor's decision.",

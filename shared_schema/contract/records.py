@@ -180,6 +180,8 @@ KINDS: dict[str, Kind] = {
             "unshared": Field(flag, one_way=True),
             "partner_left": Field(parts("at"), "partner"),
             "vendor_left": Field(parts("at"), "vendor"),
+            "partner_merged": Field(parts("with", "at"), "partner"),
+            "vendor_merged": Field(parts("with", "at"), "vendor"),
         },
     ),
     "deal": Kind(

@@ -123,10 +123,13 @@ async def append_history(  # one history row's columns
 
 
 async def load_deal(tx: AsyncConnection, deal_id: int) -> Row:
-    """A deal with the names of its pipeline, stage, owner and company, and its contacts; raises NotFound."""
+    """A deal with the names of its pipeline, stage, owner and company, and its contacts. The id of a deal that was merged leads to the
+    one that took it over. Raises NotFound."""
     row = (await tx.execute(describe().where(deals.c.id == deal_id))).mappings().one_or_none()
     if row is None:
         raise NotFound("deal", deal_id)
+    if row["merged_into"] is not None:
+        return await load_deal(tx, row["merged_into"])
     return {**present(dict(row)), "contacts": await load_contacts(tx, deal_id)}
 
 

@@ -145,6 +145,7 @@ deals = Table(
     Column("is_active_shared_deal", Boolean, nullable=False, server_default=false()),
     Column("created_ms", BigInteger, nullable=False),
     Column("deleted_ms", BigInteger),
+    Column("merged_into", BigInteger),
     Index("ix_deals_company_id", "company_id"),
     Index("ix_deals_active_registrations", "number_of_active_deal_registrations"),
 )

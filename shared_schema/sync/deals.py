@@ -37,6 +37,7 @@ async def save_deal(
 ) -> list[Saved]:
     """Save columns of a deal. `seen`: tokens by field, for its single open registration; `named`: the shared deals it goes to."""
     deal = await load_deal(work.tx, deal_id)
+    deal_id = deal["id"]
     check_values(values)
     open_ones = [row for row in await list_registrations(work.tx, deal_id) if row["status"] in OPEN]
     shared = {name: values[name] for name in DEAL_FIELDS if name in values}

@@ -76,6 +76,7 @@ async def share(work: Work, partnership: str, deal_id: int, company: Row, contac
     await check_capacity(work.tx, partnership)
     qualifying = check_qualifying(details)
     deal = await load_deal(work.tx, deal_id)
+    deal_id = deal["id"]
     previous = await check_not_shared(work.tx, partnership, deal_id)
     registration = work.incarnation.new_uid()
     shared_deal_id = await insert_row(work, partnership, deal_id, registration)

@@ -1,7 +1,7 @@
 """What people and programs read of a shared deal: values with `seen` tokens and sync state per field, its parts, and its audit trail."""
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import RowMapping, Table, select
@@ -9,9 +9,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.contract.documents import LIFE
 from shared_schema.contract.life import is_deletion, unseen_fields
-from shared_schema.contract.policy import Policy, display
+from shared_schema.contract.policy import Policy, display, value_of
 from shared_schema.contract.registers import Side, differs, encode_token, latest_first, side_of
 from shared_schema.contract.registration import status_of
+from shared_schema.contract.topics import other
 from shared_schema.crm import projected_tables as tables
 from shared_schema.crm.policies import load_policy
 from shared_schema.crm.shared_records import SharedRecord, load_registration
@@ -54,7 +55,21 @@ async def read_shared_deal(connection: AsyncConnection, side: Side, shared_deal_
         "deal": next((hide(each, policy, side) for each in by_kind["deal"]), None),
         **{plural: sorted(by_kind[kind], key=lambda each: each.get("id", 0)) for kind, plural in PLURALS.items()},
         "sync": worst(each["sync"] for kind in by_kind for each in by_kind[kind]),
+        "merge_offer": await find_merge_offer(connection, row, records, side),
     }
+
+
+async def find_merge_offer(connection: AsyncConnection, row: Row, records: Sequence[SharedRecord], side: Side) -> Row | None:
+    """The deal that the other side merged this one with, where they are still two here."""
+    registration = next((each for each in records if each.kind == "registration"), None)
+    said = value_of(registration.document, f"{other(side)}_merged") if registration else None
+    beside = said.get("with") if isinstance(said, dict) else None
+    if not isinstance(beside, str):
+        return None
+    columns = select(tables.shared_deals.c.id.label("shared_deal_id"), tables.shared_deals.c.deal_id)
+    where = (tables.shared_deals.c.partnership == row["partnership"], tables.shared_deals.c.uid == beside)
+    found = (await connection.execute(columns.where(*where))).mappings().one_or_none()
+    return dict(found) if found and found["deal_id"] != row["deal_id"] else None
 
 
 async def describe_peer(connection: AsyncConnection, partnership: str) -> Row:

@@ -8,6 +8,7 @@ from sqlalchemy import select
 from shared_schema.crm import deals, private_notes
 from shared_schema.crm.tables import deal_history
 from shared_schema.sync.deals import save_deal
+from shared_schema.sync.merging import merge_deals
 from shared_schema.sync.registrations import list_registrations
 from shared_schema.sync.rich_text import clean
 from shared_schema.web.bearer import Caller, Here
@@ -26,6 +27,12 @@ class DealSave(Save):
     """`registrations` names the shared deals that the save goes to, where the deal has several."""
 
     registrations: list[Id] | None = None
+
+
+class Merge(Payload):
+    """`deal_id`: the deal that is taken over; its id leads to this one afterwards."""
+
+    deal_id: Id
 
 
 class Filters(Payload):
@@ -66,7 +73,8 @@ async def add_deal(deal: NewDeal, station: Here, author: Caller) -> Json:
 @router.get("/deals/{deal_id}", summary="Read a deal with its registrations")
 async def read_deal(deal_id: PathId, station: Here, _: Caller) -> Json:
     async with station.database.reading() as connection:
-        return {**await deals.load_deal(connection, deal_id), "registrations": await list_registrations(connection, deal_id)}
+        deal = await deals.load_deal(connection, deal_id)
+        return {**deal, "registrations": await list_registrations(connection, deal["id"])}
 
 
 @router.patch("/deals/{deal_id}", summary="Save a deal; shared fields go to its registrations")
@@ -77,27 +85,34 @@ async def change_deal(deal_id: PathId, save: DealSave, station: Here, author: Ca
     return {"deal": deal, "outcomes": [each._asdict() for each in saved]}
 
 
+@router.post("/deals/{deal_id}/merge", summary="Take another deal over: its registrations, notes and history")
+async def merge(deal_id: PathId, merged: Merge, station: Here, author: Caller) -> Json:
+    async with station.working(author) as work:
+        survivor = await merge_deals(work, deal_id, merged.deal_id)
+        return {"deal": await deals.load_deal(work.tx, survivor), "registrations": await list_registrations(work.tx, survivor)}
+
+
 @router.get("/deals/{deal_id}/history", summary="The history of a deal's own properties")
 async def read_history(deal_id: PathId, station: Here, _: Caller) -> Json:
     async with station.database.reading() as connection:
-        await deals.load_deal(connection, deal_id)
-        statement = select(deal_history).where(deal_history.c.deal_id == deal_id).order_by(deal_history.c.id)
+        deal = await deals.load_deal(connection, deal_id)
+        statement = select(deal_history).where(deal_history.c.deal_id == deal["id"]).order_by(deal_history.c.id)
         return {"results": [dict(row) for row in (await connection.execute(statement)).mappings()]}
 
 
 @router.get("/deals/{deal_id}/private-notes", summary="Private notes: they never leave this node")
 async def list_private_notes(deal_id: PathId, station: Here, _: Caller) -> Json:
     async with station.database.reading() as connection:
-        await deals.load_deal(connection, deal_id)
-        return {"results": await private_notes.list_of(connection, deal_id)}
+        deal = await deals.load_deal(connection, deal_id)
+        return {"results": await private_notes.list_of(connection, deal["id"])}
 
 
 @router.post("/deals/{deal_id}/private-notes", status_code=201, summary="Write a private note")
 async def add_private_note(deal_id: PathId, note: Body, station: Here, author: Caller) -> Json:
     async with station.working(author) as work:
-        await deals.load_deal(work.tx, deal_id)
-        note_id = await private_notes.add(work.tx, deal_id, author.user_id, clean("body", note.body), work.now_ms)
-        return {"id": note_id, "results": await private_notes.list_of(work.tx, deal_id)}
+        deal = await deals.load_deal(work.tx, deal_id)
+        note_id = await private_notes.add(work.tx, deal["id"], author.user_id, clean("body", note.body), work.now_ms)
+        return {"id": note_id, "results": await private_notes.list_of(work.tx, deal["id"])}
 
 
 @router.put("/private-notes/{note_id}", status_code=204, summary="Edit one's own private note")

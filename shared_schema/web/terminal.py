@@ -21,6 +21,7 @@ from shared_schema.sync import conflicts, notes, partnerships, views
 from shared_schema.sync.broker import KafkaBroker
 from shared_schema.sync.clock import SystemClock
 from shared_schema.sync.deals import save_shared
+from shared_schema.sync.merging import merge_deals
 from shared_schema.sync.rich_text import clean
 from shared_schema.sync.settings import BadSettings, Role, Settings, load_settings
 from shared_schema.sync.station import Author, NodeSpec, Station, Work
@@ -136,6 +137,11 @@ class Terminal:
             saved = self.act(lambda work: save_shared(work, shared_deal_id, asked), as_)
             show([{"field": each.field, "result": each.result} for each in saved], False)
 
+        @group.command("merge")
+        def merge(deal_id: int, taken_over: int, as_: As = None) -> None:
+            """Take another deal over: its registrations, notes and history; its id leads here afterwards."""
+            print(self.act(lambda work: merge_deals(work, deal_id, taken_over), as_))
+
     def note_commands(self) -> None:
         group = self.group("notes", "Private and shared notes.")
 
@@ -151,8 +157,8 @@ class Terminal:
             async def command(work: Work) -> int:
                 if shared:
                     return await notes.add_note(work, deal_id, body)
-                await deals.load_deal(work.tx, deal_id)
-                return await private_notes.add(work.tx, deal_id, work.author.user_id, clean("body", body), work.now_ms)
+                deal = await deals.load_deal(work.tx, deal_id)
+                return await private_notes.add(work.tx, deal["id"], work.author.user_id, clean("body", body), work.now_ms)
 
             print(self.act(command, as_))
 

@@ -12,6 +12,7 @@ from shared_schema.crm import private_notes
 from shared_schema.crm.deals import add_deal
 from shared_schema.sync import conflicts, notes, offers, partnerships, people, registrations
 from shared_schema.sync.deals import save_deal, save_shared
+from shared_schema.sync.merging import merge_deals
 from shared_schema.sync.registrations import submit_again, unshare
 from shared_schema.sync.station import Work
 from shared_schema.sync.transport import Record
@@ -147,6 +148,7 @@ async def part(world: World) -> None:
         vendor.act("save", lambda work: save_shared(work, 3, {"next_step": "while it is unshared"})),
     )
     await vendor.act("leave", lambda work: registrations.leave(work, 2))
+    await vendor.act("merge", lambda work: merge_deals(work, 4, 1))
 
 
 async def ask_again(world: World) -> None:

@@ -446,6 +446,7 @@ def upgrade() -> None:
         sa.Column("is_active_shared_deal", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("created_ms", sa.BigInteger(), nullable=False),
         sa.Column("deleted_ms", sa.BigInteger(), nullable=True),
+        sa.Column("merged_into", sa.BigInteger(), nullable=True),
         sa.ForeignKeyConstraint(
             ["company_id"],
             ["companies.id"],

@@ -1,0 +1,85 @@
+"""Two deals made one on one side: the survivor has both registrations, ids lead to it, and the other side is offered the same."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from shared_schema.crm import private_notes
+from shared_schema.crm.deals import list_deals, load_deal
+from shared_schema.crm.problems import Invalid, WrongState
+from shared_schema.sync import views
+from shared_schema.sync.deals import save_deal, save_shared
+from shared_schema.sync.merging import merge_deals
+from shared_schema.sync.registrations import leave, list_registrations
+from tests.integration.pair import Pair, open_pair, until
+from tests.twins.memory_broker import MemoryBroker, MemoryCluster
+
+
+@pytest.fixture
+async def pair(database_url: str, tmp_path: Path) -> AsyncIterator[Pair]:
+    """Two deals, active on both sides, with the same ids there."""
+    cluster = MemoryCluster()
+    async with open_pair((f"sqlite:///{tmp_path}/partner.db", database_url), (MemoryBroker(cluster), MemoryBroker(cluster))) as opened:
+        await opened.become_partners()
+        opened.partner.start()
+        opened.vendor.start()
+        await opened.share_deal("Globex")
+        await opened.share_deal("Umbrella")
+
+        async def active() -> bool:
+            return len(await opened.partner.read(views.list_shared_deals, {"status": "active"})) == 2
+
+        await until(active)
+        await opened.settle()
+        yield opened
+
+
+async def vendor_ids(pair: Pair) -> list[int]:
+    """The vendor's own ids of the registrations, oldest first: PostgreSQL leaves gaps between them."""
+    return [each["id"] for each in await pair.vendor.read(views.list_shared_deals, {})]
+
+
+async def test_the_survivor_takes_everything_and_the_peer_is_offered_the_same(pair: Pair) -> None:
+    vendor, partner = pair.vendor, pair.partner
+    async with vendor.station.working(vendor.author) as work:
+        await private_notes.add(work.tx, 2, vendor.author.user_id, "ours", work.now_ms)
+    assert await vendor.do(merge_deals, 1, 2) == 1
+    await pair.settle()
+    deal = await vendor.read(load_deal, 2)
+    assert (deal["id"], deal["number_of_active_deal_registrations"], deal["number_of_deal_registrations"]) == (1, 2, 2)
+    assert [each["id"] for each in await vendor.read(list_deals, {})] == [1]
+    assert [each["body"] for each in await vendor.read(private_notes.list_of, 1)] == ["ours"]
+    assert len(await vendor.read(list_registrations, 1)) == 2
+    second = (await vendor_ids(pair))[1]
+    assert (await vendor.read(views.read_shared_deal, "vendor", second))["merge_offer"] is None
+    shown = await partner.read(views.read_shared_deal, "partner", 2)
+    assert shown["merge_offer"] == {"shared_deal_id": 1, "deal_id": 1}
+    assert len(await partner.read(list_deals, {})) == 2
+    await partner.do(merge_deals, shown["merge_offer"]["deal_id"], shown["deal_id"])
+    assert (await partner.read(views.read_shared_deal, "partner", 2))["merge_offer"] is None
+    await pair.settle()
+    await pair.check_same()
+
+
+async def test_after_it_edits_still_cross_and_old_ids_are_written_to(pair: Pair) -> None:
+    await pair.vendor.do(merge_deals, 1, 2)
+    second = (await vendor_ids(pair))[1]
+    await pair.vendor.do(save_deal, 2, {"next_step": "for the second"}, None, [second])
+    await pair.partner.do(save_shared, 1, {"next_step": "for the first"})
+    await pair.settle()
+    steps = [(await pair.partner.read(views.read_shared_deal, "partner", each))["deal"]["fields"]["next_step"]["value"] for each in (1, 2)]
+    assert steps == ["for the first", "for the second"]
+    await pair.check_same()
+
+
+async def test_what_can_not_be_merged_says_why(pair: Pair) -> None:
+    with pytest.raises(Invalid, match="itself"):
+        await pair.vendor.do(merge_deals, 1, 1)
+    await pair.vendor.do(merge_deals, 1, 2)
+    with pytest.raises(Invalid, match="itself"):
+        await pair.vendor.do(merge_deals, 1, 2)
+    async with pair.partner.station.working(pair.partner.author) as work:
+        await leave(work, 2)
+    with pytest.raises(WrongState, match="deleted"):
+        await pair.partner.do(merge_deals, 1, 2)
