@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from shared_schema.contract.codec import decode_event
 from shared_schema.contract.documents import LIFE
 from shared_schema.contract.identifiers import deal_uid, product_uid
 from shared_schema.contract.life import ALIVE, is_deletion, make_deletion, seen_by
@@ -19,6 +20,8 @@ from shared_schema.crm.projected_tables import shared_deals
 from shared_schema.crm.shared_records import SharedRecord, load_records
 from shared_schema.crm.tables import deals
 from shared_schema.sync.capture import Captured, Creation, Write
+from shared_schema.sync.outbox import append
+from shared_schema.sync.restate import make_statement
 from shared_schema.sync.rich_text import clean
 from shared_schema.sync.station import Work
 from shared_schema.sync.tables import outbox
@@ -202,10 +205,19 @@ async def unshare(work: Work, shared_deal_id: int) -> Captured:
     """Stop sharing, for good: rows not yet numbered are withdrawn, both keep their copies."""
     row = await open_shared_deal(work.tx, shared_deal_id)
     await load_parts(work.tx, row)
-    unnumbered = (outbox.c.registration == row["uid"], outbox.c.epoch.is_(None), outbox.c.answers.is_(None))
-    await work.tx.execute(delete(outbox).where(*unnumbered))
+    await withdraw_unnumbered(work, row)
     flag = [Write(row["uid"], "unshared", {"at": work.now_ms, "by": work.side})]
     return await work.capture(row["partnership"], row["uid"], "deal.unshared", flag)
+
+
+async def withdraw_unnumbered(work: Work, row: Row) -> None:
+    """Take back what was not sent yet; but the people who came along in it are the partnership's, and are told all the same."""
+    unnumbered = (outbox.c.registration == row["uid"], outbox.c.epoch.is_(None), outbox.c.answers.is_(None))
+    withdrawn = (await work.tx.execute(delete(outbox).where(*unnumbered).returning(outbox.c.payload))).scalars().all()
+    changes = [change for payload in withdrawn for change in decode_event(payload.encode()).data.records]
+    people = await load_records(work.tx, row["partnership"], {change.uid for change in changes if change.kind == "person"})
+    if people:
+        await append(work.tx, [make_statement(work.incarnation, row["partnership"], list(people.values()))], work.now_ms)
 
 
 async def leave(work: Work, shared_deal_id: int) -> Captured:
