@@ -80,7 +80,7 @@ async def mark_published(tx: AsyncConnection, lease: str, epoch: str, numbers: S
 async def mark_resent(tx: AsyncConnection, ids: Sequence[int], now_ms: int) -> None:
     """Rows that went again under their old number."""
     if ids:
-        await tx.execute(update(outbox).where(outbox.c.id.in_(ids)).values(published_ms=now_ms))
+        await tx.execute(update(outbox).where(outbox.c.id.in_(ids), outbox.c.epoch.is_not(None)).values(published_ms=now_ms))
 
 
 async def names_epoch(tx: AsyncConnection, lease: str, epoch: str) -> bool:

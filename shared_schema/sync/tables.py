@@ -18,6 +18,7 @@ outbox = Table(
     Column("epoch", String(16)),
     Column("sequence", BigInteger),
     Column("published_ms", BigInteger),
+    sqlite_autoincrement=True,  # an id that is in flight may never come to stand for another row
 )
 Index(
     "ix_outbox_pending",

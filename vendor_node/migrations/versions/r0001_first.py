@@ -126,6 +126,7 @@ def upgrade() -> None:
         sa.Column("published_ms", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_outbox")),
         sa.UniqueConstraint("event", name=op.f("uq_outbox_event")),
+        sqlite_autoincrement=True,
     )
     op.create_index(
         "ix_outbox_answers",
