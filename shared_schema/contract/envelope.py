@@ -8,10 +8,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from shared_schema.contract.identifiers import EPOCH_PATTERN, NAME_PATTERN, UID_PATTERN
+from shared_schema.contract.registers import COUNTER_MAX
+
 VERSION = "1.0"
 SCHEMA_PREFIX = "urn:dealbridge:event:"
 DATASCHEMA = SCHEMA_PREFIX + VERSION
 EVENT_BYTES_MAX = 900 * 1024
+LABEL_MAX = 1_000
 
 EVENT_TYPES: dict[str, str] = {
     "deal.shared": "A registration with its deal, company, contact and first records.",
@@ -50,9 +54,13 @@ CONTROL_TYPES: dict[str, str] = {
     "sync.void": "Numbers of an ended epoch that no row bears.",
 }
 
-Uid = Annotated[str, Field(pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$")]
-Counter = Annotated[int, Field(ge=1, le=2**53)]
-StampPair = tuple[int, int]
+Uid = Annotated[str, Field(pattern=UID_PATTERN)]
+Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+Label = Annotated[str, Field(max_length=LABEL_MAX)]
+Epoch = Annotated[str, Field(pattern=EPOCH_PATTERN)]
+Number = Annotated[int, Field(ge=0, le=COUNTER_MAX)]
+StampPair = tuple[Number, Number]
+Ranges = list[tuple[Number, Number]]
 
 
 class Wire(BaseModel):
@@ -64,16 +72,16 @@ class Wire(BaseModel):
 class SiblingModel(Wire):
     """A value that nobody who had it in view has overwritten."""
 
-    dot: tuple[str, Counter]
+    dot: tuple[str, int]
     stamp: StampPair
     actor: str | None
     value: Any
 
 
 class RegisterModel(Wire):
-    """A field's whole register, never a delta."""
+    """A field's whole register, never a delta. What is out of range in it is refused at the door, for this field alone."""
 
-    context: dict[str, Counter]
+    context: dict[str, int]
     siblings: list[SiblingModel]
 
 
@@ -81,21 +89,21 @@ class RecordModel(Wire):
     """The changed fields of one shared record, with what identifies it for ever: kind, parent and the side that made it."""
 
     uid: Uid
-    kind: str
+    kind: Name
     parent: Uid | None
     registration: Uid | None
     side: Literal["partner", "vendor"]
-    fields: dict[str, RegisterModel]
+    fields: dict[Name, RegisterModel]
 
 
 class OutcomeModel(Wire):
     """What became of one event, or of one field of it. `event` is the id of the event that is answered."""
 
     event: Uid
-    outcome: Literal["applied", "conflict", "ignored", "parked", "refused"] | str
-    reason: str
+    outcome: Literal["applied", "conflict", "ignored", "parked", "refused"] | Label
+    reason: Label
     uid: Uid | None = None
-    field: str | None = None
+    field: Name | None = None
 
 
 class EventData(Wire):
@@ -108,64 +116,64 @@ class Envelope(Wire):
 
     specversion: Literal["1.0"] = "1.0"
     id: Uid
-    source: str
-    type: str
-    subject: str
-    time: str
-    dataschema: str = DATASCHEMA
-    partnership: str
+    source: Label
+    type: Label
+    subject: Label
+    time: Label
+    dataschema: Label = DATASCHEMA
+    partnership: Label
     registration: Uid | None
     stamp: StampPair
     causation: Uid | None = None
-    actor: str | None = None
-    keyid: str | None = None
+    actor: Uid | None = None
+    keyid: Label | None = None
     data: EventData
 
 
 class EpochAcknowledgement(Wire):
     """`watermark`: the highest number below which nothing is missing; `event`: the id of the event there."""
 
-    watermark: int
-    gaps: list[tuple[int, int]] = []
-    event: str | None = None
+    watermark: Number
+    gaps: Ranges = []
+    event: Uid | None = None
 
 
 class Acknowledgement(Wire):
     """`withheld`: events whose outcome is still on its way; they are not applied, whatever the watermark says."""
 
     type: Literal["sync.acknowledged"] = "sync.acknowledged"
-    partnership: str
-    sent_ms: int
-    epochs: dict[str, EpochAcknowledgement]
-    withheld: list[str] = []
+    partnership: Label
+    sent_ms: Number
+    epochs: dict[Epoch, EpochAcknowledgement]
+    withheld: list[Uid] = []
 
 
 class Heartbeat(Wire):
     """The last number of every epoch with unacknowledged rows: a lost tail shows although nothing follows it."""
 
     type: Literal["sync.heartbeat"] = "sync.heartbeat"
-    partnership: str
-    sent_ms: int
-    epochs: dict[str, int]
-    backlog: int = 0
+    partnership: Label
+    sent_ms: Number
+    epochs: dict[Epoch, Number]
+    backlog: Number = 0
 
 
 class Resend(Wire):
     """Inclusive ranges of missing numbers per epoch."""
 
     type: Literal["sync.resend"] = "sync.resend"
-    partnership: str
-    sent_ms: int
-    epochs: dict[str, list[tuple[int, int]]]
+    partnership: Label
+    sent_ms: Number
+    epochs: dict[Epoch, Ranges]
 
 
 class Void(Wire):
     """Inclusive ranges of numbers that no row bears, of epochs that are over."""
 
     type: Literal["sync.void"] = "sync.void"
-    partnership: str
-    sent_ms: int
-    epochs: dict[str, list[tuple[int, int]]]
+    partnership: Label
+    sent_ms: Number
+    epochs: dict[Epoch, Ranges]
 
 
 CONTROLS: dict[str, type[Acknowledgement | Heartbeat | Resend | Void]] = {

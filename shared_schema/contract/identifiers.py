@@ -3,7 +3,10 @@
 import re
 import uuid
 
-CANONICAL = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+UID_PATTERN = "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
+NAME_PATTERN = "^[a-z][a-z0-9_]{0,62}$"  # of kinds and fields, today's and tomorrow's
+EPOCH_PATTERN = "^[0-9a-f]{16}$"
+CANONICAL = re.compile(UID_PATTERN[1:-1])
 PRODUCT_LINES = uuid.UUID("5a1b0d5c-6f0e-5b51-9c0f-1d54c1a7d001")
 
 

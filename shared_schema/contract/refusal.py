@@ -7,11 +7,13 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from shared_schema.contract.documents import LIFE, Document
+from shared_schema.contract.identifiers import is_uid
 from shared_schema.contract.life import is_deletion, seen_of
 from shared_schema.contract.policy import Policy, may_write
 from shared_schema.contract.registers import (
     CONTEXT_MAX,
     COUNTER_MAX,
+    INCARNATION,
     SIBLINGS_MAX,
     Context,
     Register,
@@ -34,7 +36,7 @@ REASONS: dict[str, str] = {
     "not_writable": "the policy does not let the sender write this field",
     "too_many_siblings": f"it has more than {SIBLINGS_MAX} siblings",
     "context_too_long": f"its context has more than {CONTEXT_MAX} entries",
-    "bad_register": "a counter, dot or context is out of range",
+    "bad_register": "a counter, dot, context or actor is out of range",
 }
 
 
@@ -66,7 +68,9 @@ def refuse_size(incoming: Register) -> str | None:
         return "bad_register"
     if any(not covers(incoming.context, sibling.dot) or sibling.dot.counter < 1 for sibling in incoming.siblings):
         return "bad_register"
-    return "bad_register" if any(side_of(name) is None for name in incoming.context) else None
+    named = all(INCARNATION.fullmatch(name) for name in incoming.context)
+    acted = all(sibling.actor is None or is_uid(sibling.actor) for sibling in incoming.siblings)
+    return None if named and acted else "bad_register"
 
 
 def refuse_own_context(own: Side, stored: Context, incoming: Context) -> str | None:

@@ -6,8 +6,9 @@ overwritten. `merge` is commutative, associative and idempotent; `write` covers 
 
 import base64
 import binascii
+import re
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 
@@ -15,6 +16,7 @@ Side = Literal["partner", "vendor"]
 Context = Mapping[str, int]
 
 COUNTER_MAX = 2**53
+INCARNATION = re.compile("[pv]-[0-9a-f]{1,16}")
 SIBLINGS_MAX = 16
 CONTEXT_MAX = 64
 TOKEN_PREFIX = "s1."
@@ -27,11 +29,14 @@ class Dot(NamedTuple):
     counter: int
 
 
+Moment = Annotated[int, msgspec.Meta(ge=0, le=COUNTER_MAX)]
+
+
 class Stamp(NamedTuple):
     """Hybrid-clock time of a write: physical milliseconds since 1970 UTC, then a logical count. It only orders display."""
 
-    physical: int
-    logical: int
+    physical: Moment
+    logical: Moment
 
 
 class Sibling(msgspec.Struct, frozen=True, gc=False):

@@ -3,6 +3,7 @@
 from shared_schema.contract.registers import Stamp
 
 SKEW_LIMIT_MS = 5_000
+LOGICAL_LIMIT = 2**32  # far beyond honest clocks; adopting more would let a peer count us out of range
 
 
 def tick(last: Stamp, now_ms: int) -> Stamp:
@@ -11,8 +12,8 @@ def tick(last: Stamp, now_ms: int) -> Stamp:
 
 
 def adopt(last: Stamp, received: Stamp, now_ms: int) -> Stamp:
-    """The local clock after a received stamp; one that is more than 5 s ahead is not adopted."""
-    if is_ahead(received, now_ms) or received <= last:
+    """The local clock after a received stamp; one that is more than 5 s ahead, or counted past all reason, is not adopted."""
+    if is_ahead(received, now_ms) or received.logical > LOGICAL_LIMIT or received <= last:
         return last
     return received
 

@@ -187,8 +187,8 @@ def hear(desk: Desk, outcome: Outcome) -> None:
         "event": outcome.event,
         "uid": (outcome.uid or "")[:36],
         "field": (outcome.field or "")[:63],
-        "outcome": outcome.outcome[:20],
-        "reason": outcome.reason[:1_000],
+        "outcome": parking.printable(outcome.outcome[:20]),
+        "reason": parking.printable(outcome.reason),
         "at_ms": desk.now_ms,
     }
     desk.heard[row["event"], row["uid"], row["field"]] = row

@@ -1,5 +1,7 @@
 """What was read from a topic, sorted: events with their numbers, control messages, and what can not be read at all."""
 
+import logging
+import traceback
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -15,6 +17,8 @@ from shared_schema.contract.codec import (
 )
 from shared_schema.contract.envelope import Control
 from shared_schema.sync.transport import Received
+
+log = logging.getLogger(__name__)
 
 
 class Numbered(NamedTuple):
@@ -43,15 +47,17 @@ class Arrivals(NamedTuple):
 
 
 def sort_arrivals(partnership: str, batch: Sequence[Received]) -> Arrivals:
-    """Decode a batch, in order. Nothing is dropped: what does not decode, or names another partnership, is unreadable with its reason."""
+    """Decode a batch, in order, raising nothing. What does not decode, or names another partnership, is unreadable with its reason."""
     arrivals = Arrivals([], [], [])
     for received in batch:
         headers = read_headers(received.headers)
         try:
             sort_one(partnership, received, headers, arrivals)
         except Undecodable as error:
-            epoch, sequence = read_number(headers) or (None, None)
-            arrivals.unreadable.append(Unreadable(received, error.reason, str(error), epoch, sequence))
+            arrivals.unreadable.append(set_aside(received, headers, error.reason, str(error)))
+        except Exception:  # a defect of ours may not stop the stream: the record is kept with the stack
+            log.exception("the record at %d of %s can not be sorted", received.offset, received.topic)
+            arrivals.unreadable.append(set_aside(received, headers, "poison", traceback.format_exc()))
     return arrivals
 
 
@@ -68,6 +74,10 @@ def sort_one(partnership: str, received: Received, headers: dict[str, str], arri
     event = decode_event(received.value)
     check_partnership(partnership, event.partnership)
     arrivals.events.append(Numbered(received, event, *number))
+
+
+def set_aside(received: Received, headers: dict[str, str], reason: str, detail: str) -> Unreadable:
+    return Unreadable(received, reason, detail, *(read_number(headers) or (None, None)))
 
 
 def check_partnership(own: str, named: str) -> None:

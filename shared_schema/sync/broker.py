@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from itertools import chain
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from aiokafka.protocol.api import Request, RequestStruct, Response
@@ -356,6 +356,12 @@ def settle(delivered: "asyncio.Future[None]", done: "asyncio.Future[list[Any]]",
         delivered.set_result(None)
 
 
+def read_back(record: ConsumerRecord[bytes, bytes]) -> Received:
+    """A header without a value, which Kafka allows, reads as an empty one."""
+    headers = tuple((name, value or b"") for name, value in record.headers)
+    return Received(record.topic, record.offset, record.timestamp, record.key, record.value, headers)
+
+
 class KafkaReader:
     """Reads by the topic's name: in a topic created anew that has grown past the position it may read on in silence."""
 
@@ -377,7 +383,7 @@ class KafkaReader:
         now_s = asyncio.get_running_loop().time()
         if found:
             self.heard_at_s = now_s
-            return [Received(each.topic, each.offset, each.timestamp, each.key, each.value, each.headers) for each in found[self.partition]]
+            return [read_back(each) for each in found[self.partition]]
         if now_s - self.heard_at_s >= SILENCE_S:
             self.heard_at_s = now_s
             await self.explain_silence()

@@ -8,7 +8,6 @@ import asyncio
 import logging
 import traceback
 from collections.abc import Sequence
-from contextlib import suppress
 
 from sqlalchemy import bindparam, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -34,6 +33,7 @@ from shared_schema.sync.transport import Broker, BrokerError, Producer, Reader, 
 BATCH_RECORDS = 2_000
 WAIT_MS = 500
 SILENCE_CHECKS = 10
+OUTCOMES_MAX = 1_000  # to an answer, so that one large forgery is not answered by an event too large to send
 
 log = logging.getLogger(__name__)
 
@@ -106,12 +106,9 @@ class Consumer:
             ahead.cancel()
             await asyncio.gather(ahead, return_exceptions=True)
 
-    async def fetch_ahead(self, reader: Reader) -> tuple[list[Received], Arrivals | None]:
-        """A batch with its arrivals; without them where sorting raised, which `receive` then meets again and parks."""
+    async def fetch_ahead(self, reader: Reader) -> tuple[list[Received], Arrivals]:
         batch = await reader.fetch(BATCH_RECORDS, WAIT_MS)
-        with suppress(Exception):
-            return batch, sort_arrivals(self.partnership, batch)
-        return batch, None
+        return batch, sort_arrivals(self.partnership, batch)
 
     async def find_position(self) -> int:
         """Where to read on. Another topic id, or an end before our position, is an alarm and a read from the beginning."""
@@ -211,9 +208,10 @@ class Consumer:
                 registration=event.registration,
                 stamp=self.incarnation.next_stamp(),
                 causation=event.id,
-                data=EventData(outcomes=outcomes),
+                data=EventData(outcomes=some),
             )
             for event, outcomes in desk.answers
+            for some in in_groups(outcomes)
         ]
 
     def make_replies(self, reach: progress.Reach, reply: controls.Reply, withheld: list[str]) -> list[Control]:
@@ -229,6 +227,10 @@ class Consumer:
     async def answer(self, producer: Producer, replies: Sequence[Control]) -> None:
         records = [Record(None, encode_control(each), ((HEADER_CONTROL, each.type.encode()),)) for each in replies]
         await deliver(await producer.send(self.outbound, records))
+
+
+def in_groups(outcomes: tuple[Outcome, ...]) -> list[tuple[Outcome, ...]]:
+    return [outcomes[start : start + OUTCOMES_MAX] for start in range(0, len(outcomes), OUTCOMES_MAX)]
 
 
 def is_answered(arrivals: Arrivals, reply: controls.Reply) -> bool:

@@ -23,11 +23,16 @@ def make_row(partnership: str, received: Received, reason: str, detail: str, now
         "event": None,
         "waits_for": None,
         "reason": reason,
-        "detail": detail[:4_000],
+        "detail": printable(detail[:4_000]),
         "headers": json.dumps([[name, value.hex()] for name, value in received.headers]),
         "payload": received.value,
         "at_ms": now_ms,
     }
+
+
+def printable(text: str) -> str:
+    """Without what PostgreSQL can not hold: NUL and lone surrogates."""
+    return text.encode("utf-8", "backslashreplace").decode().replace("\x00", "\\x00")
 
 
 async def save(tx: AsyncConnection, rows: Sequence[ParkRow]) -> None:

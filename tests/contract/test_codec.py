@@ -1,5 +1,8 @@
 """Whatever bytes arrive, the codec reads them or says Undecodable; what it writes, it reads back."""
 
+import json
+
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,10 +17,12 @@ from shared_schema.contract.codec import (
     encode_event,
     read_headers,
 )
-from shared_schema.contract.envelope import CONTROL_TYPES, EVENT_BYTES_MAX
-from shared_schema.contract.registers import BadToken, Dot, Register, Sibling, Stamp, decode_token
+from shared_schema.contract.envelope import CONTROL_TYPES, EVENT_BYTES_MAX, Envelope
+from shared_schema.contract.identifiers import NAME_PATTERN
+from shared_schema.contract.registers import COUNTER_MAX, BadToken, Dot, Register, Sibling, Stamp, decode_token
 from shared_schema.sync.arrivals import read_number
-from tests.contract.golden import SAMPLES
+from tests.contract.golden import SAMPLES, Sample
+from tests.contract.hostile import hostile_variants
 
 texts = st.text(st.characters(exclude_categories=("Cs",)), max_size=20)
 numbers = st.integers(-(2**53), 2**53)
@@ -25,16 +30,18 @@ plain = st.recursive(
     st.none() | st.booleans() | numbers | texts, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3)
 )
 uids = st.uuids().map(str)
-siblings = st.builds(Sibling, st.builds(Dot, texts, numbers), st.builds(Stamp, numbers, numbers), st.none() | uids, plain)
+names = st.from_regex(NAME_PATTERN.replace("$", r"\Z"))
+stamps = st.builds(Stamp, st.integers(0, COUNTER_MAX), st.integers(0, COUNTER_MAX))
+siblings = st.builds(Sibling, st.builds(Dot, texts, numbers), stamps, st.none() | uids, plain)
 registers = st.builds(Register, st.dictionaries(texts, numbers, max_size=3), st.lists(siblings, max_size=3).map(tuple))
 changes = st.builds(
     RecordChange,
     uids,
-    texts,
+    names,
     st.none() | uids,
     st.none() | uids,
     st.sampled_from(("partner", "vendor")),
-    st.dictionaries(texts, registers, max_size=3),
+    st.dictionaries(names, registers, max_size=3),
 )
 events = st.builds(
     Event,
@@ -45,14 +52,14 @@ events = st.builds(
     time=texts,
     partnership=texts,
     registration=st.none() | uids,
-    stamp=st.builds(Stamp, numbers, numbers),
+    stamp=stamps,
     causation=st.none() | uids,
     actor=st.none() | uids,
     data=st.builds(
         EventData, st.lists(changes, max_size=2).map(tuple), st.lists(st.builds(Outcome, uids, texts, texts), max_size=2).map(tuple)
     ),
 )
-settings.register_profile("codec", deadline=None, database=None, print_blob=True, max_examples=300)
+settings.register_profile("codec", deadline=None, database=None, print_blob=True, max_examples=500)
 codec = settings(settings.get_profile("codec"))
 
 
@@ -91,13 +98,14 @@ def test_damaged_samples_are_read_or_undecodable(sample: object, data: st.DataOb
 
 
 def read_or_refuse(payload: bytes) -> None:
-    """Anything but Undecodable leaves through here and fails the test; what was read can be written and read again."""
+    """Anything but Undecodable leaves through here and fails the test; what was read is valid by the models and reads back."""
     try:
         event = decode_event(payload)
     except Undecodable as error:
         assert error.reason in ("malformed", "newer_major", "oversized")
     else:
         assert decode_event(encode_event(event)) == event
+        Envelope.model_validate_json(payload)
 
 
 def read_control_or_refuse(name: str, payload: bytes) -> None:
@@ -117,6 +125,42 @@ def test_size_and_nothing() -> None:
             assert error.reason == reason
         else:
             raise AssertionError(f"{reason} was read")
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=str)
+def test_the_codec_is_never_looser_than_the_models(sample: Sample) -> None:
+    """Every leaf of every sample exchanged for something hostile: what the codec reads, the models validate."""
+    for payload in hostile_variants(sample.value):
+        if sample.type in CONTROL_TYPES:
+            read_control_or_refuse(sample.type, payload)
+        else:
+            read_or_refuse(payload)
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("registration",), "17"),
+        (("causation",), "x" * 40),
+        (("data", "records", 0, "uid"), "01998f3e-0000-7000-8000-00000000dead\n"),
+        (("data", "records", 0, "kind"), "k" * 64),
+        (("data", "records", 0, "kind"), "de\x00al"),
+        (("data", "records", 0, "fields", "$erased"), {"context": {}, "siblings": []}),
+        (("data", "records", 0, "fields", "f" * 64), {"context": {}, "siblings": []}),
+        (("stamp", 0), 2**53 + 1),
+        (("stamp", 1), -1),
+        (("subject",), "s" * 1_001),
+    ],
+)
+def test_what_no_store_could_hold_is_malformed(place: tuple[str | int, ...], value: object) -> None:
+    changed = next(json.loads(sample.value) for sample in SAMPLES if sample.type == "deal.changed")
+    inner = changed
+    for step in place[:-1]:
+        inner = inner[step]
+    inner[place[-1]] = value
+    with pytest.raises(Undecodable) as caught:
+        decode_event(json.dumps(changed).encode())
+    assert caught.value.reason == "malformed"
 
 
 @codec

@@ -17,6 +17,7 @@ def main() -> None:
     parser.add_argument("--histories", type=int, default=500)
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--every", action="store_true", help="a history for every crash point of the script")
+    parser.add_argument("--shard", default="0/1", help="with --every: K/N takes the crash points K, K+N, K+2N …")
     parser.add_argument("--replay", help="one history by its name")
     arguments = parser.parse_args()
     be_quiet()
@@ -36,7 +37,8 @@ def choose(arguments: argparse.Namespace, template: object) -> list:
         return [parse(arguments.replay)]
     crashes = crash_histories(arguments.seed, template)
     if arguments.every:
-        return crashes
+        first, _, step = arguments.shard.partition("/")
+        return crashes[int(first) :: int(step)]
     half = arguments.histories // 2
     sample = Random(arguments.seed).sample(crashes, min(half, len(crashes)))
     return sample + list(islice(random_histories(arguments.seed), arguments.histories - len(sample)))
