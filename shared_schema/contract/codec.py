@@ -29,7 +29,7 @@ Name = Annotated[str, msgspec.Meta(pattern=NAME_PATTERN.replace("$", r"\Z"))]
 Label = Annotated[str, msgspec.Meta(max_length=LABEL_MAX)]
 
 
-class RecordChange(msgspec.Struct, frozen=True):
+class RecordChange(msgspec.Struct, frozen=True, gc=False):
     """The changed fields of one record, as whole registers."""
 
     uid: Uid
@@ -40,7 +40,7 @@ class RecordChange(msgspec.Struct, frozen=True):
     fields: dict[Name, Register]
 
 
-class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
+class Outcome(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     event: Uid
     outcome: Label
     reason: Label
@@ -48,12 +48,12 @@ class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
     field: Name | None = None
 
 
-class EventData(msgspec.Struct, frozen=True, omit_defaults=True):
+class EventData(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     records: tuple[RecordChange, ...] = ()
     outcomes: tuple[Outcome, ...] = ()
 
 
-class Event(msgspec.Struct, frozen=True, kw_only=True):
+class Event(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """One fact. One command is one event, applied in one transaction."""
 
     specversion: Literal["1.0"] = "1.0"
@@ -72,7 +72,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     data: EventData
 
 
-class Head(msgspec.Struct, frozen=True):
+class Head(msgspec.Struct, frozen=True, gc=False):
     """What can be read of an event whose body is of another version."""
 
     dataschema: str

@@ -48,7 +48,7 @@ class Sibling(msgspec.Struct, frozen=True, gc=False):
     value: Any
 
 
-class Register(msgspec.Struct, frozen=True):
+class Register(msgspec.Struct, frozen=True, gc=False):
     """One field's whole state. Siblings stand in dot order, so equal registers have equal bytes."""
 
     context: dict[str, int]

@@ -1,14 +1,55 @@
-"""Set-based writes that read the same on both stores. PostgreSQL takes the rows as arrays, one per column: one statement, not one a row."""
+"""Set-based reads and writes that are the same on both stores. PostgreSQL takes the rows as arrays, one per column: one statement, not
+one a row."""
 
+import json
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from sqlalchemy import BindParameter, ColumnElement, Table, bindparam, column, func, select, update
+from sqlalchemy import BindParameter, Boolean, ColumnElement, Dialect, String, Table, Text, bindparam, column, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.visitors import InternalTraversal
+from sqlalchemy.types import TypeDecorator, TypeEngine
 
 Row = Mapping[str, Any]
+
+
+class Texts(TypeDecorator[Sequence[str]]):
+    """A list of texts as one parameter: an array, or JSON where there are none."""
+
+    impl = Text
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        return dialect.type_descriptor(postgresql.ARRAY(String) if dialect.name == "postgresql" else Text())
+
+    def process_bind_param(self, value: Sequence[str] | None, dialect: Dialect) -> Any:
+        return value if dialect.name == "postgresql" else json.dumps(value)
+
+
+class Among(ColumnElement[bool]):
+    """Whether a column is one of the texts in a parameter: the same prepared statement however many there are, which IN is not."""
+
+    inherit_cache = True
+    type = Boolean()
+    _traverse_internals = [("column", InternalTraversal.dp_clauseelement), ("texts", InternalTraversal.dp_clauseelement)]  # noqa: RUF012  # SQLAlchemy's own way
+
+    def __init__(self, column: ColumnElement[Any], name: str) -> None:
+        self.column = column
+        self.texts = bindparam(name, type_=Texts())
+
+
+@compiles(Among, "postgresql")
+def write_any(among: Among, compiler: SQLCompiler, **options: Any) -> str:
+    return f"{compiler.process(among.column, **options)} = ANY({compiler.process(among.texts, **options)})"
+
+
+@compiles(Among, "sqlite")
+def write_json(among: Among, compiler: SQLCompiler, **options: Any) -> str:
+    return f"{compiler.process(among.column, **options)} IN (SELECT value FROM json_each({compiler.process(among.texts, **options)}))"
 
 
 def insert_for(connection: AsyncConnection, table: Table) -> Any:

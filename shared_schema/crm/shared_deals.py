@@ -18,11 +18,15 @@ from shared_schema.contract.registers import Side
 from shared_schema.contract.registration import COUNTED_ACTIVE, OPEN, status_of
 from shared_schema.crm.matching import create_deals, normalise_domain, normalise_email, text_of
 from shared_schema.crm.projected_tables import shared_deals
-from shared_schema.crm.rows import change_rows, upsert
+from shared_schema.crm.rows import Among, change_rows, upsert
 from shared_schema.crm.shared_records import SharedRecord
 from shared_schema.crm.tables import deals, users
 
 CHANGING = ("status", "reason", "domain", "contact_email", "initiated_by", "rep_person", "expires", "left_here")
+
+
+OF_REGISTRATIONS = (shared_deals.c.partnership == bindparam("partnership"), Among(shared_deals.c.uid, "uids"))
+DEALS_OF = select(shared_deals.c.uid, shared_deals.c.deal_id).where(*OF_REGISTRATIONS)
 
 
 def shown(record: SharedRecord, policy: Policy, name: str) -> Any:
@@ -59,10 +63,8 @@ async def project_registrations(tx: AsyncConnection, side: Side, records: Sequen
 
 async def find_deals(tx: AsyncConnection, records: Sequence[SharedRecord]) -> dict[str, int]:
     """Deal ids by registration, of those that have a row."""
-    statement = select(shared_deals.c.uid, shared_deals.c.deal_id).where(
-        shared_deals.c.partnership == records[0].partnership, shared_deals.c.uid.in_([each.uid for each in records])
-    )
-    return {uid: deal_id for uid, deal_id in await tx.execute(statement)}
+    named = {"partnership": records[0].partnership, "uids": [each.uid for each in records]}
+    return {uid: deal_id for uid, deal_id in await tx.execute(DEALS_OF, named)}
 
 
 async def adopt(tx: AsyncConnection, side: Side, arrived: Sequence[SharedRecord], policy: Policy, now_ms: int) -> dict[str, int]:
@@ -70,10 +72,8 @@ async def adopt(tx: AsyncConnection, side: Side, arrived: Sequence[SharedRecord]
     if not arrived:
         return {}
     previous = {each.uid: shown(each, policy, "previous") for each in arrived}
-    named = select(shared_deals.c.uid, shared_deals.c.deal_id).where(
-        shared_deals.c.partnership == arrived[0].partnership, shared_deals.c.uid.in_([uid for uid in previous.values() if uid])
-    )
-    earlier = {uid: deal_id for uid, deal_id in await tx.execute(named)} if any(previous.values()) else {}
+    named = {"partnership": arrived[0].partnership, "uids": [uid for uid in previous.values() if uid]}
+    earlier = {uid: deal_id for uid, deal_id in await tx.execute(DEALS_OF, named)} if named["uids"] else {}
     found = {uid: earlier[before] for uid, before in previous.items() if before in earlier}
     new = {each.uid: describe_customer(each, policy) for each in arrived if each.uid not in found}
     return found | await create_deals(tx, new, side, now_ms)
@@ -144,9 +144,7 @@ def select_followers() -> Select[Any]:
     other = shared_deals.alias()
     open_ones = select(func.count()).select_from(other).where(other.c.deal_id == shared_deals.c.deal_id, other.c.status.in_(sorted(OPEN)))
     columns = (shared_deals.c.uid, shared_deals.c.deal_id, shared_deals.c.status, shared_deals.c.left_here)
-    return select(*columns, open_ones.scalar_subquery().label("open")).where(
-        shared_deals.c.partnership == bindparam("partnership"), shared_deals.c.uid.in_(bindparam("uids", expanding=True))
-    )
+    return select(*columns, open_ones.scalar_subquery().label("open")).where(*OF_REGISTRATIONS)
 
 
 FOLLOWERS = select_followers()

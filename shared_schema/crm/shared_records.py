@@ -11,13 +11,13 @@ from shared_schema.contract.documents import Document, bucket_of
 from shared_schema.contract.life import State, hash_document, state_of
 from shared_schema.contract.records import deletion_rule, is_one_way
 from shared_schema.contract.registers import Register, Sibling, Side, differs, encode_value
-from shared_schema.crm.rows import insert_missing, upsert
+from shared_schema.crm.rows import Among, insert_missing, upsert
 from shared_schema.crm.tables import property_history, shared_records
 
 CHANGING = ("document", "state", "hash")
 READ = select(*(shared_records.c[name] for name in ("partnership", "uid", "kind", "parent", "registration", "side", "document")))
 LOCKED = (
-    READ.where(shared_records.c.partnership == bindparam("partnership"), shared_records.c.uid.in_(bindparam("uids", expanding=True)))
+    READ.where(shared_records.c.partnership == bindparam("partnership"), Among(shared_records.c.uid, "uids"))
     .order_by(shared_records.c.uid)
     .with_for_update()
 )
@@ -76,11 +76,8 @@ async def load_records(connection: AsyncConnection, partnership: str, uids: Iter
     wanted = sorted(set(uids))
     if not wanted:
         return {}
-    found: dict[str, SharedRecord] = {}
-    for start in range(0, len(wanted), 1_000):
-        rows = await connection.execute(LOCKED, {"partnership": partnership, "uids": wanted[start : start + 1_000]})
-        found |= {row[1]: read_row(row) for row in rows}
-    return found
+    rows = await connection.execute(LOCKED, {"partnership": partnership, "uids": wanted})
+    return {row[1]: read_row(row) for row in rows}
 
 
 async def read_record(connection: AsyncConnection, partnership: str, uid: str) -> SharedRecord | None:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import bindparam, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.contract.codec import decode_event
@@ -29,12 +29,13 @@ from shared_schema.sync.tables import outbox
 Row = dict[str, Any]
 QUALIFYING = ("intro_note", "pain", "next_steps")
 RESTORE_DAYS = 90
+BY_ID = select(shared_deals).where(shared_deals.c.id == bindparam("id"))
 DAY_MS = 86_400_000
 
 
 async def load_shared_deal(tx: AsyncConnection, shared_deal_id: int) -> Row:
     """A registration's row by the id that people see; raises NotFound."""
-    row = (await tx.execute(select(shared_deals).where(shared_deals.c.id == shared_deal_id))).mappings().one_or_none()
+    row = (await tx.execute(BY_ID, {"id": shared_deal_id})).mappings().one_or_none()
     if row is None:
         raise NotFound("shared deal", shared_deal_id)
     return dict(row)

@@ -1,18 +1,17 @@
 """`make bench`: one table of figures, each the median of interleaved runs on both stores, and bench.json (figure → store → value)."""
 
 import argparse
-import asyncio
 import json
 import statistics
 import tempfile
 from collections import defaultdict
 from pathlib import Path
 
-import uvloop
 from rich.console import Console
 from rich.table import Table
 
 from deploy.kafka.embedded import EmbeddedKafka
+from shared_schema.sync import event_loop
 from tests.bench import figures
 from tests.bench.stage import Stage, Store
 from tests.postgres import EmbeddedPostgres
@@ -98,8 +97,7 @@ def main() -> None:
         tempfile.TemporaryDirectory(prefix="dealbridge-bench-") as place,
     ):
         stages: dict[Store, Stage] = {store: Stage(store, kafka.address, Path(place), postgres) for store in arguments.stores}
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            found = runner.run(run(arguments, stages, console))
+        found = event_loop.run(run(arguments, stages, console))
     medians = {name: {store: statistics.median(values) for store, values in by.items()} for name, by in found.items()}
     tell(console, medians)
     Path("bench.json").write_text(json.dumps(medians, indent=2) + "\n")

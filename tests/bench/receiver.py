@@ -3,18 +3,15 @@
 `python -m tests.bench.receiver STORE KAFKA FILE`; the clock is the machine's monotonic one, the same in every process.
 """
 
-import asyncio
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO
 
-import uvloop
-
 from shared_schema.contract.codec import Event
 from shared_schema.crm.database import Database
-from shared_schema.sync import metrics
+from shared_schema.sync import event_loop, metrics
 from shared_schema.sync.arrivals import Numbered
 from shared_schema.sync.broker import KafkaBroker
 from shared_schema.sync.clock import SystemClock
@@ -50,5 +47,4 @@ async def receive(url: str, kafka: str, notes: Path) -> None:
 
 
 if __name__ == "__main__":
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(receive(sys.argv[1], sys.argv[2], Path(sys.argv[3])))
+    event_loop.run(receive(sys.argv[1], sys.argv[2], Path(sys.argv[3])))
