@@ -7,11 +7,13 @@ import typer
 from partner_node.registrations import convert_deal
 from partner_node.routes import ROUTERS
 from partner_node.spec import SPEC
+from shared_schema.web.sync_commands import serve_sync
 from shared_schema.web.terminal import As, Terminal
 
 
 def main() -> None:
     terminal = Terminal(SPEC, ROUTERS)
+    serve_sync(terminal)
     serve_registrations(terminal)
     terminal.main()
 

@@ -16,11 +16,12 @@ from shared_schema.crm.shared_records import SharedRecord, load_records
 from shared_schema.crm.tables import companies, deals
 from shared_schema.sync import metrics
 from shared_schema.sync.capture import Creation, Write
+from shared_schema.sync.journal import note
 from shared_schema.sync.registrations import open_shared_deal
 from shared_schema.sync.station import Work
 from shared_schema.sync.tables import reactions
 from vendor_node.assignment import Rep, Request, assign
-from vendor_node.decisions import date_of, has_rep, note, requested_rep
+from vendor_node.decisions import date_of, has_rep, requested_rep
 from vendor_node.reps import load_reps, save_credits
 from vendor_node.tables import assignments
 

@@ -1,9 +1,5 @@
 """The vendor's decisions about registrations: by policy at once, or by a person; winning, losing, revoking."""
 
-from typing import Any
-
-from sqlalchemy import insert
-
 from shared_schema.contract.codec import format_time
 from shared_schema.contract.policy import display, value_of
 from shared_schema.contract.registration import is_active, round_of, status_of
@@ -11,9 +7,9 @@ from shared_schema.crm.policies import load_policy
 from shared_schema.crm.problems import Invalid, WrongState
 from shared_schema.crm.shared_records import SharedRecord, load_records
 from shared_schema.sync.capture import Captured, Write
+from shared_schema.sync.journal import note
 from shared_schema.sync.registrations import open_shared_deal
 from shared_schema.sync.station import Work
-from shared_schema.sync.tables import journal
 
 DECISIONS = ("approved", "rejected", "action required", "under review", "revoked", "won", "lost")
 FROM = {
@@ -69,12 +65,6 @@ async def react_decide(work: Work, partnership: str, registration: str) -> None:
         await note(work, partnership, registration, "waits for a decision", "the partnership's policy asks for a person's")
         return
     await write_decision(work, partnership, registration, "approved", None)
-
-
-async def note(work: Work, partnership: str, registration: str, what: str, detail: str) -> None:
-    """One line of this node's own journal of the registration."""
-    row: dict[str, Any] = {"partnership": partnership, "registration": registration, "what": what, "detail": detail}
-    await work.tx.execute(insert(journal).values(**row, at_ms=work.now_ms))
 
 
 def due(record: SharedRecord) -> frozenset[str]:

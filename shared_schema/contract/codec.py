@@ -8,7 +8,7 @@ import msgspec
 from pydantic import ValidationError
 
 from shared_schema.contract.envelope import CONTROLS, DATASCHEMA, EVENT_BYTES_MAX, LABEL_MAX, SCHEMA_PREFIX, VERSION, Control
-from shared_schema.contract.identifiers import NAME_PATTERN, UID_PATTERN
+from shared_schema.contract.identifiers import NAME_PATTERN, UID_PATTERN, is_uid
 from shared_schema.contract.registers import Register, Side, Stamp
 
 HEADER_EPOCH = "epoch"
@@ -17,11 +17,13 @@ HEADER_CONTROL = "control"
 
 
 class Undecodable(ValueError):
-    """Bytes that are no event of a version known here. `reason` is malformed, oversized or newer_major."""
+    """Bytes that are no event of a version known here. `reason` is malformed, oversized or newer_major; `event` is the id where that much
+    could be read, and it is not an outcome, which nobody answers."""
 
-    def __init__(self, reason: str, detail: str) -> None:
+    def __init__(self, reason: str, detail: str, event: str | None = None) -> None:
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
+        self.event = event
 
 
 Uid = Annotated[str, msgspec.Meta(pattern=UID_PATTERN.replace("$", r"\Z"))]  # Python's $ would let a line feed follow
@@ -76,6 +78,8 @@ class Head(msgspec.Struct, frozen=True, gc=False):
     """What can be read of an event whose body is of another version."""
 
     dataschema: str
+    id: Any = None
+    type: Any = None
 
 
 _event = msgspec.json.Decoder(Event)
@@ -91,21 +95,30 @@ def decode_event(payload: bytes | None) -> Event:
     """An event of this major version; raises Undecodable, never anything else."""
     if payload is None or len(payload) > EVENT_BYTES_MAX:
         raise Undecodable("oversized" if payload else "malformed", f"an event has 1 to {EVENT_BYTES_MAX} bytes")
+    head = None
     try:
         text = payload.decode()  # msgspec does not look at the bytes that it skips
-        check_version(_head.decode(text).dataschema)
+        head = _head.decode(text)
+        check_version(head)
         return _event.decode(text)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        raise Undecodable("malformed", str(error)) from error
+        raise Undecodable("malformed", str(error), answerable(head)) from error
 
 
-def check_version(dataschema: str) -> None:
+def answerable(head: Head | None) -> str | None:
+    """The id to answer for an event that can not be read."""
+    known = head is not None and isinstance(head.id, str) and is_uid(head.id) and head.type != "outcome.reported"
+    return str(head.id) if head and known else None
+
+
+def check_version(head: Head) -> None:
     """Newer minor versions are read, newer major ones are not."""
+    dataschema = head.dataschema
     major = dataschema.removeprefix(SCHEMA_PREFIX).partition(".")[0]
     if dataschema == major or not major.isdecimal():
-        raise Undecodable("malformed", f"dataschema {dataschema[:80]!r} is not {SCHEMA_PREFIX}…")
+        raise Undecodable("malformed", f"dataschema {dataschema[:80]!r} is not {SCHEMA_PREFIX}…", answerable(head))
     if int(major) != int(VERSION.partition(".")[0]):
-        raise Undecodable("newer_major", f"version {major} of the contract is not known here; upgrade this node")
+        raise Undecodable("newer_major", f"version {major} of the contract is not known here; upgrade this node", answerable(head))
 
 
 def format_time(ms: int) -> str:

@@ -18,7 +18,8 @@ from shared_schema.contract.registers import Register, Side, differs
 from shared_schema.contract.topics import other
 from shared_schema.crm.rows import upsert
 from shared_schema.crm.shared_records import SharedRecord, Written, append_history, load_records
-from shared_schema.sync import parking
+from shared_schema.sync import parking, refusals
+from shared_schema.sync.answers import OUTCOME, Answer, answer
 from shared_schema.sync.arrivals import Arrivals, Numbered
 from shared_schema.sync.effects import Due, follow, nothing_due
 from shared_schema.sync.incarnation import Incarnation
@@ -46,7 +47,7 @@ class Desk:
     records: dict[str, SharedRecord] = field(default_factory=dict)
     written: list[Written] = field(default_factory=list)
     to_park: list[parking.ParkRow] = field(default_factory=list)
-    answers: list[tuple[Event, tuple[Outcome, ...]]] = field(default_factory=list)
+    answers: list[Answer] = field(default_factory=list)
     heard: dict[tuple[object, ...], dict[str, object]] = field(default_factory=dict)
     created: set[str] = field(default_factory=set)
 
@@ -63,7 +64,10 @@ async def apply_events(tx: AsyncConnection, desk: Desk, arrivals: Arrivals) -> N
     """Merge the events in order and write what changed; the caller moves the position in the same transaction."""
     desk.records |= await load_records(tx, desk.partnership, named_uids(arrivals.events))
     for each in arrivals.unreadable:
-        desk.to_park.append(parking.make_row(desk.partnership, each.received, each.reason, each.detail, desk.now_ms))
+        row = parking.make_row(desk.partnership, each.received, each.reason, each.detail, desk.now_ms)
+        desk.to_park.append(row | {"event": each.event})
+        if each.event is not None:
+            desk.answers.append(Answer(each.event, (Outcome(each.event, "parked", each.reason),), each.event))
     waiting = list(arrivals.events)
     while waiting:
         for numbered in waiting:
@@ -72,6 +76,7 @@ async def apply_events(tx: AsyncConnection, desk: Desk, arrivals: Arrivals) -> N
     await follow(tx, desk.incarnation, desk.due, desk.policy, desk.records.values())
     await append_history(tx, desk.written, desk.now_ms)
     await upsert(tx, peer_outcomes, list(desk.heard.values()), ("outcome", "reason", "at_ms"))
+    await refusals.keep(tx, desk.partnership, desk.answers, desk.now_ms)
     await parking.save(tx, desk.to_park)
 
 
@@ -96,10 +101,10 @@ def apply_event(desk: Desk, numbered: Numbered) -> None:
         outcomes += merge_change(desk, event, change)
     for outcome in event.data.outcomes:
         hear(desk, outcome)
-    if numbered.received.offset < 0:
+    if numbered.received.offset < 0 and event.type != OUTCOME:
         outcomes.append(Outcome(event.id, "applied", "left parking"))
     if outcomes:
-        desk.answers.append((event, tuple(outcomes)))
+        desk.answers.append(answer(event, *outcomes))
     desk.incarnation.adopt(event.stamp)
 
 
@@ -197,7 +202,7 @@ def hear(desk: Desk, outcome: Outcome) -> None:
 def park_event(desk: Desk, numbered: Numbered, missing: MissingParent) -> None:
     row = parking.make_row(desk.partnership, numbered.received, "missing_parent", str(missing), desk.now_ms)
     desk.to_park.append(row | {"event": numbered.event.id, "waits_for": missing.uid})
-    desk.answers.append((numbered.event, (Outcome(numbered.event.id, "parked", "missing_parent"),)))
+    desk.answers.append(answer(numbered.event, Outcome(numbered.event.id, "parked", "missing_parent")))
 
 
 async def release_children(tx: AsyncConnection, desk: Desk) -> list[Numbered]:

@@ -31,11 +31,12 @@ class Numbered(NamedTuple):
 
 
 class Unreadable(NamedTuple):
-    """Bytes to park whole; its number still counts as arrived if the headers give one."""
+    """Bytes to park whole; its number still counts as arrived if the headers give one. `event` is the id to answer, if there is one."""
 
     received: Received
     reason: str
     detail: str
+    event: str | None
     epoch: str | None
     sequence: int | None
 
@@ -54,7 +55,7 @@ def sort_arrivals(partnership: str, batch: Sequence[Received]) -> Arrivals:
         try:
             sort_one(partnership, received, headers, arrivals)
         except Undecodable as error:
-            arrivals.unreadable.append(set_aside(received, headers, error.reason, str(error)))
+            arrivals.unreadable.append(set_aside(received, headers, error.reason, str(error), error.event))
         except Exception:  # a defect of ours may not stop the stream: the record is kept with the stack
             log.exception("the record at %d of %s can not be sorted", received.offset, received.topic)
             arrivals.unreadable.append(set_aside(received, headers, "poison", traceback.format_exc()))
@@ -76,8 +77,8 @@ def sort_one(partnership: str, received: Received, headers: dict[str, str], arri
     arrivals.events.append(Numbered(received, event, *number))
 
 
-def set_aside(received: Received, headers: dict[str, str], reason: str, detail: str) -> Unreadable:
-    return Unreadable(received, reason, detail, *(read_number(headers) or (None, None)))
+def set_aside(received: Received, headers: dict[str, str], reason: str, detail: str, event: str | None = None) -> Unreadable:
+    return Unreadable(received, reason, detail, event, *(read_number(headers) or (None, None)))
 
 
 def check_partnership(own: str, named: str) -> None:

@@ -12,14 +12,15 @@ from collections.abc import Sequence
 from sqlalchemy import bindparam, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from shared_schema.contract.codec import HEADER_CONTROL, Event, EventData, Outcome, encode_control, format_time
+from shared_schema.contract.codec import HEADER_CONTROL, Outcome, encode_control
 from shared_schema.contract.envelope import Acknowledgement, Control, Heartbeat, Resend, Void
 from shared_schema.contract.policy import Policy
 from shared_schema.contract.topics import other, record_topic
 from shared_schema.crm.database import Database, DatabaseUnavailable
 from shared_schema.crm.policies import load_policy
 from shared_schema.crm.rows import insert_for, upsert
-from shared_schema.sync import controls, metrics, outbox, parking, progress
+from shared_schema.sync import controls, metrics, outbox, parking, progress, stops
+from shared_schema.sync.answers import answer, make_answers
 from shared_schema.sync.apply import Desk, apply_events
 from shared_schema.sync.arrivals import Arrivals, sort_arrivals
 from shared_schema.sync.bell import Bell
@@ -27,13 +28,13 @@ from shared_schema.sync.effects import Due, nothing_due
 from shared_schema.sync.incarnation import Incarnation
 from shared_schema.sync.patience import keep_at
 from shared_schema.sync.relay import deliver
+from shared_schema.sync.stops import Limits, StreamStopped
 from shared_schema.sync.tables import inbound_positions, peers
 from shared_schema.sync.transport import Broker, BrokerError, Producer, Reader, Received, Record, TopicMissing
 
 BATCH_RECORDS = 2_000
 WAIT_MS = 500
 SILENCE_CHECKS = 10
-OUTCOMES_MAX = 1_000  # to an answer, so that one large forgery is not answered by an event too large to send
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ class PositionMoved(Exception):
     """Another consumer applied these offsets, or the topic is another one: read the position again."""
 
 
-OUTAGES = (BrokerError, DatabaseUnavailable, PositionMoved)
+OUTAGES = (BrokerError, DatabaseUnavailable, PositionMoved, StreamStopped)
 
 
 class Consumer:
@@ -69,6 +70,7 @@ class Consumer:
         self.incarnation = incarnation
         self.partnership = partnership
         self.due = due
+        self.limits = Limits()
         self.inbound = record_topic(partnership, other(incarnation.side))
         self.outbound = record_topic(partnership, incarnation.side)
         self.bell = bell or Bell()
@@ -79,6 +81,8 @@ class Consumer:
 
     async def follow(self) -> None:
         """Read from the stored position until the topic falls silent for a while; then it is looked at anew."""
+        async with self.database.reading() as connection:
+            await stops.check_running(connection, self.partnership)
         offset = await self.find_position()
         reader = await self.broker.open_reader(self.inbound, offset)
         try:
@@ -99,12 +103,22 @@ class Consumer:
                 ahead = asyncio.ensure_future(self.fetch_ahead(reader))
                 silent = 0 if batch else silent + 1
                 if batch:
-                    replies = await self.receive(batch, offset, arrivals)
+                    await self.take(producer, batch, offset, arrivals)
                     offset = batch[-1].offset + 1
-                    await self.answer(producer, replies)
         finally:
             ahead.cancel()
             await asyncio.gather(ahead, return_exceptions=True)
+
+    async def take(self, producer: Producer, batch: Sequence[Received], offset: int, arrivals: Arrivals) -> None:
+        """Receive a batch and answer it; also what came before a stop."""
+        try:
+            replies = await self.receive(batch, offset, arrivals)
+        except StreamStopped as stopped:
+            async with self.database.transaction() as tx:
+                await stops.stop(tx, self.partnership, str(stopped), self.incarnation.clock.now_ms())
+            await self.answer(producer, stopped.replies)
+            raise
+        await self.answer(producer, replies)
 
     async def fetch_ahead(self, reader: Reader) -> tuple[list[Received], Arrivals]:
         batch = await reader.fetch(BATCH_RECORDS, WAIT_MS)
@@ -132,15 +146,26 @@ class Consumer:
         alone with its stack, and the others go on."""
         try:
             return await self.receive_whole(batch, offset, arrivals)
+        except StreamStopped:
+            if len(batch) == 1:
+                raise
         except OUTAGES:
             raise
         except Exception as error:  # a poison record, or a bug of ours: kept whole, counted, and shown
             log.exception("a batch of %d from %s can not be applied at once", len(batch), self.inbound)
             if len(batch) == 1:
                 return await self.park_poison(batch[0], offset, error)
+        return await self.receive_singly(batch, offset)
+
+    async def receive_singly(self, batch: Sequence[Received], offset: int) -> list[Control]:
+        """One record after the other, up to the one that can not be taken."""
         replies: list[Control] = []
         for each in batch:
-            replies = await self.receive([each], offset) or replies
+            try:
+                replies = await self.receive([each], offset) or replies
+            except StreamStopped as stopped:
+                stopped.replies = stopped.replies or replies
+                raise
             offset = each.offset + 1
         return replies
 
@@ -154,9 +179,10 @@ class Consumer:
             row = parking.make_row(self.partnership, poison, "poison", stack, desk.now_ms)
             for each in arrivals.events:
                 row["event"] = each.event.id
-                desk.answers.append((each.event, (Outcome(each.event.id, "parked", "poison"),)))
+                desk.answers.append(answer(each.event, Outcome(each.event.id, "parked", "poison")))
             await parking.save(tx, [row])
-            await outbox.append(tx, self.make_answers(desk), desk.now_ms)
+            await stops.check_flood(tx, self.partnership, self.limits, desk.now_ms)
+            await outbox.append(tx, make_answers(self.incarnation, self.partnership, desk.answers), desk.now_ms)
             reach = await self.count(tx, arrivals)
             withheld = await outbox.read_withheld(tx, self.partnership)
         self.bell.ring({self.partnership})
@@ -170,7 +196,9 @@ class Consumer:
             await self.move_position(tx, offset, batch[-1].offset + 1)
             desk = Desk(self.incarnation, self.partnership, await load_policy(tx, self.partnership), self.due)
             await apply_events(tx, desk, arrivals)
-            await outbox.append(tx, self.make_answers(desk), desk.now_ms)
+            if desk.to_park:
+                await stops.check_flood(tx, self.partnership, self.limits, desk.now_ms)
+            await outbox.append(tx, make_answers(self.incarnation, self.partnership, desk.answers), desk.now_ms)
             reach = await self.count(tx, arrivals)
             await hear_peer(tx, self.partnership, arrivals, desk.now_ms)
             reply = await controls.obey(tx, self.incarnation, self.partnership, arrivals.controls)
@@ -195,25 +223,6 @@ class Consumer:
         await progress.save(tx, reach, [epoch for epoch, now in reach.epochs.items() if before.get(epoch) != now])
         return reach
 
-    def make_answers(self, desk: Desk) -> list[Event]:
-        """What became of the peer's events, where that is not simply applied: ordinary events that yield no outcome."""
-        return [
-            Event(
-                id=self.incarnation.new_uid(),
-                source=f"/{self.partnership}/{self.incarnation.side}",
-                type="outcome.reported",
-                subject=event.subject,
-                time=format_time(desk.now_ms),
-                partnership=self.partnership,
-                registration=event.registration,
-                stamp=self.incarnation.next_stamp(),
-                causation=event.id,
-                data=EventData(outcomes=some),
-            )
-            for event, outcomes in desk.answers
-            for some in in_groups(outcomes)
-        ]
-
     def make_replies(self, reach: progress.Reach, reply: controls.Reply, withheld: list[str]) -> list[Control]:
         partnership, sent_ms = self.partnership, self.incarnation.clock.now_ms()
         epochs = progress.acknowledge(reach)
@@ -227,10 +236,6 @@ class Consumer:
     async def answer(self, producer: Producer, replies: Sequence[Control]) -> None:
         records = [Record(None, encode_control(each), ((HEADER_CONTROL, each.type.encode()),)) for each in replies]
         await deliver(await producer.send(self.outbound, records))
-
-
-def in_groups(outcomes: tuple[Outcome, ...]) -> list[tuple[Outcome, ...]]:
-    return [outcomes[start : start + OUTCOMES_MAX] for start in range(0, len(outcomes), OUTCOMES_MAX)]
 
 
 def is_answered(arrivals: Arrivals, reply: controls.Reply) -> bool:

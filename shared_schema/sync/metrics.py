@@ -37,6 +37,7 @@ oldest = Gauge("dealbridge_outbox_oldest_age_seconds", "Age of the oldest outbox
 unacknowledged = Gauge("dealbridge_unacknowledged_rows", "Outbox rows that the peer has not acknowledged.", ["partnership"])
 gaps = Gauge("dealbridge_gaps_events", "Numbers of the peer's that are missing here.", ["partnership"])
 parked = Gauge("dealbridge_parked_records", "Records in parking.", ["partnership"])
+stopped = Gauge("dealbridge_stream_stopped_streams", "1 while the inbound stream is stopped because too much was parked.", ["partnership"])
 open_conflicts = Gauge("dealbridge_open_conflicts_fields", "Conflicts that nobody has settled.", ["partnership"])
 last_seen = Gauge("dealbridge_peer_last_seen_age_seconds", "Since the peer was last heard.", ["partnership"])
 clock_skew = Gauge("dealbridge_clock_skew_seconds", "The peer's clock ahead of ours, with the way its message took.", ["partnership"])
@@ -64,8 +65,8 @@ def note_applied(desk: Desk, taken: Sequence[Numbered], reach: Reach, seconds: f
 
 
 def note_outcomes(desk: Desk) -> None:
-    for _, outcomes in desk.answers:
-        for outcome in outcomes:
+    for each in desk.answers:
+        for outcome in each.outcomes:
             if outcome.outcome == "refused":
                 refused.labels(desk.partnership, outcome.reason).inc()
             record = desk.records.get(outcome.uid or "")
@@ -89,6 +90,7 @@ def note_status(rows: Sequence[Row]) -> None:
         oldest.labels(name).set((row["oldest_ms"] or 0) / 1000)
         gaps.labels(name).set(row["gaps"])
         parked.labels(name).set(row["parked"])
+        stopped.labels(name).set(row["stopped"] is not None)
         open_conflicts.labels(name).set(row["open_conflicts"])
         if row["peer_heard_ms_ago"] is not None:
             last_seen.labels(name).set(row["peer_heard_ms_ago"] / 1000)

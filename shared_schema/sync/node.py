@@ -12,6 +12,7 @@ from shared_schema.sync.patience import keep_at
 from shared_schema.sync.reactor import Reactor
 from shared_schema.sync.relay import Relay
 from shared_schema.sync.station import Station
+from shared_schema.sync.stops import Limits
 from shared_schema.sync.transport import Broker
 
 POLL_S = 2.0
@@ -21,9 +22,10 @@ SYNCED = ("invited", "active")
 class Node:
     """One process that syncs a store. Several may run beside each other: leases and positions keep them apart."""
 
-    def __init__(self, station: Station, broker: Broker) -> None:
+    def __init__(self, station: Station, broker: Broker, limits: Limits = Limits()) -> None:  # noqa: B008  # a tuple of numbers
         self.station = station
         self.broker = broker
+        self.limits = limits
         self.reactor = Reactor(station)
         self.served: dict[str, asyncio.Task[None]] = {}
         self.wake = station.bell.listen("partnerships")
@@ -57,6 +59,7 @@ class Node:
         relay = Relay(station.database, self.broker, station.clock, station.spec.side, partnership)
         relay.wake = station.bell.listen(partnership)
         consumer = Consumer(station.database, self.broker, station.incarnation, partnership, station.spec.due, station.bell)
+        consumer.limits = self.limits
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(relay.run())

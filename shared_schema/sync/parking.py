@@ -12,6 +12,7 @@ from shared_schema.sync.tables import parked
 from shared_schema.sync.transport import Received
 
 ParkRow = dict[str, object]
+DETAIL_MAX = 4_000
 
 
 def make_row(partnership: str, received: Received, reason: str, detail: str, now_ms: int) -> ParkRow:
@@ -23,7 +24,7 @@ def make_row(partnership: str, received: Received, reason: str, detail: str, now
         "event": None,
         "waits_for": None,
         "reason": reason,
-        "detail": printable(detail[:4_000]),
+        "detail": printable(detail[:DETAIL_MAX]),
         "headers": json.dumps([[name, value.hex()] for name, value in received.headers]),
         "payload": received.value,
         "at_ms": now_ms,

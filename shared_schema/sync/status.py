@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.crm.projected_tables import conflicts
 from shared_schema.crm.tables import partnerships
+from shared_schema.sync.stops import read_stops
 from shared_schema.sync.tables import inbound_epochs, outbox, parked, peer_outcomes, peers, reactions
 
 Row = dict[str, Any]
@@ -24,6 +25,7 @@ async def read_status(connection: AsyncConnection, now_ms: int) -> list[Row]:
         "refused": await count_refused(connection),
     }
     heard = {row.partnership: row for row in await connection.execute(select(peers))}
+    stopped = await read_stops(connection)
     nothing = {"backlog": 0, "unacknowledged": 0, "oldest_ms": None}
     rows = []
     for row in await connection.execute(select(partnerships).order_by(partnerships.c.created_ms, partnerships.c.id)):
@@ -36,6 +38,7 @@ async def read_status(connection: AsyncConnection, now_ms: int) -> list[Row]:
                 **backlogs.get(row.id, nothing),
                 "gaps": gaps.get(row.id, 0),
                 **{name: found.get(row.id, 0) for name, found in counts.items()},
+                "stopped": stopped.get(row.id),
                 "peer_heard_ms_ago": now_ms - peer.heard_ms if peer else None,
                 "peer_backlog": peer.backlog if peer else None,
                 "clock_skew_ms": peer.skew_ms if peer else None,
@@ -72,10 +75,3 @@ async def count_refused(connection: AsyncConnection) -> dict[str, int]:
     where = peer_outcomes.c.outcome == "refused"
     statement = select(peer_outcomes.c.partnership, func.count()).where(where).group_by(peer_outcomes.c.partnership)
     return {partnership: count for partnership, count in await connection.execute(statement)}
-
-
-async def list_parked(connection: AsyncConnection, limit: int = 100) -> list[Row]:
-    """What is parked, oldest first, with its reason; without the bytes."""
-    columns = [column for column in parked.c if column.name not in ("payload", "headers")]
-    rows = (await connection.execute(select(*columns).order_by(parked.c.id).limit(limit))).mappings()
-    return [dict(row) for row in rows]

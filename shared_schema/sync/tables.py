@@ -1,7 +1,7 @@
-"""The runtime's tables: the outbox, what each stream has reached, leases, what is parked, reactions to run,
+"""The runtime's tables: the outbox, what each stream has reached, leases, what is parked, refused and stopped, reactions to run,
 a journal for people, and when each peer was heard."""
 
-from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, String, Table, Text
+from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, String, Table, Text, UniqueConstraint
 
 from shared_schema.crm.tables import Identity, metadata
 
@@ -87,6 +87,29 @@ parked = Table(
     Column("payload", LargeBinary),
     Column("at_ms", BigInteger, nullable=False),
     Index("ix_parked_waits_for", "partnership", "waits_for"),
+    Index("ix_parked_id", "partnership", "id"),
+)
+
+stops = Table(
+    "stops",
+    metadata,
+    Column("partnership", String(63), primary_key=True),
+    Column("forgiven", BigInteger, nullable=False),
+    Column("why", Text),
+    Column("since_ms", BigInteger, nullable=False),
+)
+
+refusals = Table(
+    "refusals",
+    metadata,
+    Column("id", Identity, primary_key=True),
+    Column("partnership", String(63), nullable=False),
+    Column("uid", String(36), nullable=False),
+    Column("field", String(63), nullable=False),
+    Column("event", String(36), nullable=False),
+    Column("reason", String(63), nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+    UniqueConstraint("partnership", "uid", "field"),
 )
 
 peer_outcomes = Table(
@@ -122,6 +145,7 @@ journal = Table(
     Column("registration", String(36)),
     Column("what", String(63), nullable=False),
     Column("detail", Text, nullable=False),
+    Column("actor", String(200), nullable=False),
     Column("at_ms", BigInteger, nullable=False),
     Index("ix_journal_registration", "registration"),
 )

@@ -1,4 +1,4 @@
-"""What admins do: users, tokens, partnerships, their policy; and how the sync stands."""
+"""What admins do: users, tokens, partnerships, their policy."""
 
 from typing import Any
 
@@ -6,7 +6,6 @@ from fastapi import APIRouter, Request
 
 from shared_schema.crm import users
 from shared_schema.sync import partnerships, people
-from shared_schema.sync.status import list_parked, read_status
 from shared_schema.sync.transport import Broker, BrokerError
 from shared_schema.web.bearer import Admin, Caller, Here
 from shared_schema.web.payloads import Id, Json, Line, PathId, Payload, Values
@@ -145,15 +144,3 @@ async def set_recipient(partnership: str, recipient: Recipient, station: Here, a
             await users.load_user(work.tx, recipient.user_id)
         await partnerships.set_lead_recipient(work.tx, partnership, recipient.user_id)
     return {"partnership": partnership, "lead_recipient_id": recipient.user_id}
-
-
-@router.get("/status", summary="How the sync stands, per partnership")
-async def status(station: Here, _: Caller) -> Json:
-    async with station.database.reading() as connection:
-        return {"side": station.spec.side, "results": await read_status(connection, station.clock.now_ms())}
-
-
-@router.get("/parked", summary="What is parked, with its reason")
-async def parked(station: Here, _: Caller) -> Json:
-    async with station.database.reading() as connection:
-        return {"results": await list_parked(connection)}

@@ -22,6 +22,7 @@ from shared_schema.sync.patience import keep_at
 from shared_schema.sync.settings import BadSettings, Settings
 from shared_schema.sync.station import NodeSpec, Station
 from shared_schema.sync.status import read_status
+from shared_schema.sync.stops import Limits
 from shared_schema.sync.wakeups import Wakeups
 from shared_schema.web.app import make_app, serve_health
 from shared_schema.web.problem_documents import answer_errors
@@ -86,7 +87,7 @@ async def serve_station(settings: Settings, station: Station, routers: Sequence[
     server = Server(uvicorn.Config(app, log_config=None, lifespan="off", access_log=False, timeout_graceful_shutdown=5))
     loops = [server.serve(sockets=[listener]), Wakeups(station).run(), watch(station)]
     if settings.role != "web":
-        loops.append(Node(station, broker).run())
+        loops.append(Node(station, broker, Limits(settings.parked_max, settings.parked_per_minute)).run())
     host, port = listener.getsockname()[:2]
     print(f"{station.spec.side}-node ({settings.role}) listens on http://{host}:{port}", flush=True)
     try:

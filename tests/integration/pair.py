@@ -17,6 +17,7 @@ from shared_schema.sync.clock import SystemClock
 from shared_schema.sync.node import Node
 from shared_schema.sync.station import Author, NodeSpec, Station
 from shared_schema.sync.status import read_status
+from shared_schema.sync.stops import Limits
 from shared_schema.sync.transport import Broker
 from vendor_node.spec import SPEC as VENDOR
 
@@ -42,8 +43,8 @@ class Side:
             await customers.add_pipeline(work.tx, "Sales", [("New", "open"), ("Proposal", "open"), ("Won", "won")])
         self.author = Author(user_id, uid, name, "rep")
 
-    def start(self) -> None:
-        self.task = asyncio.create_task(Node(self.station, self.broker).run())
+    def start(self, *limits: Limits) -> None:
+        self.task = asyncio.create_task(Node(self.station, self.broker, *limits).run())
 
     async def stop(self) -> None:
         task, self.task = self.task, None

@@ -13,10 +13,12 @@ from shared_schema.contract.envelope import EVENT_BYTES_MAX
 from shared_schema.contract.topics import record_topic
 from shared_schema.crm.deals import load_deal
 from shared_schema.crm.tables import shared_records
-from shared_schema.sync import views
+from shared_schema.sync import stops, views
 from shared_schema.sync.broker import KafkaBroker
 from shared_schema.sync.deals import save_shared
 from shared_schema.sync.relay import deliver
+from shared_schema.sync.status import read_status
+from shared_schema.sync.stops import Limits
 from shared_schema.sync.tables import parked, peer_outcomes
 from shared_schema.sync.transport import Broker, Record
 from tests.contract.golden import SAMPLES
@@ -135,6 +137,30 @@ async def test_what_can_not_be_read_is_parked_whole_with_its_reason(pair: Pair) 
     assert [(row.reason, row.payload or b"") for row in rows] == [(each.reason, each.value or b"") for each in records]
     assert all(row.detail for row in rows)
     await check_goes_on(pair)
+
+
+async def test_a_flood_stops_the_stream_and_loses_nothing(pair: Pair) -> None:
+    """What came before and behind the flood is applied, the one at once, the other when an admin resumes."""
+    await pair.vendor.stop()
+    pair.vendor.start(Limits(most=4, per_minute=100))
+    stream = Stream(pair)
+    await pair.partner.do(save_shared, 1, {"name": "before the flood"})
+    for _ in range(7):
+        await stream.put(b"not JSON at all")
+
+    async def stopped() -> bool:
+        (row,) = await pair.vendor.read(read_status, 0)
+        return row["stopped"] is not None
+
+    await until(stopped)
+    assert len(await pair.vendor.rows(select(parked.c.id))) == 4
+    await pair.partner.do(save_shared, 1, {"name": "behind the flood"})
+    assert (await pair.vendor.read(load_deal, 1))["name"] in ("Globex roll-out", "before the flood")
+    await pair.vendor.do(stops.resume, pair.partnership)
+    await check_goes_on(pair)
+    assert len(await pair.vendor.rows(select(parked.c.id))) == 7
+    (row,) = await pair.vendor.read(read_status, 0)
+    assert row["stopped"] is None
 
 
 async def deal_record(pair: Pair, **fields: Any) -> dict[str, Any]:

@@ -71,6 +71,8 @@ def test_a_deal_is_saved_noted_and_shown(run: Run, tmp_path: Path) -> None:
     assert run("partner", "notes", "add", "1", "for us alone") and run("partner", "notes", "add", "1", "for both", "--shared")
     assert "for us alone" in run("partner", "notes", "list", "1")
     assert run("partner", "conflicts", "list") == "nothing"
+    assert run("partner", "dead-letters", "list") == run("partner", "sync", "refused") == "nothing"
+    assert run("partner", "dead-letters", "replay", "--all") == "nothing"
     assert json.loads(run("partner", "status", "--json"))[0]["backlog"] >= 3
     run("partner", "tokens", "revoke", "1")
     assert run("partner", "tokens", "create", "admin@example.com").startswith("dbt_")
@@ -103,6 +105,10 @@ MISTAKES = [
     (("tokens", "create", "nobody@acme.example"), 1, "nobody@acme.example"),
     (("users", "add", "Ann", "not-an-address"), 1, "ann@acme.example"),
     (("registrations", "convert", "99", *DETAILS), 1, "join first"),
+    (("dead-letters", "show", "99"), 1, "99"),
+    (("dead-letters", "replay"), 1, "--all"),
+    (("dead-letters", "discard", "99", "--reason", "x"), 1, "99"),
+    (("sync", "resume", "nobody"), 1, "nobody"),
     (("deals", "list", "--as", "x"), 2, "--as"),
 ]
 

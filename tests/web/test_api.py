@@ -157,6 +157,23 @@ def test_each_mistake_gets_one_clear_error(partner: Api, method: str, path: str,
     assert problem.get("field") == field
 
 
+def test_dead_letters_and_refusals_are_an_admins(partner: Api) -> None:
+    assert partner.get("/api/dead-letters") == {"results": [], "after": None}
+    assert partner.get("/api/refusals")["results"] == []
+    assert partner.post("/api/dead-letters/replay", 200, ids=[7])["results"] == [{"id": 7, "result": "gone", "reason": None}]
+    assert refused(partner, "POST", "/api/dead-letters/replay", 422)["field"] == "ids"
+    assert refused(partner, "GET", "/api/dead-letters/7", 404)["field"] == "dead_letter"
+    assert refused(partner, "POST", "/api/dead-letters/7/discard", 404, reason="x")["field"] == "dead_letter"
+    assert refused(partner, "POST", "/api/dead-letters/7/discard", 422)["field"] == "reason"
+    assert refused(partner, "POST", "/api/partnerships/nobody/resume", 404)["field"] == "partnership"
+    running = partner.get("/api/partnerships")["results"][0]["id"]
+    assert refused(partner, "POST", f"/api/partnerships/{running}/resume", 409)["remedy"]
+    user = partner.post("/api/users", name="Ron", email="ron2@acme.example")
+    token = partner.post("/api/tokens", user_id=user["id"], name="his")["token"]
+    for path in ("/api/dead-letters", "/api/dead-letters/7", "/api/refusals"):
+        assert httpx.get(partner.url + path, headers={"Authorization": f"Bearer {token}"}).status_code == 403
+
+
 def test_a_damaged_token_is_refused_and_an_oversized_body_too(partner: Api) -> None:
     share(partner)
     problem = refused(partner, "PATCH", "/api/shared-deals/1", 422, values={"name": "x"}, seen={"name": "s1.!!!"})

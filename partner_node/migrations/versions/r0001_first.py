@@ -78,6 +78,7 @@ def upgrade() -> None:
         sa.Column("registration", sa.String(length=36), nullable=True),
         sa.Column("what", sa.String(length=63), nullable=False),
         sa.Column("detail", sa.Text(), nullable=False),
+        sa.Column("actor", sa.String(length=200), nullable=False),
         sa.Column("at_ms", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_journal")),
     )
@@ -162,6 +163,27 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_parked")),
     )
     op.create_index("ix_parked_waits_for", "parked", ["partnership", "waits_for"], unique=False)
+    op.create_index("ix_parked_id", "parked", ["partnership", "id"], unique=False)
+    op.create_table(
+        "stops",
+        sa.Column("partnership", sa.String(length=63), nullable=False),
+        sa.Column("forgiven", sa.BigInteger(), nullable=False),
+        sa.Column("why", sa.Text(), nullable=True),
+        sa.Column("since_ms", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("partnership", name=op.f("pk_stops")),
+    )
+    op.create_table(
+        "refusals",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("partnership", sa.String(length=63), nullable=False),
+        sa.Column("uid", sa.String(length=36), nullable=False),
+        sa.Column("field", sa.String(length=63), nullable=False),
+        sa.Column("event", sa.String(length=36), nullable=False),
+        sa.Column("reason", sa.String(length=63), nullable=False),
+        sa.Column("at_ms", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_refusals")),
+        sa.UniqueConstraint("partnership", "uid", "field", name=op.f("uq_refusals_partnership")),
+    )
     op.create_table(
         "partnerships",
         sa.Column("id", sa.String(length=63), nullable=False),
@@ -527,6 +549,8 @@ def downgrade() -> None:
         "peers",
         "peer_outcomes",
         "partnerships",
+        "refusals",
+        "stops",
         "parked",
         "outbox",
         "outbound_epochs",

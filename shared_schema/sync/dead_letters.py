@@ -1,0 +1,139 @@
+"""Dead letters: what is parked, for people to look at, to replay, or to discard with a reason that its sender is told."""
+
+import base64
+import json
+import logging
+import traceback
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from sqlalchemy import delete, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from shared_schema.contract.codec import Outcome
+from shared_schema.crm.database import DatabaseUnavailable
+from shared_schema.crm.policies import load_policy
+from shared_schema.crm.problems import Invalid, NotFound
+from shared_schema.sync import outbox, parking
+from shared_schema.sync.answers import Answer, make_answers
+from shared_schema.sync.apply import Desk, apply_events
+from shared_schema.sync.arrivals import sort_arrivals
+from shared_schema.sync.journal import note
+from shared_schema.sync.station import Author, Station, Work
+from shared_schema.sync.tables import parked
+
+Row = dict[str, Any]
+PAGE_MAX = 200
+LISTED = tuple(column for column in parked.c if column.name not in ("payload", "headers", "detail"))
+log = logging.getLogger(__name__)
+
+
+class StillParked(Exception):
+    """It can not be applied now either; nothing of the try is kept."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
+class Replayed(NamedTuple):
+    """What a replay came to: applied, parked (still, for `reason`), or gone (it had left parking already)."""
+
+    id: int
+    result: str
+    reason: str | None = None
+
+
+async def list_dead(
+    connection: AsyncConnection, partnership: str | None = None, reason: str | None = None, after: int = 0, limit: int = 50
+) -> list[Row]:
+    """A page of dead letters, oldest first, without their bytes."""
+    asked = ((parked.c.partnership, partnership), (parked.c.reason, reason))
+    where = [parked.c.id > after, *(column == value for column, value in asked if value is not None)]
+    rows = await connection.execute(select(*LISTED).where(*where).order_by(parked.c.id).limit(min(limit, PAGE_MAX)))
+    return [dict(row) for row in rows.mappings()]
+
+
+async def load_dead(connection: AsyncConnection, letter_id: int) -> Row:
+    """One dead letter whole: where it stood, its headers and bytes as text (or base64), and the reason with its stack."""
+    row = (await connection.execute(select(parked).where(parked.c.id == letter_id))).mappings().one_or_none()
+    if row is None:
+        raise NotFound("dead letter", letter_id)
+    headers = [[name, show_bytes(bytes.fromhex(value))] for name, value in json.loads(row["headers"])]
+    return {**row, "headers": headers, "payload": None if row["payload"] is None else show_bytes(row["payload"])}
+
+
+def show_bytes(raw: bytes) -> str:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return "base64:" + base64.b64encode(raw).decode()
+
+
+async def replay(station: Station, author: Author, letters: Sequence[int]) -> list[Replayed]:
+    """Try dead letters again, each in a transaction of its own; twice is harmless."""
+    return [await replay_one(station, author, each) for each in letters]
+
+
+async def replay_one(station: Station, author: Author, letter_id: int) -> Replayed:
+    try:
+        async with station.working(author) as work:
+            return await apply_again(work, letter_id)
+    except StillParked as error:
+        reason, detail = error.reason, str(error)
+    except DatabaseUnavailable:
+        raise
+    except Exception:  # still poison: it stays, with the stack of today
+        log.exception("dead letter %d can still not be applied", letter_id)
+        reason, detail = "poison", traceback.format_exc()
+    async with station.database.transaction() as tx:
+        said = {"reason": reason, "detail": parking.printable(detail[: parking.DETAIL_MAX])}
+        await tx.execute(update(parked).where(parked.c.id == letter_id).values(said))
+    return Replayed(letter_id, "parked", reason)
+
+
+async def apply_again(work: Work, letter_id: int) -> Replayed:
+    """Take one out of parking and apply it as if it came now. A control message is only dropped: newer ones have said it since."""
+    row = await take(work, letter_id)
+    if row is None:
+        return Replayed(letter_id, "gone")
+    partnership = str(row["partnership"])
+    arrivals = sort_arrivals(partnership, [parking.unpark(row)])
+    for each in arrivals.unreadable:
+        raise StillParked(each.reason, each.detail)
+    desk = Desk(work.incarnation, partnership, await load_policy(work.tx, partnership), work.due)
+    await apply_events(work.tx, desk, arrivals)
+    for waiting in desk.to_park:
+        raise StillParked(str(waiting["reason"]), str(waiting["detail"]))
+    await outbox.append(work.tx, make_answers(work.incarnation, partnership, desk.answers), work.now_ms)
+    await note(work, partnership, None, "dead letter replayed", f"{letter_id}: {row['reason']}")
+    work.woken |= {partnership, "reactions", "changes"}
+    return Replayed(letter_id, "applied")
+
+
+async def take(work: Work, letter_id: int) -> Row | None:
+    taken = await work.tx.execute(delete(parked).where(parked.c.id == letter_id).returning(parked))
+    row = taken.mappings().one_or_none()
+    return dict(row) if row else None
+
+
+async def discard(work: Work, letter_id: int, reason: str) -> None:
+    """Drop a dead letter for good. Its sender is told, where its id could be read; the difference between the sides stays."""
+    if not reason.strip():
+        raise Invalid("reason", "may not be empty: the sender is told why its event was discarded")
+    row = await take(work, letter_id)
+    if row is None:
+        raise NotFound("dead letter", letter_id)
+    partnership, event = row["partnership"], row["event"]
+    if event is not None:
+        told = Answer(event, (Outcome(event, "refused", f"discarded: {reason[:900]}"),), event)
+        await outbox.append(work.tx, make_answers(work.incarnation, partnership, [told]), work.now_ms)
+        work.woken.add(partnership)
+    await note(work, partnership, None, "dead letter discarded", f"{letter_id} ({row['reason']}): {reason}")
+
+
+async def find_all(connection: AsyncConnection, partnership: str | None = None, reason: str | None = None) -> list[int]:
+    """The ids of all dead letters, or those of a partnership or a reason, oldest first: parents before their children."""
+    asked = ((parked.c.partnership, partnership), (parked.c.reason, reason))
+    where = [column == value for column, value in asked if value is not None]
+    return list((await connection.execute(select(parked.c.id).where(*where).order_by(parked.c.id))).scalars())

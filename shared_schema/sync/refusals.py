@@ -1,0 +1,41 @@
+"""What this node refused of the peer's, by record and field, the last time each; every one is an alarm that a person looks at."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from shared_schema.contract.refusal import REASONS
+from shared_schema.crm.rows import upsert
+from shared_schema.sync.answers import Answer
+from shared_schema.sync.tables import refusals
+
+PAGE_MAX = 200
+
+
+async def keep(tx: AsyncConnection, partnership: str, answers: Iterable[Answer], now_ms: int) -> None:
+    """Remember the refused fields among these outcomes, the last refusal of each; a whole record is the field ''."""
+    rows = {
+        (str(outcome.uid), outcome.field or ""): {
+            "partnership": partnership,
+            "uid": outcome.uid,
+            "field": outcome.field or "",
+            "event": each.event,
+            "reason": outcome.reason,
+            "at_ms": now_ms,
+        }
+        for each in answers
+        for outcome in each.outcomes
+        if outcome.outcome == "refused"
+    }
+    await upsert(tx, refusals, list(rows.values()), ("event", "reason", "at_ms"), key=("partnership", "uid", "field"))
+
+
+async def list_refused(
+    connection: AsyncConnection, partnership: str | None = None, after: int = 0, limit: int = 50
+) -> list[dict[str, Any]]:
+    """A page of refusals in the order of their ids, with what each reason means."""
+    where = [refusals.c.id > after, *([refusals.c.partnership == partnership] if partnership else [])]
+    rows = await connection.execute(select(refusals).where(*where).order_by(refusals.c.id).limit(min(limit, PAGE_MAX)))
+    return [{**row, "meaning": REASONS.get(row["reason"], "")} for row in rows.mappings()]

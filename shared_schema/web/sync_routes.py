@@ -1,0 +1,76 @@
+"""How the sync stands, and what an admin does where it does not go on by itself: dead letters, refusals, a stopped stream."""
+
+from fastapi import APIRouter
+
+from shared_schema.crm.problems import Invalid
+from shared_schema.sync import dead_letters, partnerships, refusals, stops
+from shared_schema.sync.status import read_status
+from shared_schema.web.bearer import Admin, Caller, Here
+from shared_schema.web.payloads import After, Id, Json, Limit, Line, PathId, Payload, Text, page
+
+router = APIRouter(prefix="/api", tags=["sync"])
+
+
+class Replay(Payload):
+    """Which: `ids`, or all of a `reason`, or with `every` all that there are (of a partnership, if it is named)."""
+
+    ids: list[Id] = []
+    reason: Line | None = None
+    partnership: Line | None = None
+    every: bool = False
+
+
+class Discard(Payload):
+    reason: Text
+
+
+@router.get("/status", summary="How the sync stands, per partnership")
+async def status(station: Here, _: Caller) -> Json:
+    async with station.database.reading() as connection:
+        return {"side": station.spec.side, "results": await read_status(connection, station.clock.now_ms())}
+
+
+@router.get("/dead-letters", summary="List what is parked, with its reason")
+async def list_dead_letters(
+    station: Here, _: Admin, after: After = 0, limit: Limit = 50, partnership: Line | None = None, reason: Line | None = None
+) -> Json:
+    async with station.database.reading() as connection:
+        return page(await dead_letters.list_dead(connection, partnership, reason, after, limit))
+
+
+@router.get("/dead-letters/{letter_id}", summary="Read a dead letter whole: headers, bytes, reason and stack")
+async def read_dead_letter(letter_id: PathId, station: Here, _: Admin) -> Json:
+    async with station.database.reading() as connection:
+        return await dead_letters.load_dead(connection, letter_id)
+
+
+@router.post("/dead-letters/replay", summary="Try dead letters again: by id, by reason, or all")
+async def replay(which: Replay, station: Here, author: Admin) -> Json:
+    if not (which.ids or which.reason or which.every):
+        raise Invalid("ids", "may not be empty, unless reason is given or every is true")
+    letters = which.ids or await find_dead(station, which.partnership, which.reason)
+    return {"results": [each._asdict() for each in await dead_letters.replay(station, author, letters)]}
+
+
+async def find_dead(station: Here, partnership: str | None, reason: str | None) -> list[int]:
+    async with station.database.reading() as connection:
+        return await dead_letters.find_all(connection, partnership, reason)
+
+
+@router.post("/dead-letters/{letter_id}/discard", status_code=204, summary="Discard a dead letter; its sender is told why")
+async def discard(letter_id: PathId, said: Discard, station: Here, author: Admin) -> None:
+    async with station.working(author) as work:
+        await dead_letters.discard(work, letter_id, said.reason)
+
+
+@router.get("/refusals", summary="List what this node refused of the peers', with the reason")
+async def list_refusals(station: Here, _: Admin, after: After = 0, limit: Limit = 50, partnership: Line | None = None) -> Json:
+    async with station.database.reading() as connection:
+        return page(await refusals.list_refused(connection, partnership, after, limit))
+
+
+@router.post("/partnerships/{partnership}/resume", status_code=204, summary="Let a stopped stream go on")
+async def resume(partnership: str, station: Here, author: Admin) -> None:
+    async with station.working(author) as work:
+        await partnerships.load(work.tx, partnership)
+        await stops.resume(work, partnership)
