@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from shared_schema.contract.digests import BUCKETS
 from shared_schema.contract.identifiers import EPOCH_PATTERN, NAME_PATTERN, UID_PATTERN
 from shared_schema.contract.registers import COUNTER_MAX
 
@@ -52,6 +53,9 @@ CONTROL_TYPES: dict[str, str] = {
     "sync.heartbeat": "The last number of every epoch with unacknowledged rows.",
     "sync.resend": "Numbers that are missing here.",
     "sync.void": "Numbers of an ended epoch that no row bears.",
+    "sync.digest": "A look: the sums of the sender's record hashes, per bucket.",
+    "sync.hashes": "The answer: the records of the buckets that differ, with their hashes.",
+    "sync.repair": "A request for the states of records that differ.",
 }
 
 Uid = Annotated[str, Field(pattern=UID_PATTERN)]
@@ -59,6 +63,8 @@ Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 Label = Annotated[str, Field(max_length=LABEL_MAX)]
 Epoch = Annotated[str, Field(pattern=EPOCH_PATTERN)]
 Number = Annotated[int, Field(ge=0, le=COUNTER_MAX)]
+Bucket = Annotated[int, Field(ge=0, lt=BUCKETS)]
+Hash = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 StampPair = tuple[Number, Number]
 Ranges = list[tuple[Number, Number]]
 
@@ -176,10 +182,48 @@ class Void(Wire):
     epochs: dict[Epoch, Ranges]
 
 
-CONTROLS: dict[str, type[Acknowledgement | Heartbeat | Resend | Void]] = {
+class Digest(Wire):
+    """A look: 4,096 sums of record hashes, 64 bits each, base64."""
+
+    type: Literal["sync.digest"] = "sync.digest"
+    partnership: Label
+    sent_ms: Number
+    look: Epoch
+    sums: Annotated[str, Field(pattern=r"^[A-Za-z0-9+/]{43691}=$")]
+
+
+class Hashes(Wire):
+    """One part of the answer to a look: the buckets that it is about, and of their records uid, hash, and whether something of it is still
+    on its way from the answering side. `complete`: no bucket that differs was left out."""
+
+    type: Literal["sync.hashes"] = "sync.hashes"
+    partnership: Label
+    sent_ms: Number
+    look: Epoch
+    part: Number
+    parts: Number
+    complete: bool
+    buckets: Annotated[list[Bucket], Field(max_length=BUCKETS)]
+    records: list[tuple[Uid, Hash, bool]]
+
+
+class Repair(Wire):
+    """The records of which the sender wants the receiver's states."""
+
+    type: Literal["sync.repair"] = "sync.repair"
+    partnership: Label
+    sent_ms: Number
+    look: Epoch
+    uids: Annotated[list[Uid], Field(max_length=10_000)]
+
+
+Control = Acknowledgement | Heartbeat | Resend | Void | Digest | Hashes | Repair
+CONTROLS: dict[str, type[Control]] = {
     "sync.acknowledged": Acknowledgement,
     "sync.heartbeat": Heartbeat,
     "sync.resend": Resend,
     "sync.void": Void,
+    "sync.digest": Digest,
+    "sync.hashes": Hashes,
+    "sync.repair": Repair,
 }
-Control = Acknowledgement | Heartbeat | Resend | Void

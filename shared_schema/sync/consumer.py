@@ -231,7 +231,7 @@ class Consumer:
             replies.append(Resend(partnership=partnership, sent_ms=sent_ms, epochs=lacking))
         if reply.void:
             replies.append(Void(partnership=partnership, sent_ms=sent_ms, epochs=reply.void))
-        return replies
+        return replies + reply.says
 
     async def answer(self, producer: Producer, replies: Sequence[Control]) -> None:
         records = [Record(None, encode_control(each), ((HEADER_CONTROL, each.type.encode()),)) for each in replies]
@@ -261,4 +261,4 @@ async def hear_peer(tx: AsyncConnection, partnership: str, arrivals: Arrivals, n
 def woken_by(partnership: str, desk: Desk, reply: controls.Reply) -> set[str]:
     """Who has work by what was applied: the reactor, and the relay where there are rows to send."""
     woken = {"reactions", "changes"} if desk.written else set()
-    return woken | {partnership} if desk.answers or reply.resent or reply.owes_state else woken
+    return woken | {partnership} if desk.answers or reply.resent or reply.owes_state or reply.says else woken

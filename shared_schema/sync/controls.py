@@ -1,4 +1,5 @@
-"""What the peer's control messages do to our outbox: acknowledged rows go, missing numbers go again, a peer that went back gets states."""
+"""What the peer's control messages do here: acknowledged rows go, missing numbers go again, a peer that went back gets states, a look is
+answered."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -6,8 +7,8 @@ from dataclasses import dataclass, field
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from shared_schema.contract.envelope import Acknowledgement, Control, Resend
-from shared_schema.sync import outbox
+from shared_schema.contract.envelope import Acknowledgement, Control, Digest, Hashes, Repair, Resend
+from shared_schema.sync import outbox, verification
 from shared_schema.sync.incarnation import Incarnation
 from shared_schema.sync.restate import restate
 from shared_schema.sync.tables import leases, outbound_epochs
@@ -18,12 +19,13 @@ NUMBERS_MAX = 10_000
 @dataclass(slots=True)
 class Reply:
     """What the controls of one batch ask of us: numbers to void, whether states are owed, the rows of ended round trips by their
-    creation (ms), and how many events of the peer's are no longer withheld."""
+    creation (ms), how many events of the peer's are no longer withheld, and what else to say."""
 
     void: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
     owes_state: bool = False
     resent: int = 0
     released: int = 0
+    says: list[Control] = field(default_factory=list)
     acknowledged_ms: list[int] = field(default_factory=list)
     unknown_epochs: set[str] = field(default_factory=set)
 
@@ -36,6 +38,12 @@ async def obey(tx: AsyncConnection, incarnation: Incarnation, partnership: str, 
             await take_acknowledgement(tx, partnership, control, reply)
         if isinstance(control, Resend):
             await take_resend(tx, partnership, control, reply)
+        if isinstance(control, Digest):
+            reply.says += await verification.answer_digest(tx, incarnation, control)
+        if isinstance(control, Hashes):
+            reply.says += await verification.take_hashes(tx, incarnation, control)
+        if isinstance(control, Repair):
+            reply.resent += await verification.send_states(tx, incarnation, control)
     if reply.owes_state:
         await restate(tx, incarnation, partnership)
     return reply

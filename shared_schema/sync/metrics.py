@@ -38,6 +38,7 @@ unacknowledged = Gauge("dealbridge_unacknowledged_rows", "Outbox rows that the p
 gaps = Gauge("dealbridge_gaps_events", "Numbers of the peer's that are missing here.", ["partnership"])
 parked = Gauge("dealbridge_parked_records", "Records in parking.", ["partnership"])
 stopped = Gauge("dealbridge_stream_stopped_streams", "1 while the inbound stream is stopped because too much was parked.", ["partnership"])
+drift = Gauge("dealbridge_drift_records", "Records that differ between the sides, seen so at two looks.", ["partnership"])
 open_conflicts = Gauge("dealbridge_open_conflicts_fields", "Conflicts that nobody has settled.", ["partnership"])
 last_seen = Gauge("dealbridge_peer_last_seen_age_seconds", "Since the peer was last heard.", ["partnership"])
 clock_skew = Gauge("dealbridge_clock_skew_seconds", "The peer's clock ahead of ours, with the way its message took.", ["partnership"])
@@ -90,6 +91,7 @@ def note_status(rows: Sequence[Row]) -> None:
         oldest.labels(name).set((row["oldest_ms"] or 0) / 1000)
         gaps.labels(name).set(row["gaps"])
         parked.labels(name).set(row["parked"])
+        drift.labels(name).set(row["drift"])
         stopped.labels(name).set(row["stopped"] is not None)
         open_conflicts.labels(name).set(row["open_conflicts"])
         if row["peer_heard_ms_ago"] is not None:

@@ -14,6 +14,7 @@ from shared_schema.sync.relay import Relay
 from shared_schema.sync.station import Station
 from shared_schema.sync.stops import Limits
 from shared_schema.sync.transport import Broker
+from shared_schema.sync.verifier import Verifier
 
 POLL_S = 2.0
 SYNCED = ("invited", "active")
@@ -22,10 +23,11 @@ SYNCED = ("invited", "active")
 class Node:
     """One process that syncs a store. Several may run beside each other: leases and positions keep them apart."""
 
-    def __init__(self, station: Station, broker: Broker, limits: Limits = Limits()) -> None:  # noqa: B008  # a tuple of numbers
+    def __init__(self, station: Station, broker: Broker, limits: Limits = Limits(), verify_minutes: int = 0) -> None:  # noqa: B008  # a tuple of numbers
         self.station = station
         self.broker = broker
         self.limits = limits
+        self.verify_minutes = verify_minutes
         self.reactor = Reactor(station)
         self.served: dict[str, asyncio.Task[None]] = {}
         self.wake = station.bell.listen("partnerships")
@@ -54,7 +56,7 @@ class Node:
             return set((await connection.execute(select(partnerships.c.id).where(partnerships.c.status.in_(SYNCED)))).scalars())
 
     async def serve(self, partnership: str) -> None:
-        """One partnership's two streams."""
+        """One partnership's two streams, and their verification."""
         station = self.station
         relay = Relay(station.database, self.broker, station.clock, station.spec.side, partnership)
         relay.wake = station.bell.listen(partnership)
@@ -64,5 +66,6 @@ class Node:
             async with asyncio.TaskGroup() as group:
                 group.create_task(relay.run())
                 group.create_task(consumer.run())
+                group.create_task(Verifier(station, self.broker, partnership, self.verify_minutes).run())
         finally:
             station.bell.forget(partnership, relay.wake)

@@ -18,10 +18,15 @@ EVENT_CHARACTERS = 400_000
 async def restate(tx: AsyncConnection, incarnation: Incarnation, partnership: str) -> int:
     """Queue the state of every record of a partnership, parents first; how many records."""
     rows = (await tx.execute(READ.where(shared_records.c.partnership == partnership))).all()
-    records = sorted(map(read_row, rows), key=lambda record: (depth_of(record.kind), record.uid))
-    events = [make_statement(incarnation, partnership, each) for each in cut(records)]
+    await restate_records(tx, incarnation, [read_row(row) for row in rows])
+    return len(rows)
+
+
+async def restate_records(tx: AsyncConnection, incarnation: Incarnation, records: Iterable[SharedRecord]) -> None:
+    """Queue the state of these records of one partnership, parents first."""
+    ordered = sorted(records, key=lambda record: (depth_of(record.kind), record.uid))
+    events = [make_statement(incarnation, each[0].partnership, each) for each in cut(ordered)]
     await outbox.append(tx, events, incarnation.clock.now_ms())
-    return len(records)
 
 
 def depth_of(kind: str) -> int:

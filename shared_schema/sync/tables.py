@@ -1,7 +1,7 @@
 """The runtime's tables: the outbox, what each stream has reached, leases, what is parked, refused and stopped, reactions to run,
 a journal for people, and when each peer was heard."""
 
-from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, String, Table, Text, UniqueConstraint
+from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, String, Table, Text, UniqueConstraint
 
 from shared_schema.crm.tables import Identity, metadata
 
@@ -88,6 +88,35 @@ parked = Table(
     Column("at_ms", BigInteger, nullable=False),
     Index("ix_parked_waits_for", "partnership", "waits_for"),
     Index("ix_parked_id", "partnership", "id"),
+)
+
+verifications = Table(
+    "verifications",
+    metadata,
+    Column("partnership", String(63), primary_key=True),
+    Column("phase", String(6), nullable=False),
+    Column("look", String(16)),
+    Column("part", Integer, nullable=False),
+    Column("looks", Integer, nullable=False),
+    Column("repair", Boolean, nullable=False),
+    Column("due_ms", BigInteger, nullable=False),
+    Column("asked_ms", BigInteger, nullable=False),
+    Column("began_ms", BigInteger, nullable=False),
+    Column("ended_ms", BigInteger),
+    Column("repaired", Integer, nullable=False),
+    Column("busy", Integer, nullable=False),
+)
+
+drifts = Table(
+    "drifts",
+    metadata,
+    Column("partnership", String(63), primary_key=True),
+    Column("uid", String(36), primary_key=True),
+    Column("ours", BigInteger),
+    Column("theirs", BigInteger),
+    Column("look", String(16), nullable=False),
+    Column("looks", Integer, nullable=False),
+    Column("since_ms", BigInteger, nullable=False),
 )
 
 stops = Table(

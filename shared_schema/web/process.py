@@ -87,7 +87,8 @@ async def serve_station(settings: Settings, station: Station, routers: Sequence[
     server = Server(uvicorn.Config(app, log_config=None, lifespan="off", access_log=False, timeout_graceful_shutdown=5))
     loops = [server.serve(sockets=[listener]), Wakeups(station).run(), watch(station)]
     if settings.role != "web":
-        loops.append(Node(station, broker, Limits(settings.parked_max, settings.parked_per_minute)).run())
+        limits = Limits(settings.parked_max, settings.parked_per_minute)
+        loops.append(Node(station, broker, limits, settings.verify_minutes).run())
     host, port = listener.getsockname()[:2]
     print(f"{station.spec.side}-node ({settings.role}) listens on http://{host}:{port}", flush=True)
     try:

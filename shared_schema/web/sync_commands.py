@@ -1,17 +1,23 @@
 """The commands about what does not go on by itself: dead letters, refusals, a stopped stream."""
 
-from typing import Annotated
+import asyncio
+import sys
+from typing import Annotated, Any
 
 import typer
 
+from shared_schema.contract.codec import format_time
 from shared_schema.crm.problems import Invalid
-from shared_schema.sync import dead_letters, partnerships, refusals, stops
+from shared_schema.sync import dead_letters, partnerships, refusals, stops, verification
 from shared_schema.sync.station import Station, Work
 from shared_schema.web.terminal import As, Json, Terminal, find_author, show
+
+POLLS_PER_SECOND = 5
 
 
 def serve_sync(terminal: Terminal) -> None:
     serve_dead_letters(terminal)
+    serve_verification(terminal)
     group = terminal.group("sync", "The streams, where they need a person.")
 
     @group.command("refused")
@@ -29,6 +35,48 @@ def serve_sync(terminal: Terminal) -> None:
             await stops.resume(work, partnership)
 
         terminal.act(command, as_)
+
+
+def serve_verification(terminal: Terminal) -> None:
+    Wait = Annotated[int, typer.Option(help="For so many seconds, the peer's answers included.")]
+
+    @terminal.app.command("verify")
+    def verify(partnership: str, wait: Wait = 60, as_json: Json = False) -> None:
+        """Compare both sides. Exits with 1 if records differ, with 2 if the peer did not answer."""
+        conclude(terminal.with_station(lambda station: run_verification(station, partnership, wait, repair=False)), as_json)
+
+    @terminal.app.command("repair")
+    def repair(partnership: str, wait: Wait = 60, as_json: Json = False) -> None:
+        """Compare both sides, send the states of what differs both ways, and compare again."""
+        conclude(terminal.with_station(lambda station: run_verification(station, partnership, wait, repair=True)), as_json)
+
+
+async def run_verification(station: Station, partnership: str, wait: int, *, repair: bool) -> dict[str, Any]:
+    """Begin one and wait for its end; the node's own process does it."""
+    async with station.working(await find_author(station, None)) as work:
+        await partnerships.load(work.tx, partnership)
+        await verification.request(work, partnership, repair=repair)
+    for _ in range(wait * POLLS_PER_SECOND):
+        await asyncio.sleep(1 / POLLS_PER_SECOND)
+        async with station.database.reading() as connection:
+            found = await verification.read_verification(connection, partnership)
+        if found["phase"] == "done":
+            break
+    return found
+
+
+def conclude(found: dict[str, Any], as_json: bool) -> None:
+    """Print what was found; the exit code says it too."""
+    if found["phase"] != "done":
+        heard = format_time(found["peer_heard_ms"]) if found["peer_heard_ms"] else "ever"
+        print(f"no answer from the peer since {heard}; is its node running, and this one's?", file=sys.stderr)
+        raise typer.Exit(2)
+    show(found if as_json else found["drift"], as_json)
+    if found["repaired"] and not as_json:
+        print(f"repaired: {found['repaired']:,}")
+    if found["busy"]:
+        print(f"{found['busy']:,} records were busy at every look; verify again when less is going on", file=sys.stderr)
+    raise typer.Exit(1 if found["drift"] else 0)
 
 
 def serve_dead_letters(terminal: Terminal) -> None:

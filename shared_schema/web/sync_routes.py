@@ -3,7 +3,7 @@
 from fastapi import APIRouter
 
 from shared_schema.crm.problems import Invalid
-from shared_schema.sync import dead_letters, partnerships, refusals, stops
+from shared_schema.sync import dead_letters, partnerships, refusals, stops, verification
 from shared_schema.sync.status import read_status
 from shared_schema.web.bearer import Admin, Caller, Here
 from shared_schema.web.payloads import After, Id, Json, Limit, Line, PathId, Payload, Text, page
@@ -67,6 +67,27 @@ async def discard(letter_id: PathId, said: Discard, station: Here, author: Admin
 async def list_refusals(station: Here, _: Admin, after: After = 0, limit: Limit = 50, partnership: Line | None = None) -> Json:
     async with station.database.reading() as connection:
         return page(await refusals.list_refused(connection, partnership, after, limit))
+
+
+class Verification(Payload):
+    """`repair`: send the states of what differs both ways, and look again."""
+
+    repair: bool = False
+
+
+@router.post("/partnerships/{partnership}/verify", status_code=202, summary="Compare both sides; ask for the result afterwards")
+async def verify(partnership: str, asked: Verification, station: Here, author: Admin) -> Json:
+    async with station.working(author) as work:
+        await partnerships.load(work.tx, partnership)
+        await verification.request(work, partnership, repair=asked.repair)
+        return await verification.read_verification(work.tx, partnership)
+
+
+@router.get("/partnerships/{partnership}/verification", summary="How the last verification stands, and which records differ")
+async def read_verification(partnership: str, station: Here, _: Caller) -> Json:
+    async with station.database.reading() as connection:
+        await partnerships.load(connection, partnership)
+        return await verification.read_verification(connection, partnership)
 
 
 @router.post("/partnerships/{partnership}/resume", status_code=204, summary="Let a stopped stream go on")

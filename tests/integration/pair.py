@@ -43,8 +43,8 @@ class Side:
             await customers.add_pipeline(work.tx, "Sales", [("New", "open"), ("Proposal", "open"), ("Won", "won")])
         self.author = Author(user_id, uid, name, "rep")
 
-    def start(self, *limits: Limits) -> None:
-        self.task = asyncio.create_task(Node(self.station, self.broker, *limits).run())
+    def start(self, *limits: Limits, verify_minutes: int = 0) -> None:
+        self.task = asyncio.create_task(Node(self.station, self.broker, *limits, verify_minutes=verify_minutes).run())
 
     async def stop(self) -> None:
         task, self.task = self.task, None

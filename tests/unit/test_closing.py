@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from shared_schema.sync.broker import answering
+from shared_schema.sync.broker.kafka import answering
 from shared_schema.sync.closing import close_within
 from shared_schema.sync.transport import BrokerUnavailable
 

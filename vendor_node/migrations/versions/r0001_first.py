@@ -165,6 +165,33 @@ def upgrade() -> None:
     op.create_index("ix_parked_waits_for", "parked", ["partnership", "waits_for"], unique=False)
     op.create_index("ix_parked_id", "parked", ["partnership", "id"], unique=False)
     op.create_table(
+        "verifications",
+        sa.Column("partnership", sa.String(length=63), nullable=False),
+        sa.Column("phase", sa.String(length=6), nullable=False),
+        sa.Column("look", sa.String(length=16), nullable=True),
+        sa.Column("part", sa.Integer(), nullable=False),
+        sa.Column("looks", sa.Integer(), nullable=False),
+        sa.Column("repair", sa.Boolean(), nullable=False),
+        sa.Column("due_ms", sa.BigInteger(), nullable=False),
+        sa.Column("asked_ms", sa.BigInteger(), nullable=False),
+        sa.Column("began_ms", sa.BigInteger(), nullable=False),
+        sa.Column("ended_ms", sa.BigInteger(), nullable=True),
+        sa.Column("repaired", sa.Integer(), nullable=False),
+        sa.Column("busy", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("partnership", name=op.f("pk_verifications")),
+    )
+    op.create_table(
+        "drifts",
+        sa.Column("partnership", sa.String(length=63), nullable=False),
+        sa.Column("uid", sa.String(length=36), nullable=False),
+        sa.Column("ours", sa.BigInteger(), nullable=True),
+        sa.Column("theirs", sa.BigInteger(), nullable=True),
+        sa.Column("look", sa.String(length=16), nullable=False),
+        sa.Column("looks", sa.Integer(), nullable=False),
+        sa.Column("since_ms", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("partnership", "uid", name=op.f("pk_drifts")),
+    )
+    op.create_table(
         "stops",
         sa.Column("partnership", sa.String(length=63), nullable=False),
         sa.Column("forgiven", sa.BigInteger(), nullable=False),
@@ -595,6 +622,8 @@ def downgrade() -> None:
         "peers",
         "peer_outcomes",
         "partnerships",
+        "verifications",
+        "drifts",
         "refusals",
         "stops",
         "parked",

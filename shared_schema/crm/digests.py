@@ -1,0 +1,47 @@
+"""The store's side of digests: sums and hashes read from the index over (partnership, bucket, hash), nothing kept besides."""
+
+from collections.abc import Collection
+from typing import NamedTuple
+
+from sqlalchemy import Integer, bindparam, func, literal, or_, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from shared_schema.contract.digests import BUCKETS
+from shared_schema.crm.projected_tables import shared_deals
+from shared_schema.crm.tables import shared_records
+
+HALF = 2**32
+# In two halves: SQLite's own sum would overflow. PostgreSQL shifts by an integer alone.
+LOW = func.sum(shared_records.c.hash.op("&")(HALF - 1))
+HIGH = func.sum(shared_records.c.hash.op(">>")(literal(32, Integer)))
+SUMS = (
+    select(shared_records.c.bucket, LOW, HIGH)
+    .where(shared_records.c.partnership == bindparam("partnership"))
+    .group_by(shared_records.c.bucket)
+)
+
+
+class Hashed(NamedTuple):
+    """One record as a digest sees it."""
+
+    uid: str
+    hash: int
+    registration: str | None
+
+
+async def read_sums(connection: AsyncConnection, partnership: str) -> dict[int, int]:
+    """The sum of hashes per bucket, modulo 2^64; empty buckets are absent."""
+    rows = await connection.execute(SUMS, {"partnership": partnership})
+    return {bucket: (int(low) + HALF * int(high)) % 2**64 for bucket, low, high in rows}
+
+
+async def read_hashes(connection: AsyncConnection, partnership: str, buckets: Collection[int]) -> list[Hashed]:
+    """The records of some buckets, in uid order; without those of registrations that are no longer shared, where the sides may differ."""
+    columns = (shared_records.c.uid, shared_records.c.hash, shared_records.c.registration)
+    ended = select(shared_deals.c.uid).where(shared_deals.c.partnership == partnership, shared_deals.c.status == "unshared")
+    shared = or_(shared_records.c.registration.is_(None), shared_records.c.registration.not_in(ended))
+    where = [shared_records.c.partnership == partnership, shared]
+    if len(buckets) < BUCKETS:
+        where.append(shared_records.c.bucket.in_(sorted(buckets)))
+    rows = await connection.execute(select(*columns).where(*where).order_by(shared_records.c.uid))
+    return [Hashed(*row) for row in rows]

@@ -1,0 +1,3 @@
+"""The broker seam on a real Kafka: the one package that imports aiokafka."""
+
+from shared_schema.sync.broker.kafka import KafkaBroker as KafkaBroker
