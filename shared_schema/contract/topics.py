@@ -4,6 +4,8 @@ import re
 
 from shared_schema.contract.registers import Side
 
+TOPIC_PREFIX = "dealbridge."
+BLOBS = ".blobs"
 PARTNERSHIP = re.compile(r"^[a-z0-9][a-z0-9-]{0,62}$")
 
 
@@ -13,11 +15,15 @@ def is_partnership(name: str) -> bool:
 
 
 def record_topic(partnership: str, sender: Side) -> str:
-    return f"dealbridge.{partnership}.from-{sender}"
+    return f"{TOPIC_PREFIX}{partnership}.from-{sender}"
 
 
 def blob_topic(partnership: str, sender: Side) -> str:
-    return f"{record_topic(partnership, sender)}.blobs"
+    return f"{record_topic(partnership, sender)}{BLOBS}"
+
+
+def is_blob_topic(topic: str) -> bool:
+    return topic.endswith(BLOBS)
 
 
 def all_topics(partnership: str) -> list[str]:

@@ -11,14 +11,30 @@ from itertools import chain
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import ClusterAuthorizationFailedError, KafkaError, OffsetOutOfRangeError, TopicAuthorizationFailedError
 
-from shared_schema.sync.broker.topics import NO_ERROR, TOPIC_EXISTS, ask_topics
+from shared_schema.sync.broker.access import KafkaGate
+from shared_schema.sync.broker.health import Health
+from shared_schema.sync.broker.reasons import client_options, find_reason, say
+from shared_schema.sync.broker.topics import (
+    FORBIDDEN,
+    MAX_REQUEST_BYTES,
+    NO_ERROR,
+    TOPIC_EXISTS,
+    ask_settings,
+    ask_topics,
+    find_differences,
+    plan_topic,
+)
 from shared_schema.sync.closing import close_within, own_cancellation_only
 from shared_schema.sync.quiet_loggers import quieten_loggers
+from shared_schema.sync.security import PLAINTEXT, CredentialUnreadable, Security
 from shared_schema.sync.transport import (
+    AccessDenied,
+    BrokerError,
     BrokerUnavailable,
+    Gate,
     OffsetOutOfRange,
     Producer,
     Reader,
@@ -27,43 +43,41 @@ from shared_schema.sync.transport import (
     SendFailed,
     TopicInfo,
     TopicMissing,
+    Trouble,
 )
 
-MAX_RECORD_BYTES = 1_048_576
-MAX_REQUEST_BYTES = MAX_RECORD_BYTES + 65_536
 BATCH_BYTES = 131_072
 FETCH_BYTES = 4_194_304
 FETCH_WAIT_MS = 500
 ANSWER_DEADLINE_S = 10.0
 DELIVERY_DEADLINE_S = 30.0
 SILENCE_S = 3.0  # a reader that has heard nothing for this long asks whether its topic and the broker are still there
-TOPIC_SETTINGS = {"retention.ms": "-1", "max.message.bytes": str(MAX_REQUEST_BYTES), "message.timestamp.type": "CreateTime"}
-
-
-@asynccontextmanager
-async def answering(deadline_s: float) -> AsyncIterator[None]:
-    """Turn a late answer, and whatever Kafka's client raises, into BrokerUnavailable."""
-    try:
-        async with asyncio.timeout(deadline_s):
-            with own_cancellation_only():
-                yield
-    except (KafkaError, OSError, TimeoutError) as error:
-        raise BrokerUnavailable(describe(error)) from error
-
-
-def describe(error: BaseException) -> str:
-    return str(error) or type(error).__name__
+READING, WRITING, SEEING, SETTINGS = "read", "write", "see", "settings"
+FORBIDDING = (AccessDenied, TopicAuthorizationFailedError, ClusterAuthorizationFailedError)
 
 
 class KafkaBroker:
     """One node's way to the Kafka at `address` (host:port, or several with commas)."""
 
-    def __init__(self, address: str, *, answer_s: float = ANSWER_DEADLINE_S, delivery_s: float = DELIVERY_DEADLINE_S) -> None:
+    def __init__(  # where and how, and for the tests how long
+        self,
+        address: str,
+        security: Security = PLAINTEXT,
+        *,
+        answer_s: float = ANSWER_DEADLINE_S,
+        delivery_s: float = DELIVERY_DEADLINE_S,
+    ) -> None:
         self.address = address
+        self.security = security
         self.answer_s = answer_s
         self.delivery_s = delivery_s
+        self.gate: Gate | None = KafkaGate(address, security, answer_s) if security.protocol == "sasl_tls" else None
+        self.health = Health()
         self.admin: AIOKafkaAdminClient | None = None
         self.admin_turn = asyncio.Lock()
+        self.probe_turn = asyncio.Lock()
+        self.probed_s = 0.0
+        self.reason: BrokerUnavailable | None = None
         self.opened: list[KafkaProducer | KafkaReader] = []
 
     async def start(self) -> None:
@@ -79,39 +93,111 @@ class KafkaBroker:
             await close_within(admin.close)
 
     @asynccontextmanager
-    async def asking(self) -> AsyncIterator[AIOKafkaAdminClient]:
+    async def answering(self, deadline_s: float, topic: str = "", trying: str = "") -> AsyncIterator[None]:
+        """Turn a late answer, and whatever Kafka's client raises, into a BrokerError that says why; it stays noted until `be_well`."""
+        try:
+            async with asyncio.timeout(deadline_s):
+                with own_cancellation_only():
+                    yield
+        except FORBIDDING as error:
+            raise self.deny(error, topic, trying) from error
+        except (KafkaError, OSError, TimeoutError) as error:
+            raise await self.explain(error, deadline_s) from error
+        except BrokerUnavailable as error:
+            self.health.note(error)
+            raise
+
+    def be_well(self, topic: str = "", trying: str = "") -> None:
+        """The broker has done what it was asked for: evidence, which silence is not."""
+        self.health.clear()
+        self.health.clear(topic, trying)
+
+    def deny(self, error: Exception, topic: str, trying: str) -> AccessDenied:
+        try:
+            user = self.security.read_credential().user or "ANONYMOUS"
+        except CredentialUnreadable:
+            user = "we"
+        remedy = "ask the vendor whether the partnership is suspended (`partners resume` grants it again)"
+        denied = AccessDenied(f"{self.address} knows the user {user}, who has no right to {trying} {topic or error}; {remedy}")
+        if topic:
+            self.health.note(denied, topic, trying)
+        return denied
+
+    async def explain(self, error: Exception, deadline_s: float) -> BrokerError:
+        """Why the client failed; if we do get in, in its own words."""
+        if isinstance(error, OffsetOutOfRangeError):
+            return BrokerUnavailable(say(error))
+        reason = await self.probe()
+        if reason is None:
+            said = say(error) if isinstance(error, KafkaError) else f"no answer within {deadline_s:.0f} s ({say(error)})"
+            return BrokerUnavailable(f"{self.address} lets us in, and then: {said}")
+        self.health.note(reason)
+        return reason
+
+    async def probe(self) -> BrokerUnavailable | None:
+        """One connection of our own tells all who wait for it why the clients fail."""
+        asked_s = asyncio.get_running_loop().time()
+        async with self.probe_turn:
+            if self.probed_s < asked_s:
+                self.reason = await find_reason(self.address, self.security, self.answer_s)
+                self.probed_s = asyncio.get_running_loop().time()
+            return self.reason
+
+    @asynccontextmanager
+    async def asking(self, topic: str = "", trying: str = "") -> AsyncIterator[AIOKafkaAdminClient]:
         """The admin client, for one caller at a time; a failure drops it, so that the next caller connects anew."""
         async with self.admin_turn:
             try:
-                async with answering(self.answer_s):
+                async with self.answering(self.answer_s, topic, trying):
                     if self.admin is None:
-                        self.admin = AIOKafkaAdminClient(bootstrap_servers=self.address, request_timeout_ms=int(self.answer_s * 1000))
+                        deadline_ms = int(self.answer_s * 1000)
+                        options = client_options(self.security)
+                        self.admin = AIOKafkaAdminClient(bootstrap_servers=self.address, request_timeout_ms=deadline_ms, **options)
                         await self.admin.start()
                     yield self.admin
+                self.be_well(topic, trying)
             except BaseException:
                 await self.drop_admin()
                 raise
 
     async def create_topics(self, names: Sequence[str]) -> None:
-        wanted = [NewTopic(name, num_partitions=1, replication_factor=1, topic_configs=TOPIC_SETTINGS) for name in names]
-        if not wanted:
+        if not names:
             return
-        async with self.asking() as admin:
-            answer = await admin.create_topics(wanted)
-        for name, code, message in answer.topic_errors:
-            if code not in (NO_ERROR, TOPIC_EXISTS):
-                raise BrokerUnavailable(f"topic {name} was not created: {message or code}")
-        async with answering(self.answer_s):  # the controller knows them before the broker does
+        async with self.asking(trying="create") as admin:
+            answer = await admin.create_topics([plan_topic(name) for name in names])
+            for name, code, message in answer.topic_errors:
+                if code == FORBIDDEN:
+                    raise AccessDenied(name)
+                if code not in (NO_ERROR, TOPIC_EXISTS):
+                    raise BrokerUnavailable(f"topic {name} was not created: {message or code}")
+        async with self.answering(self.answer_s):  # the controller knows them before the broker does
             while len(await self.describe_topics(names)) < len(set(names)):
                 await asyncio.sleep(0.02)
 
     async def describe_topics(self, names: Sequence[str]) -> dict[str, TopicInfo]:
         if not names:
             return {}
-        async with self.asking() as admin:
+        async with self.asking(names[0] if len(names) == 1 else "", SEEING) as admin:
             while (found := await ask_topics(admin, names)) is None:
                 await asyncio.sleep(0.05)  # a leader is being elected; the deadline is around us
             return found
+
+    async def check_topics(self, names: Sequence[str]) -> list[Trouble]:
+        async with self.asking(trying="see the settings of") as admin:
+            found = await ask_settings(admin, names)
+        troubles = []
+        for name in names:
+            missing = Trouble(name, "missing", f"{name} does not exist; `vendor-node partners topics` creates it")
+            trouble = find_differences(name, *found[name]) if name in found else missing
+            if trouble is None:
+                self.health.clear(name, SETTINGS)
+            else:
+                self.health.tell(trouble, SETTINGS)
+                troubles.append(trouble)
+        return troubles
+
+    def list_troubles(self) -> list[Trouble]:
+        return self.health.list_troubles()
 
     async def open_producer(self) -> Producer:
         client = AIOKafkaProducer(
@@ -122,8 +208,9 @@ class KafkaBroker:
             max_batch_size=BATCH_BYTES,
             max_request_size=MAX_REQUEST_BYTES,
             linger_ms=0,
+            **self.options(),
         )
-        await start_client(client.start, client.stop, self.answer_s)
+        await self.start_client(client.start, client.stop)
         producer = KafkaProducer(self, client)
         self.opened.append(producer)
         return producer
@@ -139,8 +226,9 @@ class KafkaBroker:
             auto_offset_reset="none",
             fetch_max_wait_ms=FETCH_WAIT_MS,
             max_partition_fetch_bytes=FETCH_BYTES,
+            **self.options(),
         )
-        await start_client(client.start, client.stop, self.answer_s)
+        await self.start_client(client.start, client.stop)
         partition = TopicPartition(topic, 0)
         client.assign([partition])
         client.seek(partition, offset)
@@ -148,19 +236,27 @@ class KafkaBroker:
         self.opened.append(reader)
         return reader
 
+    def options(self) -> dict[str, Any]:
+        """How a client comes in, as the credential is now."""
+        try:
+            return client_options(self.security)
+        except BrokerUnavailable as error:
+            self.health.note(error)
+            raise
+
+    async def start_client(self, start: Callable[[], Awaitable[None]], stop: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Start a producer or consumer, or leave nothing of it behind."""
+        try:
+            async with self.answering(self.answer_s):
+                await start()
+            self.be_well()
+        except BaseException:
+            await close_within(stop)
+            raise
+
     def forget(self, each: "KafkaProducer | KafkaReader") -> None:
         if each in self.opened:
             self.opened.remove(each)
-
-
-async def start_client(start: Callable[[], Awaitable[None]], stop: Callable[[], Coroutine[Any, Any, None]], deadline_s: float) -> None:
-    """Start a producer or consumer, or leave nothing of it behind."""
-    try:
-        async with answering(deadline_s):
-            await start()
-    except BaseException:
-        await close_within(stop)
-        raise
 
 
 class KafkaProducer:
@@ -180,14 +276,28 @@ class KafkaProducer:
             fail(delivered, "the producer is closed")
             return delivered
         try:
-            async with self.turn, answering(self.broker.delivery_s):
+            async with self.turn, self.broker.answering(self.broker.delivery_s, topic, WRITING):
                 futures = [await self.client.send(topic, value, key, 0, None, list(headers)) for key, value, headers in records]
-        except BrokerUnavailable as error:
+        except BrokerError as error:
             fail(delivered, f"{topic}: {error}")
             return delivered
         acknowledged = asyncio.gather(*futures, return_exceptions=True)
-        acknowledged.add_done_callback(lambda done: settle(delivered, done, topic))
+        acknowledged.add_done_callback(lambda done: self.settle(delivered, done, topic))
         return delivered
+
+    def settle(self, delivered: "asyncio.Future[None]", done: "asyncio.Future[list[Any]]", topic: str) -> None:
+        if done.cancelled():
+            fail(delivered, f"{topic}: the sending was cancelled")
+            return
+        error = next((each for each in done.result() if isinstance(each, BaseException)), None)
+        if isinstance(error, TopicAuthorizationFailedError):
+            error = self.broker.deny(error, topic, WRITING)
+        if error is not None:
+            fail(delivered, f"{topic}: {say(error)}")
+            return
+        self.broker.be_well(topic, WRITING)
+        if not delivered.done():
+            delivered.set_result(None)
 
     def expect_delivery(self) -> "asyncio.Future[None]":
         """A future that somebody settles: the broker, the deadline or `close`."""
@@ -233,17 +343,6 @@ def fail(delivered: "asyncio.Future[None]", reason: str) -> None:
         delivered.set_exception(SendFailed(reason))
 
 
-def settle(delivered: "asyncio.Future[None]", done: "asyncio.Future[list[Any]]", topic: str) -> None:
-    if done.cancelled():
-        fail(delivered, f"{topic}: the sending was cancelled")
-        return
-    error = next((each for each in done.result() if isinstance(each, BaseException)), None)
-    if error is not None:
-        fail(delivered, f"{topic}: {describe(error)}")
-    elif not delivered.done():
-        delivered.set_result(None)
-
-
 def read_back(record: ConsumerRecord[bytes, bytes]) -> Received:
     """A header without a value, which Kafka allows, reads as an empty one."""
     headers = tuple((name, value or b"") for name, value in record.headers)
@@ -262,15 +361,16 @@ class KafkaReader:
 
     async def fetch(self, max_records: int, wait_ms: int) -> list[Received]:
         try:
-            async with answering(wait_ms / 1000 + self.broker.answer_s):
+            async with self.broker.answering(wait_ms / 1000 + self.broker.answer_s, self.partition.topic, READING):
                 found = await self.client.getmany(self.partition, timeout_ms=wait_ms, max_records=max_records)
         except BrokerUnavailable as error:
             if isinstance(error.__cause__, OffsetOutOfRangeError):
-                raise OffsetOutOfRange(describe(error.__cause__)) from error
+                raise OffsetOutOfRange(say(error.__cause__)) from error
             raise
         now_s = asyncio.get_running_loop().time()
         if found:
             self.heard_at_s = now_s
+            self.broker.be_well(self.partition.topic, READING)
             return [read_back(each) for each in found[self.partition]]
         if now_s - self.heard_at_s >= SILENCE_S:
             self.heard_at_s = now_s
@@ -285,6 +385,7 @@ class KafkaReader:
             raise TopicMissing(topic)
         if found.topic_id != self.topic_id:
             raise OffsetOutOfRange(f"{topic} was created anew")
+        self.broker.be_well(topic, READING)  # what may not be read would have said so
 
     async def close(self) -> None:
         self.broker.forget(self)
