@@ -19,7 +19,7 @@ async def await_cancelled() -> None:
 
 async def test_a_wait_that_the_client_cancels_is_an_outage() -> None:
     with pytest.raises(BrokerUnavailable, match="does not answer"):
-        async with KafkaBroker(NOWHERE).answering(5):
+        async with KafkaBroker(NOWHERE).line.answering(5):
             await await_cancelled()
     assert not await close_within(await_cancelled)
 
@@ -28,7 +28,7 @@ async def test_our_own_cancellation_passes() -> None:
     begun = asyncio.Event()
 
     async def wait_for_ever() -> None:
-        async with KafkaBroker(NOWHERE).answering(60):
+        async with KafkaBroker(NOWHERE).line.answering(60):
             begun.set()
             await asyncio.Event().wait()
 
@@ -41,5 +41,5 @@ async def test_our_own_cancellation_passes() -> None:
 
 async def test_the_deadline_is_an_outage() -> None:
     with pytest.raises(BrokerUnavailable):
-        async with KafkaBroker(NOWHERE).answering(0.01):
+        async with KafkaBroker(NOWHERE).line.answering(0.01):
             await asyncio.Event().wait()

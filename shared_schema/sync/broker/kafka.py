@@ -5,33 +5,32 @@ broker does. Not promised: exactly once (a failed send may have arrived; the rec
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Sequence
 from itertools import chain
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import ClusterAuthorizationFailedError, KafkaError, OffsetOutOfRangeError, TopicAuthorizationFailedError
+from aiokafka.errors import (
+    KafkaError,
+    OffsetOutOfRangeError,
+    TopicAuthorizationFailedError,
+)
 
 from shared_schema.sync.broker.access import KafkaGate
-from shared_schema.sync.broker.health import Health
-from shared_schema.sync.broker.reasons import client_options, find_reason, say
+from shared_schema.sync.broker.line import Line
+from shared_schema.sync.broker.reasons import say
 from shared_schema.sync.broker.topics import (
-    FORBIDDEN,
     MAX_REQUEST_BYTES,
-    NO_ERROR,
-    TOPIC_EXISTS,
     ask_settings,
     ask_topics,
     find_differences,
-    plan_topic,
+    make_topics,
 )
-from shared_schema.sync.closing import close_within, own_cancellation_only
+from shared_schema.sync.closing import close_within
 from shared_schema.sync.quiet_loggers import quieten_loggers
-from shared_schema.sync.security import PLAINTEXT, CredentialUnreadable, Security
+from shared_schema.sync.security import PLAINTEXT, Security
 from shared_schema.sync.transport import (
-    AccessDenied,
     BrokerError,
     BrokerUnavailable,
     Gate,
@@ -53,7 +52,6 @@ ANSWER_DEADLINE_S = 10.0
 DELIVERY_DEADLINE_S = 30.0
 SILENCE_S = 3.0  # a reader that has heard nothing for this long asks whether its topic and the broker are still there
 READING, WRITING, SEEING, SETTINGS = "read", "write", "see", "settings"
-FORBIDDING = (AccessDenied, TopicAuthorizationFailedError, ClusterAuthorizationFailedError)
 
 
 class KafkaBroker:
@@ -69,15 +67,9 @@ class KafkaBroker:
     ) -> None:
         self.address = address
         self.security = security
-        self.answer_s = answer_s
         self.delivery_s = delivery_s
+        self.line = Line(address, security, answer_s)
         self.gate: Gate | None = KafkaGate(address, security, answer_s) if security.protocol == "sasl_tls" else None
-        self.health = Health()
-        self.admin: AIOKafkaAdminClient | None = None
-        self.admin_turn = asyncio.Lock()
-        self.probe_turn = asyncio.Lock()
-        self.probed_s = 0.0
-        self.reason: BrokerUnavailable | None = None
         self.opened: list[KafkaProducer | KafkaReader] = []
 
     async def start(self) -> None:
@@ -85,119 +77,42 @@ class KafkaBroker:
 
     async def stop(self) -> None:
         await asyncio.gather(*(each.close() for each in list(self.opened)))
-        await self.drop_admin()
-
-    async def drop_admin(self) -> None:
-        admin, self.admin = self.admin, None
-        if admin is not None:
-            await close_within(admin.close)
-
-    @asynccontextmanager
-    async def answering(self, deadline_s: float, topic: str = "", trying: str = "") -> AsyncIterator[None]:
-        """Turn a late answer, and whatever Kafka's client raises, into a BrokerError that says why; it stays noted until `be_well`."""
-        try:
-            async with asyncio.timeout(deadline_s):
-                with own_cancellation_only():
-                    yield
-        except FORBIDDING as error:
-            raise self.deny(error, topic, trying) from error
-        except (KafkaError, OSError, TimeoutError) as error:
-            raise await self.explain(error, deadline_s) from error
-        except BrokerUnavailable as error:
-            self.health.note(error)
-            raise
-
-    def be_well(self, topic: str = "", trying: str = "") -> None:
-        """The broker has done what it was asked for: evidence, which silence is not."""
-        self.health.clear()
-        self.health.clear(topic, trying)
-
-    def deny(self, error: Exception, topic: str, trying: str) -> AccessDenied:
-        try:
-            user = self.security.read_credential().user or "ANONYMOUS"
-        except CredentialUnreadable:
-            user = "we"
-        remedy = "ask the vendor whether the partnership is suspended (`partners resume` grants it again)"
-        denied = AccessDenied(f"{self.address} knows the user {user}, who has no right to {trying} {topic or error}; {remedy}")
-        if topic:
-            self.health.note(denied, topic, trying)
-        return denied
-
-    async def explain(self, error: Exception, deadline_s: float) -> BrokerError:
-        """Why the client failed; if we do get in, in its own words."""
-        if isinstance(error, OffsetOutOfRangeError):
-            return BrokerUnavailable(say(error))
-        reason = await self.probe()
-        if reason is None:
-            said = say(error) if isinstance(error, KafkaError) else f"no answer within {deadline_s:.0f} s ({say(error)})"
-            return BrokerUnavailable(f"{self.address} lets us in, and then: {said}")
-        self.health.note(reason)
-        return reason
-
-    async def probe(self) -> BrokerUnavailable | None:
-        """One connection of our own tells all who wait for it why the clients fail."""
-        asked_s = asyncio.get_running_loop().time()
-        async with self.probe_turn:
-            if self.probed_s < asked_s:
-                self.reason = await find_reason(self.address, self.security, self.answer_s)
-                self.probed_s = asyncio.get_running_loop().time()
-            return self.reason
-
-    @asynccontextmanager
-    async def asking(self, topic: str = "", trying: str = "") -> AsyncIterator[AIOKafkaAdminClient]:
-        """The admin client, for one caller at a time; a failure drops it, so that the next caller connects anew."""
-        async with self.admin_turn:
-            try:
-                async with self.answering(self.answer_s, topic, trying):
-                    if self.admin is None:
-                        deadline_ms = int(self.answer_s * 1000)
-                        options = client_options(self.security)
-                        self.admin = AIOKafkaAdminClient(bootstrap_servers=self.address, request_timeout_ms=deadline_ms, **options)
-                        await self.admin.start()
-                    yield self.admin
-                self.be_well(topic, trying)
-            except BaseException:
-                await self.drop_admin()
-                raise
+        await self.line.drop_admin()
 
     async def create_topics(self, names: Sequence[str]) -> None:
         if not names:
             return
-        async with self.asking(trying="create") as admin:
-            answer = await admin.create_topics([plan_topic(name) for name in names])
-            for name, code, message in answer.topic_errors:
-                if code == FORBIDDEN:
-                    raise AccessDenied(name)
-                if code not in (NO_ERROR, TOPIC_EXISTS):
-                    raise BrokerUnavailable(f"topic {name} was not created: {message or code}")
-        async with self.answering(self.answer_s):  # the controller knows them before the broker does
+        await self.line.ask(lambda admin: make_topics(admin, names), trying="create")
+        async with self.line.answering(self.line.answer_s):  # the controller knows them before the broker does
             while len(await self.describe_topics(names)) < len(set(names)):
                 await asyncio.sleep(0.02)
 
     async def describe_topics(self, names: Sequence[str]) -> dict[str, TopicInfo]:
         if not names:
             return {}
-        async with self.asking(names[0] if len(names) == 1 else "", SEEING) as admin:
+
+        async def look(admin: AIOKafkaAdminClient) -> dict[str, TopicInfo]:
             while (found := await ask_topics(admin, names)) is None:
                 await asyncio.sleep(0.05)  # a leader is being elected; the deadline is around us
             return found
 
+        return await self.line.ask(look, names[0] if len(names) == 1 else "", SEEING)
+
     async def check_topics(self, names: Sequence[str]) -> list[Trouble]:
-        async with self.asking(trying="see the settings of") as admin:
-            found = await ask_settings(admin, names)
+        found = await self.line.ask(lambda admin: ask_settings(admin, names), trying="see the settings of")
         troubles = []
         for name in names:
             missing = Trouble(name, "missing", f"{name} does not exist; `vendor-node partners topics` creates it")
             trouble = find_differences(name, *found[name]) if name in found else missing
             if trouble is None:
-                self.health.clear(name, SETTINGS)
+                self.line.health.clear(name, SETTINGS)
             else:
-                self.health.tell(trouble, SETTINGS)
+                self.line.health.tell(trouble, SETTINGS)
                 troubles.append(trouble)
         return troubles
 
     def list_troubles(self) -> list[Trouble]:
-        return self.health.list_troubles()
+        return self.line.health.list_troubles()
 
     async def open_producer(self) -> Producer:
         client = AIOKafkaProducer(
@@ -208,9 +123,9 @@ class KafkaBroker:
             max_batch_size=BATCH_BYTES,
             max_request_size=MAX_REQUEST_BYTES,
             linger_ms=0,
-            **self.options(),
+            **self.line.options(),
         )
-        await self.start_client(client.start, client.stop)
+        await self.line.start_client(client.start, client.stop)
         producer = KafkaProducer(self, client)
         self.opened.append(producer)
         return producer
@@ -226,33 +141,15 @@ class KafkaBroker:
             auto_offset_reset="none",
             fetch_max_wait_ms=FETCH_WAIT_MS,
             max_partition_fetch_bytes=FETCH_BYTES,
-            **self.options(),
+            **self.line.options(),
         )
-        await self.start_client(client.start, client.stop)
+        await self.line.start_client(client.start, client.stop)
         partition = TopicPartition(topic, 0)
         client.assign([partition])
         client.seek(partition, offset)
         reader = KafkaReader(self, client, partition, found.topic_id)
         self.opened.append(reader)
         return reader
-
-    def options(self) -> dict[str, Any]:
-        """How a client comes in, as the credential is now."""
-        try:
-            return client_options(self.security)
-        except BrokerUnavailable as error:
-            self.health.note(error)
-            raise
-
-    async def start_client(self, start: Callable[[], Awaitable[None]], stop: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Start a producer or consumer, or leave nothing of it behind."""
-        try:
-            async with self.answering(self.answer_s):
-                await start()
-            self.be_well()
-        except BaseException:
-            await close_within(stop)
-            raise
 
     def forget(self, each: "KafkaProducer | KafkaReader") -> None:
         if each in self.opened:
@@ -276,7 +173,7 @@ class KafkaProducer:
             fail(delivered, "the producer is closed")
             return delivered
         try:
-            async with self.turn, self.broker.answering(self.broker.delivery_s, topic, WRITING):
+            async with self.turn, self.broker.line.answering(self.broker.delivery_s, topic, WRITING):
                 futures = [await self.client.send(topic, value, key, 0, None, list(headers)) for key, value, headers in records]
         except BrokerError as error:
             fail(delivered, f"{topic}: {error}")
@@ -291,11 +188,11 @@ class KafkaProducer:
             return
         error = next((each for each in done.result() if isinstance(each, BaseException)), None)
         if isinstance(error, TopicAuthorizationFailedError):
-            error = self.broker.deny(error, topic, WRITING)
+            error = self.broker.line.deny(error, topic, WRITING)
         if error is not None:
             fail(delivered, f"{topic}: {say(error)}")
             return
-        self.broker.be_well(topic, WRITING)
+        self.broker.line.be_well(topic, WRITING)
         if not delivered.done():
             delivered.set_result(None)
 
@@ -361,7 +258,7 @@ class KafkaReader:
 
     async def fetch(self, max_records: int, wait_ms: int) -> list[Received]:
         try:
-            async with self.broker.answering(wait_ms / 1000 + self.broker.answer_s, self.partition.topic, READING):
+            async with self.broker.line.answering(wait_ms / 1000 + self.broker.line.answer_s, self.partition.topic, READING):
                 found = await self.client.getmany(self.partition, timeout_ms=wait_ms, max_records=max_records)
         except BrokerUnavailable as error:
             if isinstance(error.__cause__, OffsetOutOfRangeError):
@@ -370,7 +267,7 @@ class KafkaReader:
         now_s = asyncio.get_running_loop().time()
         if found:
             self.heard_at_s = now_s
-            self.broker.be_well(self.partition.topic, READING)
+            self.broker.line.be_well(self.partition.topic, READING)
             return [read_back(each) for each in found[self.partition]]
         if now_s - self.heard_at_s >= SILENCE_S:
             self.heard_at_s = now_s
@@ -385,7 +282,7 @@ class KafkaReader:
             raise TopicMissing(topic)
         if found.topic_id != self.topic_id:
             raise OffsetOutOfRange(f"{topic} was created anew")
-        self.broker.be_well(topic, READING)  # what may not be read would have said so
+        self.broker.line.be_well(topic, READING)  # what may not be read would have said so
 
     async def close(self) -> None:
         self.broker.forget(self)

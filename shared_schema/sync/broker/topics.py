@@ -10,7 +10,7 @@ from aiokafka.protocol.offset import OffsetRequest
 from aiokafka.protocol.types import AbstractType, Boolean, CompactArray, CompactString, Int16, Int32, Schema, TaggedFields
 
 from shared_schema.contract.topics import is_blob_topic
-from shared_schema.sync.transport import AccessDenied, TopicInfo, Trouble
+from shared_schema.sync.transport import BrokerUnavailable, TopicInfo, Trouble
 
 MAX_RECORD_BYTES = 1_048_576
 MAX_REQUEST_BYTES = MAX_RECORD_BYTES + 65_536
@@ -45,6 +45,10 @@ EARLIEST, LATEST = -2, -1
 TAGS = ("tags", TaggedFields)
 
 
+class Forbidden(Exception):
+    """This user may not do that with the topic of this name, or not even see it."""
+
+
 def settings_of(topic: str) -> dict[str, str]:
     """The settings that a topic is created with, and held to."""
     return BLOB_SETTINGS if is_blob_topic(topic) else RECORD_SETTINGS
@@ -55,6 +59,16 @@ def plan_topic(name: str) -> NewTopic:
     topic = NewTopic(name, num_partitions=PARTITIONS, replication_factor=1, topic_configs=settings_of(name))
     topic.replication_factor = BROKERS_DEFAULT  # the constructor knows only explicit numbers
     return topic
+
+
+async def make_topics(admin: AIOKafkaAdminClient, names: Sequence[str]) -> None:
+    """Create those that do not exist. Raises Forbidden or BrokerUnavailable."""
+    answer = await admin.create_topics([plan_topic(name) for name in names])
+    for name, code, message in answer.topic_errors:
+        if code == FORBIDDEN:
+            raise Forbidden(name)
+        if code not in (NO_ERROR, TOPIC_EXISTS):
+            raise BrokerUnavailable(f"topic {name} was not created: {message or code}")
 
 
 def find_differences(topic: str, partitions: int, found: Mapping[str, str]) -> Trouble | None:
@@ -151,7 +165,7 @@ class TopicsRequest(Request[TopicsRequestStruct]):
 
 async def ask_topics(admin: AIOKafkaAdminClient, names: Sequence[str]) -> dict[str, TopicInfo] | None:
     """Ids and offsets of the topics that exist; None while a partition has no leader or went away between the questions. Raises
-    AccessDenied for a topic that this user may not even see."""
+    Forbidden for a topic that this user may not even see."""
     answer = await admin._send_request(TopicsRequest(names))
     ids: dict[str, str] = {}
     by_leader: dict[int, list[str]] = {}
@@ -159,7 +173,7 @@ async def ask_topics(admin: AIOKafkaAdminClient, names: Sequence[str]) -> dict[s
         if code == UNKNOWN_TOPIC:
             continue
         if code == FORBIDDEN:
-            raise AccessDenied(name)
+            raise Forbidden(name)
         if code != NO_ERROR or not partitions or partitions[0][2] < 0:
             return None
         ids[name] = topic_id
@@ -182,7 +196,7 @@ async def ask_offsets(admin: AIOKafkaAdminClient, by_leader: dict[int, list[str]
 
 
 async def ask_settings(admin: AIOKafkaAdminClient, names: Sequence[str]) -> dict[str, tuple[int, dict[str, str]]]:
-    """Partitions and settings of the topics that exist. Raises AccessDenied."""
+    """Partitions and settings of the topics that exist. Raises Forbidden."""
     answer = await admin._send_request(TopicsRequest(names))
     counts = {name: len(partitions) for code, name, _, _, partitions, *_ in answer.topics if code == NO_ERROR}
     if not counts:
@@ -191,7 +205,7 @@ async def ask_settings(admin: AIOKafkaAdminClient, names: Sequence[str]) -> dict
     for response in await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name) for name in counts]):
         for code, _, _, name, entries in response.resources:
             if code == FORBIDDEN:
-                raise AccessDenied(name)
+                raise Forbidden(name)
             if code == NO_ERROR:
                 settings[name] = counts[name], {entry[0]: entry[1] for entry in entries}
     return settings
