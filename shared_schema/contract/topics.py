@@ -31,5 +31,11 @@ def all_topics(partnership: str) -> list[str]:
     return [make(partnership, side) for side in sides for make in (record_topic, blob_topic)]
 
 
+def partnership_of(topic: str) -> str:
+    """The partnership that a topic belongs to; empty if it is none of ours."""
+    parts = topic.removeprefix(TOPIC_PREFIX).split(".")
+    return parts[0] if topic.startswith(TOPIC_PREFIX) and is_partnership(parts[0]) else ""
+
+
 def other(side: Side) -> Side:
     return "vendor" if side == "partner" else "partner"

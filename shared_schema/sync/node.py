@@ -1,6 +1,7 @@
 """The composition root of a syncing process: a relay and a consumer for each partnership, and the reactor."""
 
 import asyncio
+from collections.abc import Callable
 
 from sqlalchemy import select
 
@@ -21,13 +22,15 @@ SYNCED = ("invited", "active")
 
 
 class Node:
-    """One process that syncs a store. Several may run beside each other: leases and positions keep them apart."""
+    """One process that syncs a store. Several may run beside each other: leases and positions keep them apart. `find_broker` says which
+    broker a partnership is on, where that is not the one for all."""
 
     def __init__(self, station: Station, broker: Broker, limits: Limits = Limits(), verify_minutes: int = 0) -> None:  # noqa: B008  # a tuple of numbers
         self.station = station
         self.broker = broker
         self.limits = limits
         self.verify_minutes = verify_minutes
+        self.find_broker: Callable[[str], Broker] = lambda _: broker
         self.reactor = Reactor(station)
         self.served: dict[str, asyncio.Task[None]] = {}
         self.wake = station.bell.listen("partnerships")
@@ -57,15 +60,15 @@ class Node:
 
     async def serve(self, partnership: str) -> None:
         """One partnership's two streams, and their verification."""
-        station = self.station
-        relay = Relay(station.database, self.broker, station.clock, station.spec.side, partnership)
+        station, broker = self.station, self.find_broker(partnership)
+        relay = Relay(station.database, broker, station.clock, station.spec.side, partnership)
         relay.wake = station.bell.listen(partnership)
-        consumer = Consumer(station.database, self.broker, station.incarnation, partnership, station.spec.due, station.bell)
+        consumer = Consumer(station.database, broker, station.incarnation, partnership, station.spec.due, station.bell)
         consumer.limits = self.limits
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(relay.run())
                 group.create_task(consumer.run())
-                group.create_task(Verifier(station, self.broker, partnership, self.verify_minutes).run())
+                group.create_task(Verifier(station, broker, partnership, self.verify_minutes).run())
         finally:
             station.bell.forget(partnership, relay.wake)

@@ -3,6 +3,7 @@
 The credential is read whenever a connection is opened, so a new one takes effect while the node runs. No password is ever shown.
 """
 
+import json
 import os
 import tempfile
 from contextlib import suppress
@@ -31,42 +32,48 @@ class CredentialUnreadable(Exception):
 
 @dataclass(frozen=True)
 class Security:
-    """`ca` is a PEM file, or None for the system's; the password is `password`, else what `password_file` holds."""
+    """`ca` is a PEM file, or None for the system's; the password is `password`, else what `password_file` holds. An `access_file`, which
+    `join` wrote, holds user, password and CA, and then nothing else counts."""
 
     protocol: Protocol = "plaintext"
     ca: Path | None = None
     user: str = ""
     password: str = field(default="", repr=False)
     password_file: Path | None = None
+    access_file: Path | None = None
 
     def read_credential(self) -> Credential:
         """Raises CredentialUnreadable."""
+        if self.access_file is not None:
+            access = read_access(self.access_file)
+            return Credential(str(access["user"]), str(access["password"]))
         if self.password or self.password_file is None:
             return Credential(self.user, self.password)
         try:
-            text = self.password_file.read_text().strip()
+            return Credential(self.user, self.password_file.read_text().strip())
         except (OSError, UnicodeDecodeError) as error:
             raise CredentialUnreadable(
-                f"the password can not be read from {self.password_file} ({error}); join with the vendor's bundle, "
-                "or set DEALBRIDGE_KAFKA_PASSWORD_FILE to the file that holds it"
+                f"the password can not be read from {self.password_file} ({error}); set DEALBRIDGE_KAFKA_PASSWORD_FILE to the file of it"
             ) from error
-        if self.user:
-            return Credential(self.user, text)
-        user, colon, password = text.partition(":")
-        if not colon:
-            raise CredentialUnreadable(f"{self.password_file} does not hold user:password; set DEALBRIDGE_KAFKA_USER, or join once more")
-        return Credential(user, password)
 
     def read_ca(self) -> str | None:
         """The CA as PEM text, None if it is the system's; raises CredentialUnreadable."""
+        if self.access_file is not None:
+            return read_access(self.access_file)["ca"]
         if self.ca is None:
             return None
         try:
             return self.ca.read_text()
         except (OSError, UnicodeDecodeError) as error:
-            raise CredentialUnreadable(
-                f"the CA can not be read from {self.ca} ({error}); join with the vendor's bundle, or set DEALBRIDGE_KAFKA_CA to it"
-            ) from error
+            raise CredentialUnreadable(f"the CA can not be read from {self.ca} ({error}); set DEALBRIDGE_KAFKA_CA to its file") from error
+
+
+def read_access(file: Path) -> dict[str, str | None]:
+    """What `join` kept: address, security, user, password, ca. Raises CredentialUnreadable."""
+    try:
+        return dict(json.loads(file.read_text()))
+    except (OSError, ValueError) as error:
+        raise CredentialUnreadable(f"{file} can not be read ({error}); join again with the vendor's bundle") from error
 
 
 PLAINTEXT = Security()

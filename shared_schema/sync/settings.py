@@ -53,6 +53,7 @@ class Settings(BaseSettings):
     )
     kafka_password_file: str = Field("", description="A file with the password, read at every connection; for its owner's eyes only.")
     kafka_password: SecretStr = Field(SecretStr(""), description="The password itself, for development: prefer the file.")
+    secrets: str = Field("", description="A directory in which `join` keeps the CA and the password of each vendor's broker.")
     organisation: str = Field("", max_length=200, description="This company's name, as partners see it.")
     host: str = Field("127.0.0.1", description="The address that the API listens on.")
     port: int = Field(8080, ge=0, le=65535, description="The port that the API listens on; 0 takes a free one.")
@@ -93,16 +94,12 @@ def check_credential(settings: Settings, protocol: Protocol, *, has_password: bo
     if protocol == "sasl_tls":
         if not has_password:
             raise BadSettings(f"{PREFIX}KAFKA_PASSWORD_FILE is not set, but sasl_tls needs a password. Name the file that holds it.")
-        if settings.kafka_password.get_secret_value() and not settings.kafka_user:
+        if not settings.kafka_user:
             raise BadSettings(f"{PREFIX}KAFKA_USER is not set, but there is a password. Name the user whose it is.")
     elif has_password or settings.kafka_user:
-        raise BadSettings(
-            f"{PREFIX}KAFKA_SECURITY is wrong: {protocol} has no users, but one is set. Use sasl_tls, or unset user and password."
-        )
+        raise BadSettings(f"{PREFIX}KAFKA_SECURITY is wrong: {protocol} has no users, but one is set. Use sasl_tls, or unset it.")
     if protocol == "plaintext" and settings.kafka_ca:
-        raise BadSettings(
-            f"{PREFIX}KAFKA_SECURITY is wrong: plaintext verifies nothing, but a CA is set. Use tls or sasl_tls, or unset the CA."
-        )
+        raise BadSettings(f"{PREFIX}KAFKA_SECURITY is wrong: plaintext verifies nothing, but a CA is set. Use tls or sasl_tls.")
 
 
 def describe_error(error: ValidationError) -> str:

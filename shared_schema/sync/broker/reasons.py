@@ -36,11 +36,10 @@ def make_context(security: Security) -> ssl.SSLContext:
     """Verifies the broker's certificate and its name, always."""
     try:
         return ssl.create_default_context(cadata=security.read_ca())
-    except (CredentialUnreadable, ssl.SSLError, ValueError) as error:
-        reason = (
-            error if isinstance(error, CredentialUnreadable) else f"{security.ca} is no PEM file of a CA; set DEALBRIDGE_KAFKA_CA to one"
-        )
-        raise BrokerUntrusted(str(reason)) from error
+    except CredentialUnreadable as error:
+        raise BrokerUntrusted(str(error)) from error
+    except (ssl.SSLError, ValueError) as error:
+        raise BrokerUntrusted(f"{security.access_file or security.ca} holds no CA as PEM; set DEALBRIDGE_KAFKA_CA to one") from error
 
 
 def addresses(brokers: str) -> Iterator[tuple[str, int]]:
@@ -72,15 +71,15 @@ def explain(error: Exception, broker: str, security: Security, user: str) -> Bro
     if isinstance(error, REFUSALS):
         return CredentialRefused(
             f"{broker} refuses the user {user}: the password is wrong, or there is no such user (any more); correct "
-            "DEALBRIDGE_KAFKA_PASSWORD_FILE, or ask the vendor for a new bundle (`partners rotate`) and join with it"
+            "DEALBRIDGE_KAFKA_USER and DEALBRIDGE_KAFKA_PASSWORD_FILE, or join with a new bundle (the vendor's `partners rotate` makes one)"
         )
     if isinstance(error, UnsupportedSaslMechanismError):
         return CredentialRefused(f"{broker} does not know {MECHANISM}; add it to the broker's sasl.enabled.mechanisms")
     if isinstance(error, ssl.SSLCertVerificationError):
-        vouching = str(security.ca) if security.ca else "none of the system's CAs"
+        vouching = security.access_file or security.ca or "the system's collection"
         return BrokerUntrusted(
-            f"{broker} shows a certificate that {vouching} does not vouch for ({error.verify_message}); set DEALBRIDGE_KAFKA_CA to the CA "
-            "that signed it, which is in the vendor's bundle, and use a host name that the certificate names"
+            f"{broker} shows a certificate that no CA in {vouching} vouches for ({error.verify_message}); set DEALBRIDGE_KAFKA_CA to the "
+            "CA that signed it, or join with the vendor's bundle, and use a host name that the certificate names"
         )
     remedy = "is the broker running, and DEALBRIDGE_KAFKA its address?"
     if isinstance(error, ssl.SSLError):
