@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from shared_schema.sync.broker import KafkaBroker
-from shared_schema.sync.closing import close_within
+from shared_schema.sync.closing import close_within, start_whole
 from shared_schema.sync.transport import BrokerUnavailable
 
 NOWHERE = "127.0.0.1:1"
@@ -43,3 +43,19 @@ async def test_the_deadline_is_an_outage() -> None:
     with pytest.raises(BrokerUnavailable):
         async with KafkaBroker(NOWHERE).line.answering(0.01):
             await asyncio.Event().wait()
+
+
+async def test_a_client_cancelled_while_it_starts_still_comes_to_its_end() -> None:
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    async def start() -> None:
+        begun.set()
+        await asyncio.sleep(0.01)
+        ended.set()
+
+    task = asyncio.create_task(start_whole(start))
+    await begun.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert ended.is_set()

@@ -17,7 +17,7 @@ from aiokafka.errors import (
 from shared_schema.sync.broker.health import Health
 from shared_schema.sync.broker.reasons import client_options, find_reason, say
 from shared_schema.sync.broker.topics import Forbidden
-from shared_schema.sync.closing import close_within, own_cancellation_only
+from shared_schema.sync.closing import close_within, own_cancellation_only, start_whole
 from shared_schema.sync.security import CredentialUnreadable, Security
 from shared_schema.sync.transport import AccessDenied, BrokerError, BrokerUnavailable
 
@@ -116,7 +116,7 @@ class Line:
                 await self.drop_admin()
         deadline_ms = int(self.answer_s * 1000)
         self.admin = AIOKafkaAdminClient(bootstrap_servers=self.address, request_timeout_ms=deadline_ms, **client_options(self.security))
-        await self.admin.start()
+        await start_whole(self.admin.start)
         return await question(self.admin)
 
     def options(self) -> dict[str, Any]:
@@ -127,11 +127,11 @@ class Line:
             self.health.note(error)
             raise
 
-    async def start_client(self, start: Callable[[], Awaitable[None]], stop: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    async def start_client(self, start: Callable[[], Coroutine[Any, Any, None]], stop: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Start a producer or consumer, or leave nothing of it behind."""
         try:
             async with self.answering(self.answer_s):
-                await start()
+                await start_whole(start)
             self.be_well()
         except BaseException:
             await close_within(stop)
