@@ -189,8 +189,18 @@ def upgrade() -> None:
         sa.Column("look", sa.String(length=16), nullable=False),
         sa.Column("looks", sa.Integer(), nullable=False),
         sa.Column("since_ms", sa.BigInteger(), nullable=False),
+        sa.Column("fields", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("partnership", "uid", name=op.f("pk_drifts")),
     )
+    op.create_table(
+        "owed_states",
+        sa.Column("partnership", sa.String(length=63), nullable=False),
+        sa.Column("uid", sa.String(length=36), nullable=False),
+        sa.Column("depth", sa.Integer(), nullable=False),
+        sa.Column("event", sa.String(length=36), nullable=True),
+        sa.PrimaryKeyConstraint("partnership", "uid", name=op.f("pk_owed_states")),
+    )
+    op.create_index("ix_owed_states_next", "owed_states", ["partnership", "event", "depth", "uid"], unique=False)
     op.create_table(
         "stops",
         sa.Column("partnership", sa.String(length=63), nullable=False),
@@ -580,6 +590,7 @@ def downgrade() -> None:
         "drifts",
         "refusals",
         "stops",
+        "owed_states",
         "parked",
         "outbox",
         "outbound_epochs",
