@@ -24,20 +24,22 @@ from tests.twins.memory_broker import MemoryBroker, MemoryCluster
 Row = dict[str, Any]
 
 
-@pytest.fixture(params=["memory", "kafka"])
-async def pair(request: pytest.FixtureRequest, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Pair]:
+@pytest.fixture(params=["memory-sqlite", "memory-postgresql", "kafka-postgresql"])
+async def pair(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Pair]:
     """Two nodes that share an active deal, in step; looks follow each other at once."""
     monkeypatch.setattr(verification, "PAUSE_MS", 50)
     monkeypatch.setattr(verification, "PAUSES_MAX", 1)
     monkeypatch.setattr(verifier, "POLL_S", 0.05)
+    medium, store = request.param.split("-")
     brokers: tuple[Broker, Broker]
-    if request.param == "memory":
+    if medium == "memory":
         cluster = MemoryCluster()
         brokers = MemoryBroker(cluster), MemoryBroker(cluster)
     else:
         address = request.getfixturevalue("kafka_address")
         brokers = KafkaBroker(address), KafkaBroker(address)
-    async with open_pair((f"sqlite:///{tmp_path}/partner.db", database_url), brokers) as opened:
+    url = f"sqlite:///{tmp_path}/vendor.db" if store == "sqlite" else request.getfixturevalue("postgres_url")
+    async with open_pair((f"sqlite:///{tmp_path}/partner.db", url), brokers) as opened:
         await opened.become_partners()
         opened.partner.start()
         opened.vendor.start()
@@ -132,7 +134,8 @@ async def test_a_state_that_went_back_on_one_side_comes_forward_again(pair: Pair
     await pair.check_same()
 
 
-async def test_a_busy_pair_shows_no_false_difference(pair: Pair) -> None:
+async def test_a_busy_pair_shows_no_false_difference(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verification, "LOOKS_MAX", 5)
     await add_notes(pair, 4)
     stopped = asyncio.Event()
 
