@@ -515,6 +515,15 @@ def upgrade() -> None:
     )
     op.create_index("ix_deal_history_deal_id", "deal_history", ["deal_id"], unique=False)
     op.create_table(
+        "deal_views",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("name", sa.String(length=500), nullable=False),
+        sa.Column("owner_id", sa.BigInteger(), nullable=True),
+        sa.Column("conditions", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(["owner_id"], ["users.id"], name=op.f("fk_deal_views_owner_id_users")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_deal_views")),
+    )
+    op.create_table(
         "private_notes",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("deal_id", sa.BigInteger(), nullable=False),
@@ -566,6 +575,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     for table in [
         "shared_deals",
+        "deal_views",
         "private_notes",
         "deal_history",
         "deal_contacts",
