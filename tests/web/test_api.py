@@ -196,8 +196,8 @@ def test_a_view_of_deals_is_saved_listed_and_used(partner: Api) -> None:
 
 
 def test_the_vendor_invites_and_keeps_reps_quotes_and_policy(vendor: Api) -> None:
-    made = vendor.post("/api/partnerships/invite", own_name="Initech", peer_name="Acme", terms={"approval": "manual"})
-    assert made["topics_created"] and made["bundle"]["policy"]["approval"] == "manual"
+    made = vendor.post("/api/partners/invite", own_name="Initech", peer_name="Acme", terms={"approval": "manual"})
+    assert made["complete"] and made["bundle"]["policy"]["approval"] == "manual" and len(made["bundle"]["topics"]) == 4
     vendor.post("/api/reps", user_id=1, values={"weight": 2, "territories": ["DE"]})
     vendor.ask("PATCH", "/api/reps/1", 200, json={"values": {"out_from": "2026-12-24", "out_until": "2027-01-02"}})
     assert vendor.get("/api/reps")["results"][0]["territories"] == ["DE"]

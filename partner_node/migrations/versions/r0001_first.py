@@ -210,6 +210,17 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("partnership", name=op.f("pk_stops")),
     )
     op.create_table(
+        "troubles",
+        sa.Column("process", sa.String(length=16), nullable=False),
+        sa.Column("partnership", sa.String(length=63), nullable=False),
+        sa.Column("topic", sa.String(length=200), nullable=False),
+        sa.Column("kind", sa.String(length=20), nullable=False),
+        sa.Column("why", sa.Text(), nullable=False),
+        sa.Column("since_ms", sa.BigInteger(), nullable=False),
+        sa.Column("at_ms", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("process", "partnership", "topic", "kind", name=op.f("pk_troubles")),
+    )
+    op.create_table(
         "refusals",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("partnership", sa.String(length=63), nullable=False),
@@ -599,6 +610,7 @@ def downgrade() -> None:
         "verifications",
         "drifts",
         "refusals",
+        "troubles",
         "stops",
         "owed_states",
         "parked",
