@@ -48,9 +48,7 @@ class Settings(BaseSettings):
         "", description="`plaintext`, `tls` or `sasl_tls`; left out, `sasl_tls` with a password, `tls` with a CA, else `plaintext`."
     )
     kafka_ca: str = Field("", description="A PEM file: who must have signed the broker's certificate; left out, the system's CAs.")
-    kafka_user: str = Field(
-        "", description="The user at the broker; left out, the password file holds `user:password`, as `join` writes it."
-    )
+    kafka_user: str = Field("", max_length=200, description="The user at the broker.")
     kafka_password_file: str = Field("", description="A file with the password, read at every connection; for its owner's eyes only.")
     kafka_password: SecretStr = Field(SecretStr(""), description="The password itself, for development: prefer the file.")
     secrets: str = Field("", description="A directory in which `join` keeps the CA and the password of each vendor's broker.")
