@@ -45,6 +45,7 @@ EVENT_TYPES: dict[str, str] = {
     "person.changed": "Name, role or activity of a person who acts.",
     "policy.changed": "The partnership's policy, the vendor's.",
     "conflict.settled": "A person's choice between siblings.",
+    "record.erased": "Records, or fields of one, erased for ever on both sides; what hangs below a record goes with it.",
     "record.restated": "Whole states: repair, first load, a peer that went back.",
     "outcome.reported": "What became of the peer's event when that is not simply applied.",
 }
@@ -92,7 +93,8 @@ class RegisterModel(Wire):
 
 
 class RecordModel(Wire):
-    """The changed fields of one shared record, with what identifies it for ever: kind, parent and the side that made it."""
+    """The changed fields of one shared record, with what identifies it for ever: kind, parent and the side that made it. `erased`: its
+    content is gone for ever, and that of all records below it; `erased_fields`: that of these fields."""
 
     uid: Uid
     kind: Name
@@ -100,6 +102,8 @@ class RecordModel(Wire):
     registration: Uid | None
     side: Literal["partner", "vendor"]
     fields: dict[Name, RegisterModel]
+    erased: bool | None = None
+    erased_fields: list[Name] = []
 
 
 class OutcomeModel(Wire):
