@@ -1,8 +1,8 @@
 """What makes a vendor node: it decides on what partners register and assigns a rep."""
 
 from shared_schema.sync.station import NodeSpec
-from vendor_node.assigning import react_accept, react_assign
+from vendor_node.assigning import react_accept, react_assign, react_forget
 from vendor_node.decisions import due, react_decide
 
-REACTIONS = {"decide": react_decide, "assign": react_assign, "accept": react_accept}
+REACTIONS = {"decide": react_decide, "assign": react_assign, "accept": react_accept, "forget": react_forget}
 SPEC = NodeSpec(side="vendor", due=due, reactions=REACTIONS, migrations="vendor_node.migrations")

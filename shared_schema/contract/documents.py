@@ -67,6 +67,11 @@ class Document:
         self._touched[name] = register
         self._raw[name] = None
 
+    def drop(self, name: str) -> None:
+        """As if nobody had ever written the field: only for what nobody else has seen."""
+        self._touched.pop(name, None)
+        self._raw.pop(name, None)
+
     def registers(self) -> dict[str, Register]:
         return {name: self.get(name) for name in self}
 

@@ -16,10 +16,8 @@ def status_of(document: Document) -> str:
 
     The partner's withdrawal and the vendor's revocation end it whatever else is concurrent; then the vendor's decision counts.
     """
-    if document.erased:
-        return "erased"
-    if document.get("unshared").siblings:
-        return "unshared"
+    if document.erased or document.get("unshared").siblings:
+        return "erased" if document.erased else "unshared"
     decision = part(document, "decision", "decision")
     if document.get("withdrawal").siblings:
         return "withdrawn"

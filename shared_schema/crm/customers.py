@@ -1,18 +1,20 @@
 """Companies, contacts and pipelines: the node's own CRM, never shared whole."""
 
 import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Table, insert, select, update
+from sqlalchemy import Select, Table, and_, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from shared_schema.crm.matching import normalise_domain, normalise_email
+from shared_schema.crm.matching import normalise_domain, normalise_email, text_of
 from shared_schema.crm.problems import Invalid, NotFound
-from shared_schema.crm.tables import companies, contacts, pipelines, stages
+from shared_schema.crm.tables import companies, contacts, deal_contacts, pipelines, stages
 
 Row = dict[str, Any]
 OUTCOMES = ("open", "won", "lost")
 PAGE_MAX = 200
+ERASED_NAME = "(erased)"
 
 
 async def add_company(tx: AsyncConnection, values: Row, now_ms: int) -> int:
@@ -50,6 +52,20 @@ async def add_contact(tx: AsyncConnection, values: Row, now_ms: int) -> int:
     if row["company_id"] is not None:
         await load_row(tx, companies, "company", row["company_id"])
     return int((await tx.execute(insert(contacts).values(**row, created_ms=now_ms).returning(contacts.c.id))).scalar_one())
+
+
+async def find_contacts(tx: AsyncConnection, described: Mapping[str, Any], of_deal: Select[Any]) -> list[int]:
+    """The contacts that a registration's details mean: those with the e-mail; without one, those of that name in its deal."""
+    email = normalise_email(text_of(described, "email"))
+    linked = select(deal_contacts.c.contact_id).where(deal_contacts.c.deal_id.in_(of_deal))
+    meant = contacts.c.email == email if email else and_(contacts.c.name == text_of(described, "name"), contacts.c.id.in_(linked))
+    return list((await tx.execute(select(contacts.c.id).where(meant).order_by(contacts.c.id))).scalars())
+
+
+async def erase_contacts(tx: AsyncConnection, contact_ids: Sequence[int], now_ms: int) -> None:
+    """The personal data of these contacts; their ids and links stay."""
+    blank = {"name": ERASED_NAME, "email": None, "phone": None, "erased_ms": now_ms}
+    await tx.execute(update(contacts).where(contacts.c.id.in_(contact_ids)).values(blank))
 
 
 def normalise_phone(phone: str | None) -> str | None:

@@ -4,17 +4,17 @@ The counts of registrations are derived: no function here sets them.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, insert, or_, select, update
+from sqlalchemy import ColumnElement, Select, delete, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.contract.records import DEAL_FIELDS, PLAIN_DEAL_FIELDS, InvalidValue, canonical_value
-from shared_schema.crm.customers import find_stage, load_company, load_contact
+from shared_schema.crm.customers import ERASED_NAME, find_stage, load_company, load_contact
 from shared_schema.crm.problems import Invalid, NotFound
 from shared_schema.crm.projected_tables import shared_deals
-from shared_schema.crm.tables import companies, contacts, deal_contacts, deal_history, deals, pipelines, stages, users
+from shared_schema.crm.tables import companies, contacts, deal_contacts, deal_history, deals, pipelines, private_notes, stages, users
 
 Row = dict[str, Any]
 DERIVED = ("number_of_deal_registrations", "number_of_active_deal_registrations", "is_active_shared_deal")
@@ -103,6 +103,23 @@ async def change_deal(tx: AsyncConnection, deal_id: int, values: Mapping[str, An
     if values.get("contact_ids"):
         known = set((await tx.execute(select(deal_contacts.c.contact_id).where(deal_contacts.c.deal_id == deal_id))).scalars())
         await link_contacts(tx, deal_id, [each for each in values["contact_ids"] if each not in known])
+
+
+async def erase_shared_columns(tx: AsyncConnection, deal_ids: Collection[int], now_ms: int) -> None:
+    """What the other side had of these deals: columns and their history. What is the node's own stays."""
+    if not deal_ids:
+        return
+    blank = {name: None for name in (*PLAIN_DEAL_FIELDS, "amount", "currency")} | {"name": ERASED_NAME, "deleted_ms": now_ms}
+    await tx.execute(update(deals).where(deals.c.id.in_(sorted(deal_ids))).values(blank))
+    of_them = (deal_history.c.deal_id.in_(sorted(deal_ids)), deal_history.c.property.in_(sorted(blank)))
+    await tx.execute(delete(deal_history).where(*of_them))
+
+
+async def erase_own_columns(tx: AsyncConnection, deal_id: int) -> None:
+    """What only this node had of a deal: custom properties, private notes, and the whole history."""
+    await tx.execute(update(deals).where(deals.c.id == deal_id).values(properties="{}"))
+    for table in (private_notes, deal_history):
+        await tx.execute(delete(table).where(table.c.deal_id == deal_id))
 
 
 async def append_history(  # one history row's columns

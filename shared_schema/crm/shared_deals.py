@@ -22,6 +22,7 @@ from shared_schema.crm.rows import Among, change_rows, upsert
 from shared_schema.crm.shared_records import SharedRecord
 from shared_schema.crm.tables import deals, users
 
+ENDED = ("unshared", "erased")
 CHANGING = ("status", "reason", "domain", "contact_email", "initiated_by", "rep_person", "expires", "left_here")
 
 
@@ -49,7 +50,7 @@ async def project_registrations(tx: AsyncConnection, side: Side, records: Sequen
     if not records:
         return
     deal_ids = await find_deals(tx, records)
-    arrived = [each for each in records if each.uid not in deal_ids and status_of(each.document) != "unshared"]
+    arrived = [each for each in records if each.uid not in deal_ids and status_of(each.document) not in ENDED]
     deal_ids |= await adopt(tx, side, arrived, policy, now_ms)
     known = [each for each in records if each.uid in deal_ids]
     rows = [{**registration_row(each, side, policy), "deal_id": deal_ids[each.uid], "created_ms": now_ms} for each in known]
@@ -137,7 +138,7 @@ async def project_deals(tx: AsyncConnection, records: Sequence[SharedRecord], po
             groups[tuple(columns)].append({"id": target["deal_id"], **columns})
     for _, rows in sorted(groups.items()):
         await change_rows(tx, deals, rows, "id")
-    await project_lives(tx, [each for each in records if LIFE in each.document], followed, now_ms)
+    await project_lives(tx, [each for each in records if LIFE in each.document or each.erasing], followed, now_ms)
 
 
 def select_followers() -> Select[Any]:
@@ -182,5 +183,5 @@ async def project_lives(
         await tx.execute(update(shared_deals).where(*where).values(state=state))
         if state == "deleted" and target["open"] <= 1:
             await tx.execute(update(deals).where(deals.c.id == target["deal_id"], deals.c.deleted_ms.is_(None)).values(deleted_ms=now_ms))
-        if state != "deleted" and not target["left_here"]:
+        if state not in ("deleted", "erased") and not target["left_here"]:
             await tx.execute(update(deals).where(deals.c.id == target["deal_id"]).values(deleted_ms=None))

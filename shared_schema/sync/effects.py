@@ -12,6 +12,7 @@ from shared_schema.crm.projection import project
 from shared_schema.crm.rows import insert_missing
 from shared_schema.crm.shared_records import SharedRecord, save_records
 from shared_schema.sync.incarnation import Incarnation
+from shared_schema.sync.scrubbing import scrub
 from shared_schema.sync.tables import reactions
 
 Due = Callable[[SharedRecord], frozenset[str]]
@@ -30,6 +31,8 @@ async def follow(tx: AsyncConnection, incarnation: Incarnation, due: Due, policy
     now_ms = incarnation.clock.now_ms()
     await save_records(tx, changed)
     await project(tx, incarnation.side, changed, policy, now_ms)
+    if erased := [each for each in changed if each.erasing]:
+        await scrub(tx, erased, now_ms)
     await insert_missing(tx, reactions, [row for each in changed for row in make_reactions(each, due, now_ms)])
 
 

@@ -38,6 +38,10 @@ unacknowledged = Gauge("dealbridge_unacknowledged_rows", "Outbox rows that the p
 gaps = Gauge("dealbridge_gaps_events", "Numbers of the peer's that are missing here.", ["partnership"])
 parked = Gauge("dealbridge_parked_records", "Records in parking.", ["partnership"])
 stopped = Gauge("dealbridge_stream_stopped_streams", "1 while the inbound stream is stopped because too much was parked.", ["partnership"])
+held = Gauge(
+    "dealbridge_held_events", "Events that wait for a person's word, by direction (out: unsent, in: parked).", ["partnership", "direction"]
+)
+erasing = Gauge("dealbridge_erasing_records", "Erasures whose traces are not cleaned up yet.", ["partnership"])
 drift = Gauge("dealbridge_drift_records", "Records that differ between the sides, seen so at two looks.", ["partnership"])
 open_conflicts = Gauge("dealbridge_open_conflicts_fields", "Conflicts that nobody has settled.", ["partnership"])
 last_seen = Gauge("dealbridge_peer_last_seen_age_seconds", "Since the peer was last heard.", ["partnership"])
@@ -92,6 +96,9 @@ def note_status(rows: Sequence[Row]) -> None:
         gaps.labels(name).set(row["gaps"])
         parked.labels(name).set(row["parked"])
         drift.labels(name).set(row["drift"])
+        held.labels(name, "out").set(row["held_outgoing"])
+        held.labels(name, "in").set(row["held_incoming"])
+        erasing.labels(name).set(row["erasing"])
         stopped.labels(name).set(row["stopped"] is not None)
         open_conflicts.labels(name).set(row["open_conflicts"])
         if row["peer_heard_ms_ago"] is not None:

@@ -8,6 +8,7 @@ from shared_schema.crm.database import DatabaseUnavailable
 from shared_schema.crm.tables import partnerships
 from shared_schema.sync import bell
 from shared_schema.sync.consumer import Consumer
+from shared_schema.sync.eraser import Eraser
 from shared_schema.sync.patience import keep_at
 from shared_schema.sync.reactor import Reactor
 from shared_schema.sync.relay import Relay
@@ -38,6 +39,7 @@ class Node:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self.reactor.run())
+                group.create_task(Eraser(self.station).run())
                 await keep_at("partnerships", lambda: self.tend(group), (DatabaseUnavailable,))
         finally:
             await self.broker.stop()
@@ -61,7 +63,7 @@ class Node:
         relay = Relay(station.database, self.broker, station.clock, station.spec.side, partnership)
         relay.wake = station.bell.listen(partnership)
         consumer = Consumer(station.database, self.broker, station.incarnation, partnership, station.spec.due, station.bell)
-        consumer.limits = self.limits
+        consumer.limits, consumer.brake = self.limits, station.keeping.brake
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(relay.run())

@@ -12,6 +12,7 @@ from shared_schema.crm.rows import insert_rows
 from shared_schema.sync.tables import leases, outbound_epochs, outbox
 
 BACKLOG_MAX = 100_000
+WAITING = (outbox.c.published_ms.is_(None), outbox.c.held.is_(None))
 
 
 class EventTooLarge(ValueError):
@@ -28,10 +29,11 @@ class Pending(NamedTuple):
     sequence: int | None
 
 
-async def append(tx: AsyncConnection, events: Sequence[Event], now_ms: int) -> None:
-    """Queue events in the transaction that makes them true. Lock their records first: then id order is commit order per record."""
+async def append(tx: AsyncConnection, events: Sequence[Event], now_ms: int, held: str | None = None) -> None:
+    """Queue events in the transaction that makes them true. Lock their records first: then id order is commit order per record.
+    `held`: why they wait unsent, if they do."""
     if events:
-        await insert_rows(tx, outbox, [make_row(event, now_ms) for event in events])
+        await insert_rows(tx, outbox, [make_row(event, now_ms) | {"held": held} for event in events])
 
 
 def make_row(event: Event, now_ms: int) -> dict[str, Any]:
@@ -49,10 +51,10 @@ def make_row(event: Event, now_ms: int) -> dict[str, Any]:
 
 
 async def read_pending(connection: AsyncConnection, partnership: str, in_flight: Collection[int], limit: int) -> list[Pending]:
-    """The oldest unpublished rows that are not in flight. Never by a last id: id order is not commit order."""
+    """The oldest unpublished rows that are neither in flight nor held. Never by a last id: id order is not commit order."""
     statement = (
         select(outbox.c.id, outbox.c.registration, outbox.c.payload, outbox.c.epoch, outbox.c.sequence)
-        .where(outbox.c.partnership == partnership, outbox.c.published_ms.is_(None))
+        .where(outbox.c.partnership == partnership, *WAITING)
         .order_by(outbox.c.id)
         .limit(limit + len(in_flight))
     )
@@ -142,5 +144,5 @@ async def read_withheld(connection: AsyncConnection, partnership: str) -> list[s
 
 async def count_pending(connection: AsyncConnection, partnership: str) -> int:
     """Rows that wait to be published, counted up to BACKLOG_MAX."""
-    first = select(outbox.c.id).where(outbox.c.partnership == partnership, outbox.c.published_ms.is_(None)).limit(BACKLOG_MAX).subquery()
+    first = select(outbox.c.id).where(outbox.c.partnership == partnership, *WAITING).limit(BACKLOG_MAX).subquery()
     return int((await connection.execute(select(func.count()).select_from(first))).scalar_one())

@@ -1,6 +1,6 @@
 """Whole states into the outbox: for a peer that went back, or that lacks what it once acknowledged. States merge like events."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -9,8 +9,11 @@ from shared_schema.contract.records import KINDS
 from shared_schema.crm.shared_records import READ, SharedRecord, read_row
 from shared_schema.crm.tables import shared_records
 from shared_schema.sync import outbox
+from shared_schema.sync.brake import find_held
+from shared_schema.sync.braking import spare
 from shared_schema.sync.incarnation import Incarnation
 
+RESTATED = "record.restated"
 EVENT_RECORDS = 50
 EVENT_CHARACTERS = 400_000
 
@@ -25,8 +28,11 @@ async def restate(tx: AsyncConnection, incarnation: Incarnation, partnership: st
 async def restate_records(tx: AsyncConnection, incarnation: Incarnation, records: Iterable[SharedRecord]) -> None:
     """Queue the state of these records of one partnership, parents first."""
     ordered = sorted(records, key=lambda record: (depth_of(record.kind), record.uid))
-    events = [make_statement(incarnation, each[0].partnership, each) for each in cut(ordered)]
-    await outbox.append(tx, events, incarnation.clock.now_ms())
+    if not ordered:
+        return
+    held = await find_held(tx, ordered[0].partnership, "out")
+    events = [make_statement(incarnation, each[0].partnership, each, held) for each in cut(ordered)]
+    await outbox.append(tx, [each for each in events if each.data.records], incarnation.clock.now_ms())
 
 
 def depth_of(kind: str) -> int:
@@ -52,14 +58,21 @@ def cut(records: Iterable[SharedRecord]) -> Iterator[list[SharedRecord]]:
         yield chunk
 
 
-def make_statement(incarnation: Incarnation, partnership: str, records: list[SharedRecord]) -> Event:
-    changes = tuple(
-        RecordChange(each.uid, each.kind, each.parent, each.registration, each.side, each.document.registers()) for each in records
-    )
+def state_of(record: SharedRecord) -> RecordChange:
+    """A record's whole state as a change."""
+    document = record.document
+    erased = (document.erased, tuple(sorted(document.erased_fields)))
+    return RecordChange(record.uid, record.kind, record.parent, record.registration, record.side, document.registers(), *erased)
+
+
+def make_statement(incarnation: Incarnation, partnership: str, records: Sequence[SharedRecord], held: Collection[str] = ()) -> Event:
+    """The states of records; of those of which the brake holds something, without what may not be sent yet."""
+    states = [(spare(state_of(each)) if each.uid in held else state_of(each)) for each in records]
+    changes = tuple(each for each in states if each is not None)
     return Event(
         id=incarnation.new_uid(),
         source=f"/{partnership}/{incarnation.side}",
-        type="record.restated",
+        type=RESTATED,
         subject=partnership,
         time=format_time(incarnation.clock.now_ms()),
         partnership=partnership,
