@@ -115,6 +115,18 @@ class Document:
             self._touched.pop(name, None)
         self._raw[ERASED] = ALL if whole else msgspec.Raw(_encoder.encode(sorted(gone)))
 
+    def clear(self) -> None:
+        """Leave what a tombstone keeps: life, and of the other fields what was ever written, without any value. What was covered then
+        stays covered, so that nothing late brings it back."""
+        for name in self:
+            if name != LIFE:
+                self.put(name, Register(self.get(name).context, ()))
+
+    @property
+    def has_content(self) -> bool:
+        """Whether any field but life has a value."""
+        return any(self.get(name).siblings for name in self if name != LIFE)
+
     def merge_in(self, name: str, incoming: Register) -> bool:
         """Merge one field in place; whether its state changed."""
         if self.is_erased(name):

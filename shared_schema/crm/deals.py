@@ -105,11 +105,27 @@ async def change_deal(tx: AsyncConnection, deal_id: int, values: Mapping[str, An
         await link_contacts(tx, deal_id, [each for each in values["contact_ids"] if each not in known])
 
 
+async def clear_shared_columns(tx: AsyncConnection, partnership: str, registrations: Collection[str]) -> None:
+    """The content of deals that were deleted for both sides too long ago to be restored; not of one that lives in another registration."""
+    if not registrations:
+        return
+    of_them = (shared_deals.c.partnership == partnership, shared_deals.c.uid.in_(sorted(registrations)))
+    elsewhere = select(shared_deals.c.deal_id).where(shared_deals.c.state != "deleted")
+    gone = select(deals.c.id).where(
+        deals.c.id.in_(select(shared_deals.c.deal_id).where(*of_them)), deals.c.deleted_ms.is_not(None), deals.c.id.not_in(elsewhere)
+    )
+    await blank_shared_columns(tx, (await tx.execute(gone)).scalars().all(), "(deleted)")
+
+
 async def erase_shared_columns(tx: AsyncConnection, deal_ids: Collection[int], now_ms: int) -> None:
     """What the other side had of these deals: columns and their history. What is the node's own stays."""
+    await blank_shared_columns(tx, deal_ids, ERASED_NAME, deleted_ms=now_ms)
+
+
+async def blank_shared_columns(tx: AsyncConnection, deal_ids: Collection[int], name: str, **more: Any) -> None:
     if not deal_ids:
         return
-    blank = {name: None for name in (*PLAIN_DEAL_FIELDS, "amount", "currency")} | {"name": ERASED_NAME, "deleted_ms": now_ms}
+    blank = {name: None for name in (*PLAIN_DEAL_FIELDS, "amount", "currency")} | {"name": name, **more}
     await tx.execute(update(deals).where(deals.c.id.in_(sorted(deal_ids))).values(blank))
     of_them = (deal_history.c.deal_id.in_(sorted(deal_ids)), deal_history.c.property.in_(sorted(blank)))
     await tx.execute(delete(deal_history).where(*of_them))

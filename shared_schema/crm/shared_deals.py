@@ -97,7 +97,7 @@ def registration_row(record: SharedRecord, side: Side, policy: Policy) -> dict[s
         "initiated_by": "vendor" if shown(record, policy, "initiated_by") == "vendor" else "partner",
         "rep_person": uid_of(shown_part(record, policy, "rep", "person")),
         "expires": shown(record, policy, "expires"),
-        "left_here": bool(record.document.get(f"{side}_left").siblings),
+        "left_here": shown(record, policy, f"{side}_left") is not None and not shown_part(record, policy, f"{side}_left", "back"),
         "side": record.side,
         "state": "alive",
     }

@@ -15,6 +15,7 @@ from shared_schema.crm.rows import Among, insert_missing, upsert
 from shared_schema.crm.tables import property_history, shared_records
 
 CHANGING = ("document", "state", "hash")
+CLEARED = "$cleared"
 READ = select(*(shared_records.c[name] for name in ("partnership", "uid", "kind", "parent", "registration", "side", "document")))
 LOCKED = (
     READ.where(shared_records.c.partnership == bindparam("partnership"), Among(shared_records.c.uid, "uids"))
@@ -61,6 +62,11 @@ class SharedRecord:
         self.document.erase(names)
         self.touched.add(ERASED)
 
+    def clear(self) -> None:
+        """Let go of a deleted record's content."""
+        self.document.clear()
+        self.touched.add(CLEARED)
+
     @property
     def erasing(self) -> bool:
         """Whether something of it was erased in this transaction."""
@@ -88,6 +94,12 @@ async def load_records(connection: AsyncConnection, partnership: str, uids: Iter
         return {}
     rows = await connection.execute(LOCKED, {"partnership": partnership, "uids": wanted})
     return {row[1]: read_row(row) for row in rows}
+
+
+async def read_records(connection: AsyncConnection, partnership: str, uids: Iterable[str]) -> dict[str, SharedRecord]:
+    """The named records by uid, for reading only: not locked."""
+    statement = READ.where(shared_records.c.partnership == partnership, shared_records.c.uid.in_(sorted(set(uids))))
+    return {row[1]: read_row(row) for row in await connection.execute(statement)}
 
 
 async def read_record(connection: AsyncConnection, partnership: str, uid: str) -> SharedRecord | None:

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from shared_schema.contract.codec import Event, Outcome, RecordChange
 from shared_schema.contract.documents import LIFE, Document
 from shared_schema.contract.erasure import may_erase, may_erase_fields
+from shared_schema.contract.identifiers import deal_uid
 from shared_schema.contract.policy import Policy, read_policy
 from shared_schema.contract.records import KINDS, Kind, is_one_way
 from shared_schema.contract.refusal import Door, refuse
@@ -114,7 +115,8 @@ async def prepare_destruction(tx: AsyncConnection, desk: Desk, events: Sequence[
 def named_uids(events: Iterable[Numbered]) -> set[str]:
     """Every record that the events carry, hang on, or belong to."""
     changes = [change for each in events for change in each.event.data.records]
-    return {uid for change in changes for uid in (change.uid, change.parent, change.registration) if uid}
+    deals = {deal_uid(change.registration) for change in changes if change.kind == "note" and change.registration}
+    return deals | {uid for change in changes for uid in (change.uid, change.parent, change.registration) if uid}
 
 
 def apply_event(desk: Desk, numbered: Numbered) -> None:
@@ -242,8 +244,9 @@ def merge_field(desk: Desk, event: Event, record: SharedRecord, name: str, incom
 
 def tell_hidden(desk: Desk, event: Event, record: SharedRecord) -> list[Outcome]:
     """A new child of a deleted parent is stored under it and never revives it: its author is told."""
-    parent = desk.records.get(record.parent or "")
-    if parent is None or record.uid not in desk.created or parent.state != "deleted":
+    above = deal_uid(str(record.registration)) if record.kind == "note" else record.parent or ""
+    parent = desk.records.get(above) if record.uid in desk.created else None
+    if parent is None or parent.state != "deleted":
         return []
     return [Outcome(event.id, "applied", f"stored, but its {parent.kind} is deleted", record.uid)]
 

@@ -102,7 +102,7 @@ async def apply_again(work: Work, letter_id: int, *, released: bool = False) -> 
     arrivals = sort_arrivals(partnership, [parking.unpark(row)])
     for each in arrivals.unreadable:
         raise StillParked(each.reason, each.detail)
-    limits = None if released else work.limits
+    limits = None if released else work.keeping.brake
     desk = Desk(work.incarnation, partnership, await load_policy(work.tx, partnership), work.due, limits)
     await apply_events(work.tx, desk, arrivals)
     for waiting in desk.to_park:

@@ -110,7 +110,7 @@ async def erase(work: Work, partnership: str, uid: str, registration: str | None
     await follow(work.tx, work.incarnation, work.due, await load_policy(work.tx, partnership), around.values())
     event = make_event(work, record)
     acts = [Act(count_as(record.kind), uid, "erased", registration)]
-    held = await brake.judge(work.tx, work.limits, brake.Deed(partnership, event.id, acts), work.now_ms)
+    held = await brake.judge(work.tx, work.keeping.brake, brake.Deed(partnership, event.id, acts), work.now_ms)
     await outbox.append(work.tx, [event], work.now_ms, held)
     await keep(work.tx, [Erased.of(record, names, event.id, "here")], work.now_ms)
     await note(work, partnership, registration, "erased", f"{record.kind} {uid} {' '.join(names)}".strip())

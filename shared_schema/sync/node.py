@@ -15,6 +15,7 @@ from shared_schema.sync.relay import Relay
 from shared_schema.sync.station import Station
 from shared_schema.sync.stops import Limits
 from shared_schema.sync.transport import Broker
+from shared_schema.sync.trash import Sweeper
 from shared_schema.sync.verifier import Verifier
 
 POLL_S = 2.0
@@ -40,6 +41,7 @@ class Node:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self.reactor.run())
                 group.create_task(Eraser(self.station).run())
+                group.create_task(Sweeper(self.station).run())
                 await keep_at("partnerships", lambda: self.tend(group), (DatabaseUnavailable,))
         finally:
             await self.broker.stop()

@@ -62,7 +62,8 @@ def state_of(record: SharedRecord) -> RecordChange:
     """A record's whole state as a change."""
     document = record.document
     erased = (document.erased, tuple(sorted(document.erased_fields)))
-    return RecordChange(record.uid, record.kind, record.parent, record.registration, record.side, document.registers(), *erased)
+    fields = {name: register for name, register in document.registers().items() if register.siblings}  # a tombstone's have none
+    return RecordChange(record.uid, record.kind, record.parent, record.registration, record.side, fields, *erased)
 
 
 def make_statement(incarnation: Incarnation, partnership: str, records: Sequence[SharedRecord], held: Collection[str] = ()) -> Event:

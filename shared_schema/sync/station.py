@@ -31,6 +31,20 @@ class Author(NamedTuple):
 MACHINE = Author()
 
 
+class Keeping(NamedTuple):
+    """What a node was told about keeping and destroying: the brake's limits; for how many days what is deleted can be restored; for how
+    many days topics and backups may still hold what was erased; and the file that lists erasures, if there is one."""
+
+    brake: Limits = NO_LIMITS
+    trash_days: int = 90
+    topic_days: int = 7
+    backup_days: int = 30
+    erasure_list: Path | None = None
+
+
+DEFAULTS = Keeping()
+
+
 @dataclass
 class Work:
     """One command's transaction: where it writes, who it is, and whom to wake and what to do once it is committed."""
@@ -40,7 +54,7 @@ class Work:
     due: Due
     author: Author
     introduced: frozenset[tuple[str, Author]] = frozenset()
-    limits: Limits = NO_LIMITS
+    keeping: Keeping = DEFAULTS
     woken: set[str] = field(default_factory=set)
     introducing: set[tuple[str, Author]] = field(default_factory=set)
     after: list[Callable[[], None]] = field(default_factory=list)
@@ -65,7 +79,7 @@ class Work:
         person = self.introduce(partnership)
         made = [Creation(each.uid, "person", None, None) for each in person[:1]]
         command = Command(partnership, registration, type, self.author.person, [*person, *writes], [*made, *creations])
-        captured = await capture(self.tx, self.incarnation, await load_policy(self.tx, partnership), command, self.due, self.limits)
+        captured = await capture(self.tx, self.incarnation, await load_policy(self.tx, partnership), command, self.due, self.keeping.brake)
         self.woken |= {partnership, "reactions"}
         return captured._replace(fields=captured.fields[len(person) :])
 
@@ -91,21 +105,10 @@ class NodeSpec:
     migrations: str
 
 
-class Keeping(NamedTuple):
-    """What a node was told about keeping and destroying: the brake's limits; for how many days what is deleted can be restored; for how
-    many days topics and backups may still hold what was erased; and the file that lists erasures, if there is one."""
-
-    brake: Limits = NO_LIMITS
-    trash_days: int = 90
-    topic_days: int = 7
-    backup_days: int = 30
-    erasure_list: Path | None = None
-
-
 class Station:
     """A running process's store, identity and bell."""
 
-    def __init__(self, spec: NodeSpec, database: Database, clock: Clock, keeping: Keeping = Keeping()) -> None:  # noqa: B008  # frozen
+    def __init__(self, spec: NodeSpec, database: Database, clock: Clock, keeping: Keeping = DEFAULTS) -> None:
         self.spec = spec
         self.database = database
         self.clock = clock
@@ -124,7 +127,7 @@ class Station:
     async def working(self, author: Author = MACHINE) -> AsyncIterator[Work]:
         """One command: committed whole at the end, or not at all; then the loops that have work by it are woken."""
         async with self.database.transaction() as tx:
-            work = Work(tx, self.incarnation, self.spec.due, author, self.introduced, self.keeping.brake)
+            work = Work(tx, self.incarnation, self.spec.due, author, self.introduced, self.keeping)
             yield work
         self.introduced |= work.introducing
         for act in work.after:
