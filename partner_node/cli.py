@@ -7,6 +7,7 @@ import typer
 from partner_node.registrations import convert_deal
 from partner_node.routes import ROUTERS
 from partner_node.spec import SPEC
+from shared_schema.web.deletion_commands import serve_deletion
 from shared_schema.web.sync_commands import serve_sync
 from shared_schema.web.terminal import As, Terminal
 
@@ -14,6 +15,7 @@ from shared_schema.web.terminal import As, Terminal
 def main() -> None:
     terminal = Terminal(SPEC, ROUTERS)
     serve_sync(terminal)
+    serve_deletion(terminal)
     serve_registrations(terminal)
     terminal.main()
 

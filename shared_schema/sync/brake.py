@@ -28,7 +28,7 @@ async def open_ledger(
     ledger.recent.update({kind: count for kind, count in await tx.execute(counts.group_by(brake_acts.c.kind))})
     for kind in sorted(set(kinds)):
         if ledger.recent[kind] + len(kinds) > LEAST:
-            ledger.living[kind] = await count_living(tx, partnership, kind, limits)
+            ledger.lived[kind] = ledger.recent[kind] + await count_living(tx, partnership, kind, limits)
     return ledger
 
 
@@ -76,6 +76,8 @@ def deed_of(partnership: str, event: str, written: Sequence[Written]) -> Deed | 
 async def judge(tx: AsyncConnection, limits: Limits, deed: Deed, now_ms: int) -> str | None:
     """Judge a deed of ours and write that down: BRAKE to hold its row in the outbox, or None."""
     ledger = await open_ledger(tx, deed.partnership, "out", limits, now_ms, [each.kind for each in deed.acts])
+    for kind in ledger.lived:  # what it destroys has gone already
+        ledger.lived[kind] += sum(each.kind == kind for each in deed.acts)
     why = ledger.judge(deed.event, deed.acts, deed.touched)
     await keep(tx, deed.partnership, "out", ledger, now_ms)
     if why is not None:

@@ -78,11 +78,11 @@ def allowed(lived: int, limits: Limits) -> int:
 @dataclass(slots=True)
 class Ledger:
     """What the brake knows of one partnership and direction while a transaction works: by kind, how many passed within the window and how
-    many live; the records of which something is held; and the rows to keep of what it judged."""
+    many lived before; the records of which something is held; and the rows to keep of what it judged."""
 
     limits: Limits
     recent: Counter[str] = field(default_factory=Counter)
-    living: dict[str, int] = field(default_factory=dict)
+    lived: dict[str, int] = field(default_factory=dict)
     held: set[str] = field(default_factory=set)
     rows: list[dict[str, Any]] = field(default_factory=list)
 
@@ -101,7 +101,7 @@ class Ledger:
             return f"something of {waiting[0]} is held already"
         for kind, count in Counter(each.kind for each in acts).items():
             before = self.recent[kind]
-            most = allowed(self.living.get(kind, 0) + before, self.limits)
+            most = allowed(self.lived.get(kind, 0), self.limits)
             if before + count > most:
                 minutes = self.limits.window_ms // 60_000
                 return f"{before + count:,} of kind {kind} within {minutes:,} minutes, and {most:,} pass without a person's word"
