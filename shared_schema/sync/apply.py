@@ -107,8 +107,7 @@ async def prepare_destruction(tx: AsyncConnection, desk: Desk, events: Sequence[
         kinds = [count_as(each.kind) for each in destructive]
         fresh = await brake.open_ledger(tx, desk.partnership, "in", desk.limits, desk.now_ms, kinds)
         if desk.ledger is not None:
-            fresh.recent.update(row["kind"] for row in desk.ledger.rows if row["passed"])
-            fresh.held, fresh.rows = fresh.held | desk.ledger.held, desk.ledger.rows
+            fresh.take_over(desk.ledger)
         desk.ledger = fresh
 
 

@@ -23,12 +23,14 @@ async def open_ledger(
 ) -> Ledger:
     """What is needed to judge acts on these kinds (each named once per act)."""
     since = (brake_acts.c.partnership == partnership, brake_acts.c.direction == direction, brake_acts.c.passed.is_(True))
-    counts = select(brake_acts.c.kind, func.count()).where(*since, brake_acts.c.at_ms > now_ms - limits.window_ms)
+    passed = select(brake_acts.c.kind, brake_acts.c.uid).where(*since, brake_acts.c.at_ms > now_ms - limits.window_ms).distinct()
     ledger = Ledger(limits, held=await find_held(tx, partnership, direction))
-    ledger.recent.update({kind: count for kind, count in await tx.execute(counts.group_by(brake_acts.c.kind))})
+    for kind, uid in await tx.execute(passed):
+        ledger.recent.setdefault(kind, set()).add(uid)
     for kind in sorted(set(kinds)):
-        if ledger.recent[kind] + len(kinds) > LEAST:
-            ledger.lived[kind] = ledger.recent[kind] + await count_living(tx, partnership, kind, limits)
+        count = len(ledger.recent.get(kind, ()))
+        if count + len(kinds) > LEAST:
+            ledger.lived[kind] = count + await count_living(tx, partnership, kind, limits)
     return ledger
 
 

@@ -1,6 +1,5 @@
 """The mass-delete brake, decided: which changes destroy something, and how many of them within a window are too many. Pure."""
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
@@ -77,11 +76,11 @@ def allowed(lived: int, limits: Limits) -> int:
 
 @dataclass(slots=True)
 class Ledger:
-    """What the brake knows of one partnership and direction while a transaction works: by kind, how many passed within the window and how
-    many lived before; the records of which something is held; and the rows to keep of what it judged."""
+    """What the brake knows of one partnership and direction while a transaction works: by kind, which records passed within the window and
+    how many lived before; the records of which something is held; and the rows to keep of what it judged."""
 
     limits: Limits
-    recent: Counter[str] = field(default_factory=Counter)
+    recent: dict[str, set[str]] = field(default_factory=dict)
     lived: dict[str, int] = field(default_factory=dict)
     held: set[str] = field(default_factory=set)
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -91,18 +90,26 @@ class Ledger:
         why = self.find_reason(acts, {*touched, *(each.uid for each in acts)})
         self.rows += [{**each._asdict(), "event": event, "passed": why is None} for each in acts]
         if why is None:
-            self.recent.update(each.kind for each in acts)
+            for each in acts:
+                self.recent.setdefault(each.kind, set()).add(each.uid)
         else:
             self.held.update(each.uid for each in acts)
         return why
 
+    def take_over(self, before: "Ledger") -> None:
+        """Go on from another one of the same transaction, whose rows are not written yet."""
+        self.rows, self.held = before.rows, self.held | before.held
+        for row in before.rows:
+            if row["passed"]:
+                self.recent.setdefault(row["kind"], set()).add(row["uid"])
+
     def find_reason(self, acts: Sequence[Act], touched: set[str]) -> str | None:
         if waiting := sorted(touched & self.held):
             return f"something of {waiting[0]} is held already"
-        for kind, count in Counter(each.kind for each in acts).items():
-            before = self.recent[kind]
+        for kind in sorted({each.kind for each in acts}):
+            count = len(self.recent.get(kind, set()) | {each.uid for each in acts if each.kind == kind})
             most = allowed(self.lived.get(kind, 0), self.limits)
-            if before + count > most:
+            if count > most:
                 minutes = self.limits.window_ms // 60_000
-                return f"{before + count:,} of kind {kind} within {minutes:,} minutes, and {most:,} pass without a person's word"
+                return f"{count:,} of kind {kind} within {minutes:,} minutes, and {most:,} pass without a person's word"
         return None
