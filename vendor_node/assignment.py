@@ -180,7 +180,7 @@ def read_reps(explanation: Mapping[str, Any]) -> list[Rep]:
 def forget(explanation: Mapping[str, Any]) -> dict[str, Any]:
     """The explanation without what the deal had told: of the request, only what names a rep or is one's own territory or segment. It leads
     to the same rep. One that a person chose has nothing of the deal in it."""
-    if not explanation["considered"]:
+    if "today" not in explanation["request"]:
         return dict(explanation)
     reps, request = read_reps(explanation), Request(**explanation["request"])
     asked, _, _ = choose_requested(reps, request)

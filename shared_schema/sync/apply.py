@@ -25,7 +25,7 @@ from shared_schema.sync.answers import OUTCOME, Answer, answer
 from shared_schema.sync.arrivals import Arrivals, Numbered
 from shared_schema.sync.braking import BRAKE, DESTRUCTIVE, Ledger, Limits, act_of_change, count_as, spare
 from shared_schema.sync.effects import Due, follow, nothing_due
-from shared_schema.sync.erasures import Erased
+from shared_schema.sync.erasures import ERASED, Erased
 from shared_schema.sync.incarnation import Incarnation
 from shared_schema.sync.restate import RESTATED
 from shared_schema.sync.scrubbing import erase_below, load_around
@@ -197,7 +197,7 @@ def erase_change(desk: Desk, event: Event, record: SharedRecord, change: RecordC
         erase_below(record, desk.records.values())
     elif not record.document.erased and not names <= record.document.erased_fields:
         record.erase(names)
-    if before != (record.document.erased, record.document.erased_fields):
+    if before != (record.document.erased, record.document.erased_fields) and event.type in (ERASED, RESTATED):
         desk.erased.append(Erased.of(record, names, event.id, "there"))
     rest = RecordChange(change.uid, change.kind, change.parent, change.registration, change.side, change.fields)
     return merge_change(desk, event, rest) if change.fields and not change.erased else []

@@ -76,7 +76,7 @@ async def clean(station: Station) -> int:
 
 def tell_gone(row: Row, station: Station) -> tuple[str, Answer]:
     """What the peer of a partnership is told of an erasure that it asked for."""
-    outcome = Outcome(row["event"], "applied", say_gone(row, station.keeping), row["uid"])
+    outcome = Outcome(row["event"], "applied", say_gone(row, station.keeping), row["uid"], row["fields"] or None)
     return row["partnership"], Answer(row["event"], (outcome,), row["uid"], row["registration"])
 
 

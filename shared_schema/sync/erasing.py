@@ -23,7 +23,7 @@ from shared_schema.crm.tables import deal_contacts
 from shared_schema.sync import brake, outbox
 from shared_schema.sync.braking import Act, count_as
 from shared_schema.sync.effects import follow
-from shared_schema.sync.erasures import Erased, keep
+from shared_schema.sync.erasures import ERASED, Erased, keep
 from shared_schema.sync.journal import note
 from shared_schema.sync.notes import load_text
 from shared_schema.sync.registrations import list_registrations, load_shared_deal
@@ -123,7 +123,7 @@ def make_event(work: Work, record: SharedRecord) -> Event:
     return Event(
         id=work.incarnation.new_uid(),
         source=f"/{record.partnership}/{work.side}",
-        type="record.erased",
+        type=ERASED,
         subject=record.registration or record.partnership,
         time=format_time(work.now_ms),
         partnership=record.partnership,
@@ -138,11 +138,20 @@ async def list_erasures(connection: AsyncConnection, keeping: Keeping, after: in
     """A page of erasures with where each stands: waiting, held, sent, or gone; and the date by which it is gone everywhere."""
     statement = select(*erasures.c).where(erasures.c.id > after).order_by(erasures.c.id).limit(min(limit, PAGE_MAX))
     rows = [dict(row) for row in (await connection.execute(statement)).mappings()]
-    events = [row["event"] for row in rows if row["event"]]
+    events, uids = [row["event"] for row in rows if row["event"]], [row["uid"] for row in rows]
     queued = {row.event: row.held for row in await connection.execute(select(queue.c.event, queue.c.held).where(queue.c.event.in_(events)))}
-    said = select(peer_outcomes.c.event, peer_outcomes.c.outcome, peer_outcomes.c.reason).where(peer_outcomes.c.event.in_(events))
-    answers = {row.event: (row.outcome, row.reason) for row in await connection.execute(said)}
-    return [describe(row, queued, answers.get(row["event"]), keeping) for row in rows]
+    table = peer_outcomes
+    of_them = or_(table.c.event.in_(events), table.c.uid.in_(uids))
+    answers = [dict(row) for row in (await connection.execute(select(table).where(of_them).order_by(table.c.at_ms))).mappings()]
+    return [describe(row, queued, pick_answer(row, answers), keeping) for row in rows]
+
+
+def pick_answer(row: Row, answers: Iterable[Row]) -> tuple[str, str] | None:
+    """The peer's answer to one erasure: that it is gone by a date, whatever event told the peer; else what it said of ours last."""
+    mine = [each for each in answers if each["partnership"] == row["partnership"]]
+    dated = [each for each in mine if (each["uid"], each["field"]) == (row["uid"], row["fields"]) and read_date(each["reason"])]
+    said = dated or [each for each in mine if each["event"] == row["event"]]
+    return (said[-1]["outcome"], said[-1]["reason"]) if said else None
 
 
 def describe(row: Row, queued: dict[str, str | None], answer: tuple[str, str] | None, keeping: Keeping) -> Row:

@@ -10,6 +10,7 @@ from shared_schema.crm.rows import insert_missing
 from shared_schema.crm.shared_records import SharedRecord
 from shared_schema.sync.tables import erasures
 
+ERASED = "record.erased"
 Origin = Literal["here", "there", "list"]
 
 
