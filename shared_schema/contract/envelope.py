@@ -25,6 +25,8 @@ EVENT_TYPES: dict[str, str] = {
     "deal.restored": "A restore that had the deletion in view.",
     "deal.unshared": "Sharing stopped; both keep their copies.",
     "deal.merged": "One side made two of its deals one; the other is offered the same.",
+    "company.merged": "One side made the companies of two registrations one; the other is offered the same.",
+    "contact.merged": "One side made the contacts of two registrations one; the other is offered the same.",
     "deal.left": "One side deleted its own copy only.",
     "registration.submitted": "The partner submitted, or submitted again.",
     "registration.decided": "The vendor's decision.",

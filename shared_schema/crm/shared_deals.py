@@ -76,6 +76,9 @@ async def adopt(tx: AsyncConnection, side: Side, arrived: Sequence[SharedRecord]
     named = {"partnership": arrived[0].partnership, "uids": [uid for uid in previous.values() if uid]}
     earlier = {uid: deal_id for uid, deal_id in await tx.execute(DEALS_OF, named)} if named["uids"] else {}
     found = {uid: earlier[before] for uid, before in previous.items() if before in earlier}
+    if found:  # shared again, so it is in the lists again
+        again = (deals.c.id.in_(sorted(set(found.values()))), deals.c.merged_into.is_(None))
+        await tx.execute(update(deals).where(*again).values(deleted_ms=None))
     new = {each.uid: describe_customer(each, policy) for each in arrived if each.uid not in found}
     return found | await create_deals(tx, new, side, now_ms)
 

@@ -16,7 +16,7 @@ from shared_schema.contract.identifiers import deal_uid
 from shared_schema.contract.policy import Policy, read_policy
 from shared_schema.contract.records import KINDS, Kind, is_one_way
 from shared_schema.contract.refusal import Door, refuse
-from shared_schema.contract.registers import Register, Side, differs
+from shared_schema.contract.registers import Register, Side, covers, differs
 from shared_schema.contract.topics import other
 from shared_schema.crm.rows import upsert
 from shared_schema.crm.shared_records import SharedRecord, Written, append_history, load_records
@@ -232,9 +232,13 @@ def stored_document(desk: Desk, change: RecordChange) -> Document:
 
 
 def merge_field(desk: Desk, event: Event, record: SharedRecord, name: str, incoming: Register) -> bool:
-    """Merge one field; whether that opened a conflict. A write that comes late, after one that replaced it, is history all the same."""
+    """Merge one field; whether that opened a conflict. A write that comes late, after one that replaced it, is history all the same; one
+    that a swept tombstone covers is not."""
     before = record.document.get(name)
-    desk.written += [Written(record, name, each, "peer", event.id) for each in incoming.siblings if each not in before.siblings]
+    fresh = [
+        each for each in incoming.siblings if each not in before.siblings and (before.siblings or not covers(before.context, each.dot))
+    ]
+    desk.written += [Written(record, name, each, "peer", event.id) for each in fresh]
     if not record.document.merge_in(name, incoming):
         return False
     record.touch(name, before)

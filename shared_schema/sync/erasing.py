@@ -12,14 +12,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.contract.codec import Event, EventData, RecordChange, format_time
 from shared_schema.contract.policy import value_of
-from shared_schema.crm.customers import erase_contacts, load_contact
+from shared_schema.crm.customers import erase_contacts, find_family, load_contact
 from shared_schema.crm.deals import erase_own_columns
 from shared_schema.crm.matching import normalise_email
 from shared_schema.crm.policies import load_policy
 from shared_schema.crm.problems import NotAllowed, NotFound, WrongState
 from shared_schema.crm.projected_tables import shared_deals
 from shared_schema.crm.shared_records import SharedRecord, load_records
-from shared_schema.crm.tables import deal_contacts
+from shared_schema.crm.tables import contacts, deal_contacts
 from shared_schema.sync import brake, outbox
 from shared_schema.sync.braking import Act, count_as
 from shared_schema.sync.effects import follow
@@ -73,8 +73,9 @@ async def erase_contact(work: Work, contact_id: int) -> None:
         record = (await load_records(work.tx, row["partnership"], [row["uid"]]))[row["uid"]]
         if describes(record, contact):
             await erase(work, row["partnership"], row["uid"], row["uid"], (CONTACT,))
-    await erase_contacts(work.tx, [contact["id"]], work.now_ms)
-    await keep(work.tx, [Erased("", str(contact["id"]), CONTACT, None, None, work.side, (), None, "here")], work.now_ms)
+    family = await find_family(work.tx, contacts.c.id == contact["id"])
+    await erase_contacts(work.tx, family, work.now_ms)
+    await keep(work.tx, [Erased("", str(each), CONTACT, None, None, work.side, (), None, "here") for each in family], work.now_ms)
     await note(work, "", None, "erased", f"contact {contact['id']}")
     work.woken.add("erasures")
 

@@ -8,6 +8,7 @@ import typer
 from shared_schema.crm.problems import Invalid
 from shared_schema.sync import erasing, held, partnerships, registrations, trash
 from shared_schema.sync.eraser import finish_erasures
+from shared_schema.sync.merging import merge_companies, merge_contacts
 from shared_schema.sync.station import Station, Work
 from shared_schema.web.terminal import As, Json, Terminal, find_author, show
 
@@ -17,6 +18,7 @@ Incoming = Annotated[bool, typer.Option("--in", help="What the peer sent.")]
 
 def serve_deletion(terminal: Terminal) -> None:
     serve_shared_deals(terminal)
+    serve_merging(terminal)
     serve_trash(terminal)
     serve_erasures(terminal)
     serve_brake(terminal)
@@ -38,6 +40,20 @@ def serve_shared_deals(terminal: Terminal) -> None:
     }
     for name, (command, told) in commands.items():
         group.command(name, help=told)(make_command(terminal, command))
+
+
+def serve_merging(terminal: Terminal) -> None:
+    """Companies and contacts; deals have theirs beside the other commands on deals."""
+    for name, merge in (("companies", merge_companies), ("contacts", merge_contacts)):
+        terminal.group(name, f"The CRM's {name}.").command("merge")(make_merge(terminal, merge))
+
+
+def make_merge(terminal: Terminal, merge: Callable[[Work, int, int], Awaitable[int]]) -> Callable[..., None]:
+    def run(survivor_id: int, taken_over: int, as_: As = None) -> None:
+        """Take another one over: what hangs on it and what this one lacks; its id leads here afterwards."""
+        print(terminal.act(lambda work: merge(work, survivor_id, taken_over), as_))
+
+    return run
 
 
 def make_command(terminal: Terminal, command: Callable[[Work, int], Awaitable[Any]]) -> Callable[..., None]:

@@ -13,7 +13,7 @@ from shared_schema.sync.braking import LEAST, Limits
 from shared_schema.sync.broker import KafkaBroker
 from shared_schema.sync.deals import save_shared
 from shared_schema.sync.erasing import erase_text
-from shared_schema.sync.notes import add_note, edit, remove
+from shared_schema.sync.notes import add_note, bring_back, edit, remove
 from shared_schema.sync.registrations import delete_for_both, restore, unshare
 from shared_schema.sync.station import Author, Keeping
 from shared_schema.sync.status import read_status
@@ -147,8 +147,6 @@ async def test_what_follows_a_held_deletion_waits_behind_it_and_a_repair_gives_n
 
 
 async def bring_note_back(work: Any, note_id: int) -> None:
-    from shared_schema.sync.notes import bring_back  # noqa: PLC0415  # beside its one use
-
     await bring_back(work, "note", note_id)
 
 
