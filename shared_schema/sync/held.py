@@ -24,7 +24,7 @@ from shared_schema.sync.braking import BRAKE, UNSHARED, Direction
 from shared_schema.sync.capture import Write
 from shared_schema.sync.effects import follow
 from shared_schema.sync.journal import note
-from shared_schema.sync.restate import restate_records
+from shared_schema.sync.owed_states import owe
 from shared_schema.sync.station import Author, Station, Work
 from shared_schema.sync.tables import brake_acts, parked
 from shared_schema.sync.tables import outbox as queue
@@ -100,20 +100,21 @@ async def drop_outgoing(work: Work, partnership: str, rows: Sequence[Row]) -> Ro
     await take_back_unsharings(work, partnership, [records[row["uid"]] for row in back if row["act"] == UNSHARED])
     await restore_all(work, partnership, [records[row["uid"]] for row in back if row["act"] == "deleted"])
     if people:
-        await restate_records(work.tx, work.incarnation, people)
+        work.woken.add("owed")
+        await owe(work.tx, partnership, people)
     if len(back) == len(rows):
         await release_outgoing(work, partnership)  # what waited behind, in the order that it had
     return {"taken back": len(back), "still held": len(rows) - len(back)}
 
 
-async def withdraw(work: Work, partnership: str, places: Sequence[int], events: Sequence[str]) -> list[SharedRecord]:
+async def withdraw(work: Work, partnership: str, places: Sequence[int], events: Sequence[str]) -> set[str]:
     """Remove held rows with the writes that they carried from the history; the people who would have come along in them."""
     gone = await work.tx.execute(delete(queue).where(queue.c.id.in_(places), queue.c.epoch.is_(None)).returning(queue.c.payload))
     changes = [change for payload in gone.scalars().all() for change in decode_event(payload.encode()).data.records]
     people = {change.uid for change in changes if change.kind == "person"}
     of_them = (property_history.c.partnership == partnership, property_history.c.event.in_(events), property_history.c.uid.not_in(people))
     await work.tx.execute(delete(property_history).where(*of_them))
-    return list((await load_records(work.tx, partnership, people)).values())
+    return people
 
 
 async def take_back_unsharings(work: Work, partnership: str, records: Sequence[SharedRecord]) -> None:
@@ -174,7 +175,8 @@ async def drop_incoming(work: Work, partnership: str, letter: int) -> str:
         return "restored"
     told = Answer(event.id, (Outcome(event.id, "refused", DROPPED),), event.subject, event.registration)
     await outbox.append(work.tx, make_answers(work.incarnation, partnership, [told]), work.now_ms)
-    await restate_records(work.tx, work.incarnation, records.values())
+    await owe(work.tx, partnership, set(records))
+    work.woken.add("owed")
     return "refused"
 
 

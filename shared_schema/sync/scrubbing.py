@@ -51,8 +51,8 @@ async def scrub(tx: AsyncConnection, records: Sequence[SharedRecord], now_ms: in
     for table in (property_history, conflicts):
         await tx.execute(delete(table).where(table.c.partnership == partnership, names_gone(table, gone)))
     whole = sorted(uid for uid, fields in gone.items() if not fields)
-    for table in (trash, drifts):
-        await tx.execute(delete(table).where(table.c.partnership == partnership, table.c.uid.in_(whole)))
+    for table, uids in ((trash, whole), (drifts, sorted(gone))):
+        await tx.execute(delete(table).where(table.c.partnership == partnership, table.c.uid.in_(uids)))
     mentioned = (peer_outcomes.c.partnership == partnership, peer_outcomes.c.uid.in_(whole))
     await tx.execute(update(peer_outcomes).where(*mentioned).values(reason=""))
     for table in (journal, reactions):

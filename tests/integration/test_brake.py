@@ -90,7 +90,7 @@ async def settle_but_held(pair: Pair) -> None:
 
     async def quiet() -> bool:
         rows = [await status(side) for side in (pair.partner, pair.vendor)]
-        return all(not (row["unacknowledged"] - row["held_outgoing"] or row["gaps"] or row["reactions"]) for row in rows)
+        return all(not (row["unacknowledged"] - row["held_outgoing"] or row["gaps"] or row["reactions"] or row["owed"]) for row in rows)
 
     await until(quiet)
 

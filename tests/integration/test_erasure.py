@@ -26,8 +26,8 @@ from shared_schema.sync.deals import save_deal, save_shared
 from shared_schema.sync.eraser import finish_erasures
 from shared_schema.sync.notes import add_comment, add_note, edit
 from shared_schema.sync.offers import put_eligibility, put_product, put_quote
+from shared_schema.sync.owed_states import owe_all
 from shared_schema.sync.registrations import list_registrations
-from shared_schema.sync.restate import restate
 from shared_schema.sync.station import Author, Keeping
 from shared_schema.sync.tables import erasures, journal, outbox, parked
 from shared_schema.sync.transport import Broker
@@ -164,6 +164,7 @@ async def check_peers_agree(pair: Pair) -> None:
 
 async def test_of_an_erased_deal_nothing_is_left_on_either_side(stage: Stage) -> None:
     pair = stage.pair
+    assert await stage.traces()
     async with pair.partner.station.working(ANN) as work:
         await erasing.erase_contact(work, 1)
     async with pair.partner.station.working(ANN) as work:
@@ -240,7 +241,7 @@ async def test_what_was_on_its_way_keeps_its_number_and_loses_its_content(stage:
     await pair.partner.stop()
     await pair.partner.do(add_note, 1, "underway, unsent")
     async with pair.partner.station.working() as work:
-        await restate(work.tx, work.incarnation, pair.partnership)
+        await owe_all(work.tx, pair.partnership)
     async with pair.vendor.station.working(pair.vendor.author) as work:
         await add_note(work, 1, "underway, from the vendor")
     before = [(row.id, row.epoch, row.sequence) for row in await pair.partner.rows(select(outbox).order_by(outbox.c.id))]
@@ -386,15 +387,3 @@ async def test_the_files_of_postgresql_hold_it_no_longer_either(postgres: Embedd
         async with pair.vendor.station.database.transaction() as tx:
             await tx.execute(text("CHECKPOINT"))
         assert files_with(postgres, f"the vendor's {MARK}") == []
-
-
-def test_sqlite_is_not_asked_to_forget_in_vain(tmp_path: Path) -> None:
-    """Without the clean-up the bytes would stay: the other tests look in the right place."""
-    path = tmp_path / "plain.db"
-    with closing(sqlite3.connect(path)) as connection:
-        connection.execute("CREATE TABLE t (body TEXT)")
-        connection.execute("INSERT INTO t VALUES (?)", (MARK,))
-        connection.commit()
-        connection.execute("DELETE FROM t")
-        connection.commit()
-    assert MARK.encode() in path.read_bytes()

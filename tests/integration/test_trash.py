@@ -16,7 +16,7 @@ from shared_schema.crm.tables import property_history, shared_records
 from shared_schema.sync import conflicts, notes, offers, registrations, verification, verifier, views
 from shared_schema.sync.capture import Write
 from shared_schema.sync.deals import save_shared
-from shared_schema.sync.restate import restate
+from shared_schema.sync.owed_states import owe_all
 from shared_schema.sync.station import Keeping
 from shared_schema.sync.tables import journal, peer_outcomes
 from shared_schema.sync.trash import list_trash, restore, sweep
@@ -118,7 +118,7 @@ async def test_after_its_days_the_content_is_gone_on_both_sides_and_the_tombston
     found = await vendor.read(verification.read_verification, pair.partnership)
     assert (found["drift"], found["repaired"]) == ([], 0), "one side has swept, and the other not yet"
     async with partner.station.working() as work:
-        await restate(work.tx, work.incarnation, pair.partnership)  # everything once more, from the side that has not swept
+        await owe_all(work.tx, pair.partnership)  # everything once more, from the side that has not swept
     await pair.settle()
     await sweep_both(pair)
     await pair.check_same()
@@ -158,7 +158,7 @@ async def test_what_was_changed_after_it_was_swept_elsewhere_makes_no_ghost(pair
     async with partner.station.database.transaction() as tx:
         await tx.execute(update(shared_records).where(shared_records.c.uid == old.uid).values(document=old.document))
     async with partner.station.working() as work:
-        await restate(work.tx, work.incarnation, pair.partnership)
+        await owe_all(work.tx, pair.partnership)
     await pair.settle()
     (row,) = await vendor.rows(select(shared_records.c.document, shared_records.c.state).where(shared_records.c.uid == old.uid))
     assert (row.state, "old text" in row.document) == ("deleted", False)
