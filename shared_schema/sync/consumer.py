@@ -22,7 +22,7 @@ from shared_schema.crm.rows import insert_for, upsert
 from shared_schema.crm.statements import Statement
 from shared_schema.sync import controls, metrics, outbox, parking, progress, stops
 from shared_schema.sync.answers import answer, make_answers
-from shared_schema.sync.apply import Desk, apply_events
+from shared_schema.sync.apply import NO_LIMITS, Desk, apply_events
 from shared_schema.sync.arrivals import Arrivals, sort_arrivals
 from shared_schema.sync.bell import Bell
 from shared_schema.sync.effects import Due, nothing_due
@@ -74,6 +74,7 @@ class Consumer:
         self.partnership = partnership
         self.due = due
         self.limits = Limits()
+        self.brake = NO_LIMITS
         self.inbound = record_topic(partnership, other(incarnation.side))
         self.outbound = record_topic(partnership, incarnation.side)
         self.bell = bell or Bell()
@@ -197,7 +198,7 @@ class Consumer:
         arrivals = arrivals or sort_arrivals(self.partnership, batch)
         async with self.database.transaction() as tx:
             await self.move_position(tx, offset, batch[-1].offset + 1)
-            desk = Desk(self.incarnation, self.partnership, await load_policy(tx, self.partnership), self.due)
+            desk = Desk(self.incarnation, self.partnership, await load_policy(tx, self.partnership), self.due, self.brake)
             await apply_events(tx, desk, arrivals)
             if desk.to_park:
                 await stops.check_flood(tx, self.partnership, self.limits, desk.now_ms)

@@ -13,6 +13,7 @@ from shared_schema.crm.statements import Statement
 from shared_schema.sync.tables import leases, outbound_epochs, outbox
 
 BACKLOG_MAX = 100_000
+WAITING = (outbox.c.published_ms.is_(None), outbox.c.held.is_(None))
 
 
 class EventTooLarge(ValueError):
@@ -29,10 +30,11 @@ class Pending(NamedTuple):
     sequence: int | None
 
 
-async def append(tx: AsyncConnection, events: Sequence[Event], now_ms: int) -> None:
-    """Queue events in the transaction that makes them true. Lock their records first: then id order is commit order per record."""
+async def append(tx: AsyncConnection, events: Sequence[Event], now_ms: int, held: str | None = None) -> None:
+    """Queue events in the transaction that makes them true. Lock their records first: then id order is commit order per record.
+    `held`: why they wait unsent, if they do."""
     if events:
-        await insert_rows(tx, outbox, [make_row(event, now_ms) for event in events])
+        await insert_rows(tx, outbox, [make_row(event, now_ms) | {"held": held} for event in events])
 
 
 def make_row(event: Event, now_ms: int) -> dict[str, Any]:
@@ -52,14 +54,14 @@ def make_row(event: Event, now_ms: int) -> dict[str, Any]:
 OURS = outbox.c.partnership == bindparam("partnership")
 PENDING = Statement(
     select(outbox.c.id, outbox.c.registration, outbox.c.payload, outbox.c.epoch, outbox.c.sequence)
-    .where(OURS, outbox.c.published_ms.is_(None), not_(Among(outbox.c.id, "in_flight")))
+    .where(OURS, *WAITING, not_(Among(outbox.c.id, "in_flight")))
     .order_by(outbox.c.id)
     .limit(bindparam("limit", type_=BigInteger()))
 )
 
 
 async def read_pending(connection: AsyncConnection, partnership: str, in_flight: Collection[int], limit: int) -> list[Pending]:
-    """The oldest unpublished rows that are not in flight. Never by a last id: id order is not commit order."""
+    """The oldest unpublished rows that are neither in flight nor held. Never by a last id: id order is not commit order."""
     parameters = {"partnership": partnership, "in_flight": sorted(in_flight), "limit": limit}
     return [Pending(*row) for row in await PENDING.fetch(connection, parameters)]
 
@@ -165,7 +167,7 @@ async def read_withheld(connection: AsyncConnection, partnership: str) -> list[s
 
 async def count_pending(connection: AsyncConnection, partnership: str) -> int:
     """Rows that wait to be published, counted up to BACKLOG_MAX."""
-    first = select(outbox.c.id).where(outbox.c.partnership == partnership, outbox.c.published_ms.is_(None)).limit(BACKLOG_MAX).subquery()
+    first = select(outbox.c.id).where(outbox.c.partnership == partnership, *WAITING).limit(BACKLOG_MAX).subquery()
     return int((await connection.execute(select(func.count()).select_from(first))).scalar_one())
 
 
@@ -173,7 +175,7 @@ async def is_longer(connection: AsyncConnection, partnership: str, rows: int, *,
     """Whether more than so many rows of a partnership are here, or wait to be published."""
     statement = select(outbox.c.id).where(outbox.c.partnership == partnership)
     if pending:
-        statement = statement.where(outbox.c.published_ms.is_(None))
+        statement = statement.where(*WAITING)
     return (await connection.execute(statement.offset(rows).limit(1))).one_or_none() is not None
 
 
@@ -183,6 +185,7 @@ async def list_partnerships(connection: AsyncConnection) -> list[str]:
 
 
 async def take_oldest(tx: AsyncConnection, partnership: str, limit: int) -> list[str]:
-    """Remove the oldest rows that answer nothing; their payloads."""
-    oldest = select(outbox.c.id).where(outbox.c.partnership == partnership, outbox.c.answers.is_(None)).order_by(outbox.c.id).limit(limit)
+    """Remove the oldest rows that answer nothing and are not held; their payloads."""
+    free = (outbox.c.partnership == partnership, outbox.c.answers.is_(None), outbox.c.held.is_(None))
+    oldest = select(outbox.c.id).where(*free).order_by(outbox.c.id).limit(limit)
     return list((await tx.execute(delete(outbox).where(outbox.c.id.in_(oldest)).returning(outbox.c.payload))).scalars())
