@@ -56,6 +56,8 @@ CONTROL_TYPES: dict[str, str] = {
     "sync.digest": "A look: the sums of the sender's record hashes, per bucket.",
     "sync.hashes": "The answer: the records of the buckets that differ, with their hashes.",
     "sync.repair": "A request for the states of records that differ.",
+    "sync.restore": "The sender's store went back: it asks for the state of every record of the partnership.",
+    "sync.restated": "All of them are on their way to whoever asked, and acknowledged: up to which number of which epoch.",
 }
 
 Uid = Annotated[str, Field(pattern=UID_PATTERN)]
@@ -217,7 +219,27 @@ class Repair(Wire):
     uids: Annotated[list[Uid], Field(max_length=10_000)]
 
 
-Control = Acknowledgement | Heartbeat | Resend | Void | Digest | Hashes | Repair
+class Restore(Wire):
+    """Sent again and again until `Restated` names the same request."""
+
+    type: Literal["sync.restore"] = "sync.restore"
+    partnership: Label
+    sent_ms: Number
+    request: Uid
+
+
+class Restated(Wire):
+    """The states went under these numbers: whoever has all of them up to the last of each epoch has the states."""
+
+    type: Literal["sync.restated"] = "sync.restated"
+    partnership: Label
+    sent_ms: Number
+    request: Uid
+    epochs: dict[Epoch, Number]
+    records: Number = 0
+
+
+Control = Acknowledgement | Heartbeat | Resend | Void | Digest | Hashes | Repair | Restore | Restated
 CONTROLS: dict[str, type[Control]] = {
     "sync.acknowledged": Acknowledgement,
     "sync.heartbeat": Heartbeat,
@@ -226,4 +248,6 @@ CONTROLS: dict[str, type[Control]] = {
     "sync.digest": Digest,
     "sync.hashes": Hashes,
     "sync.repair": Repair,
+    "sync.restore": Restore,
+    "sync.restated": Restated,
 }

@@ -13,7 +13,7 @@ from shared_schema.contract.codec import Event, Outcome, RecordChange
 from shared_schema.contract.documents import LIFE, Document
 from shared_schema.contract.policy import Policy, read_policy
 from shared_schema.contract.records import KINDS, Kind, is_one_way
-from shared_schema.contract.refusal import Door, refuse
+from shared_schema.contract.refusal import AHEAD, Door, refuse
 from shared_schema.contract.registers import Register, Side, differs
 from shared_schema.contract.topics import other
 from shared_schema.crm.rows import upsert
@@ -38,7 +38,8 @@ class MissingParent(Exception):
 
 @dataclass(slots=True)
 class Desk:
-    """One batch at work: who we are, the locked records, and what has come of the batch so far."""
+    """One batch at work: who we are, the locked records, and what has come of the batch so far. `restoring`: our store went back, and
+    the peer may bring our own writes."""
 
     incarnation: Incarnation
     partnership: str
@@ -50,6 +51,12 @@ class Desk:
     answers: list[Answer] = field(default_factory=list)
     heard: dict[tuple[object, ...], dict[str, object]] = field(default_factory=dict)
     created: set[str] = field(default_factory=set)
+    restoring: bool = False
+
+    @property
+    def claimed(self) -> bool:
+        """Whether something was refused that only a forger says, or a peer whose partner's store went back."""
+        return any(outcome.outcome == "refused" and outcome.reason in AHEAD for each in self.answers for outcome in each.outcomes)
 
     @property
     def side(self) -> Side:
@@ -136,8 +143,14 @@ def merge_change(desk: Desk, event: Event, change: RecordChange) -> list[Outcome
         desk.created.add(change.uid)
     if record.document.erased:
         return [Outcome(event.id, "ignored", "erased", change.uid)]
-    refused = refuse(Door(desk.side, desk.policy, record.kind, record.side), record.document, Document.of(change.fields))
+    running = desk.incarnation.name if desk.restoring else None
+    door = Door(desk.side, desk.policy, record.kind, record.side, running)
+    refused = refuse(door, record.document, Document.of(change.fields))
     outcomes = [Outcome(event.id, "refused", reason, change.uid, name) for name, reason in refused.items()]
+    if record.uid in desk.created and refused.keys() == change.fields.keys():
+        desk.created.discard(record.uid)
+        del desk.records[record.uid]
+        return outcomes
     contested = record.state == "contested"
     for name, register in change.fields.items():
         if name not in refused and merge_field(desk, event, record, name, register):
@@ -175,7 +188,7 @@ def refuse_identity(desk: Desk, record: SharedRecord | None, change: RecordChang
     kind = KINDS.get(change.kind)
     if kind is not None and not belongs(desk.records.get(change.parent or ""), kind, change):
         return "wrong_parent"
-    return None if change.side == other(desk.side) else "wrong_identity"
+    return None if desk.restoring or change.side == other(desk.side) else "own_record_unknown"
 
 
 def belongs(parent: SharedRecord | None, kind: Kind, change: RecordChange) -> bool:

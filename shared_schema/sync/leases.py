@@ -18,11 +18,23 @@ async def take(tx: AsyncConnection, name: str, owner: str, epoch: str, now_ms: i
     return taken.rowcount == 1
 
 
+async def renew(tx: AsyncConnection, name: str, owner: str, epoch: str, now_ms: int) -> bool:
+    """Go on with a lease; False if it is no longer ours under this epoch. An epoch that was ended is never revived."""
+    where = (leases.c.name == name, leases.c.owner == owner, leases.c.epoch == epoch)
+    return (await tx.execute(update(leases).where(*where).values(expires_ms=now_ms + LEASE_MS))).rowcount == 1
+
+
+async def end_epoch(tx: AsyncConnection, name: str, epoch: str) -> None:
+    """No row is marked with this epoch any more; whoever runs it begins another. So numbers of it that no row bears can be void."""
+    await tx.execute(update(leases).where(leases.c.name == name, leases.c.epoch == epoch).values(epoch=""))
+
+
 async def release(tx: AsyncConnection, name: str, owner: str) -> None:
     """Let go of a lease that is ours, so that the next relay need not wait."""
     await tx.execute(update(leases).where(leases.c.name == name, leases.c.owner == owner).values(expires_ms=0))
 
 
-async def begin_epoch(tx: AsyncConnection, partnership: str, epoch: str) -> None:
-    """Remember an epoch of ours before its first number is published."""
-    await tx.execute(insert_for(tx, outbound_epochs).values(partnership=partnership, epoch=epoch, acknowledged=0).on_conflict_do_nothing())
+async def begin_epoch(tx: AsyncConnection, partnership: str, epoch: str, now_ms: int, acknowledged: int = 0) -> None:
+    """Remember an epoch of ours before its first number is published; or one that was forgotten, when the peer tells of it."""
+    row = {"partnership": partnership, "epoch": epoch, "acknowledged": acknowledged, "began_ms": now_ms}
+    await tx.execute(insert_for(tx, outbound_epochs).values(row).on_conflict_do_nothing())

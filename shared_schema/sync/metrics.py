@@ -38,6 +38,8 @@ unacknowledged = Gauge("dealbridge_unacknowledged_rows", "Outbox rows that the p
 gaps = Gauge("dealbridge_gaps_events", "Numbers of the peer's that are missing here.", ["partnership"])
 parked = Gauge("dealbridge_parked_records", "Records in parking.", ["partnership"])
 stopped = Gauge("dealbridge_stream_stopped_streams", "1 while the inbound stream is stopped because too much was parked.", ["partnership"])
+restoring = Gauge("dealbridge_restoring_streams", "1 while this store, which went back, waits for the peer's states.", ["partnership"])
+suspected = Gauge("dealbridge_suspected_fields", "Fields refused because they name writes of ours never made here.", ["partnership"])
 drift = Gauge("dealbridge_drift_records", "Records that differ between the sides, seen so at two looks.", ["partnership"])
 open_conflicts = Gauge("dealbridge_open_conflicts_fields", "Conflicts that nobody has settled.", ["partnership"])
 last_seen = Gauge("dealbridge_peer_last_seen_age_seconds", "Since the peer was last heard.", ["partnership"])
@@ -92,6 +94,8 @@ def note_status(rows: Sequence[Row]) -> None:
         gaps.labels(name).set(row["gaps"])
         parked.labels(name).set(row["parked"])
         drift.labels(name).set(row["drift"])
+        restoring.labels(name).set(row["restoring_since_ms"] is not None)
+        suspected.labels(name).set(row["suspected"])
         stopped.labels(name).set(row["stopped"] is not None)
         open_conflicts.labels(name).set(row["open_conflicts"])
         if row["peer_heard_ms_ago"] is not None:

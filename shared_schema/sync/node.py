@@ -11,6 +11,7 @@ from shared_schema.sync.consumer import Consumer
 from shared_schema.sync.patience import keep_at
 from shared_schema.sync.reactor import Reactor
 from shared_schema.sync.relay import Relay
+from shared_schema.sync.restorer import Restorer
 from shared_schema.sync.station import Station
 from shared_schema.sync.stops import Limits
 from shared_schema.sync.transport import Broker
@@ -62,10 +63,12 @@ class Node:
         relay.wake = station.bell.listen(partnership)
         consumer = Consumer(station.database, self.broker, station.incarnation, partnership, station.spec.due, station.bell)
         consumer.limits = self.limits
+        consumer.proofs = station.proofs
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(relay.run())
                 group.create_task(consumer.run())
+                group.create_task(Restorer(station, self.broker, partnership).run())
                 group.create_task(Verifier(station, self.broker, partnership, self.verify_minutes).run())
         finally:
             station.bell.forget(partnership, relay.wake)

@@ -3,15 +3,16 @@
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import and_, delete, func, or_, select, update
+from sqlalchemy import and_, delete, exists, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.contract.codec import Event, encode_event
 from shared_schema.contract.envelope import EVENT_BYTES_MAX
 from shared_schema.crm.rows import insert_rows
-from shared_schema.sync.tables import leases, outbound_epochs, outbox
+from shared_schema.sync.tables import leases, outbound_epochs, outbox, restorations
 
 BACKLOG_MAX = 100_000
+DELETIONS = ("deal.deleted", "deal.left", "deal.unshared", "note.deleted", "comment.deleted", "record.erased")
 
 
 class EventTooLarge(ValueError):
@@ -48,11 +49,16 @@ def make_row(event: Event, now_ms: int) -> dict[str, Any]:
     }
 
 
+DELETES = and_(outbox.c.epoch.is_(None), or_(*(outbox.c.payload.like(f'%"type":"{each}"%') for each in DELETIONS)))
+
+
 async def read_pending(connection: AsyncConnection, partnership: str, in_flight: Collection[int], limit: int) -> list[Pending]:
-    """The oldest unpublished rows that are not in flight. Never by a last id: id order is not commit order."""
+    """The oldest unpublished rows that are not in flight. Never by a last id: id order is not commit order. While the store is being
+    restored a deletion that has no number yet waits: it can not have had in view what is still to come back."""
+    restoring = exists().where(restorations.c.partnership == partnership)
     statement = (
         select(outbox.c.id, outbox.c.registration, outbox.c.payload, outbox.c.epoch, outbox.c.sequence)
-        .where(outbox.c.partnership == partnership, outbox.c.published_ms.is_(None))
+        .where(outbox.c.partnership == partnership, outbox.c.published_ms.is_(None), or_(~restoring, ~DELETES))
         .order_by(outbox.c.id)
         .limit(limit + len(in_flight))
     )
@@ -108,10 +114,12 @@ async def request_again(tx: AsyncConnection, partnership: str, epoch: str, range
 
 
 class Removed(NamedTuple):
-    """A row that the peer has applied: when it was made (ms), and the event of the peer's that it answered."""
+    """A row that the peer has applied: when it was made (ms), the event of the peer's that it answered, its own event and number."""
 
     created_ms: int
     answers: str | None
+    event: str
+    sequence: int
 
 
 async def remove_acknowledged(
@@ -121,8 +129,11 @@ async def remove_acknowledged(
     where = and_(outbox.c.partnership == partnership, outbox.c.epoch == epoch, outbox.c.sequence <= watermark)
     if withheld:
         where = and_(where, outbox.c.event.not_in(withheld))
-    removed = await tx.execute(delete(outbox).where(where).returning(outbox.c.created_ms, outbox.c.answers))
+    removed = await tx.execute(delete(outbox).where(where).returning(*REMOVED))
     return [Removed(*row) for row in removed]
+
+
+REMOVED = (outbox.c.created_ms, outbox.c.answers, outbox.c.event, outbox.c.sequence)
 
 
 async def raise_acknowledged(tx: AsyncConnection, partnership: str, epoch: str, watermark: int) -> int | None:

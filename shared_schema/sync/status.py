@@ -6,10 +6,12 @@ from typing import Any
 from sqlalchemy import ColumnElement, case, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from shared_schema.contract.refusal import AHEAD
 from shared_schema.crm.projected_tables import conflicts
 from shared_schema.crm.tables import partnerships
+from shared_schema.sync.restoration import read_restorations
 from shared_schema.sync.stops import read_stops
-from shared_schema.sync.tables import drifts, inbound_epochs, outbox, parked, peer_outcomes, peers, reactions
+from shared_schema.sync.tables import drifts, inbound_epochs, outbox, parked, peer_outcomes, peers, reactions, refusals, statements
 from shared_schema.sync.verification import SURE
 
 Row = dict[str, Any]
@@ -25,9 +27,11 @@ async def read_status(connection: AsyncConnection, now_ms: int) -> list[Row]:
         "reactions": await count_by(connection, reactions, reactions.c.due_ms <= now_ms),
         "refused": await count_refused(connection),
         "drift": await count_by(connection, drifts, drifts.c.looks >= SURE),
+        "suspected": await count_by(connection, refusals, refusals.c.reason.in_(AHEAD)),
+        "stating": await count_by(connection, statements, statements.c.done.is_(False)),
     }
     heard = {row.partnership: row for row in await connection.execute(select(peers))}
-    stopped = await read_stops(connection)
+    stopped, restoring = await read_stops(connection), await read_restorations(connection)
     nothing = {"backlog": 0, "unacknowledged": 0, "oldest_ms": None}
     rows = []
     for row in await connection.execute(select(partnerships).order_by(partnerships.c.created_ms, partnerships.c.id)):
@@ -41,6 +45,8 @@ async def read_status(connection: AsyncConnection, now_ms: int) -> list[Row]:
                 "gaps": gaps.get(row.id, 0),
                 **{name: found.get(row.id, 0) for name, found in counts.items()},
                 "stopped": stopped.get(row.id),
+                "restoring_since_ms": restoring[row.id]["since_ms"] if row.id in restoring else None,
+                "restoring_because": restoring[row.id]["why"] if row.id in restoring else None,
                 "peer_heard_ms_ago": now_ms - peer.heard_ms if peer else None,
                 "peer_backlog": peer.backlog if peer else None,
                 "clock_skew_ms": peer.skew_ms if peer else None,

@@ -1,5 +1,5 @@
 """The runtime's tables: the outbox, what each stream has reached, leases, what is parked, refused and stopped, reactions to run,
-a journal for people, and when each peer was heard."""
+restorations and statements under way, a journal for people, and when each peer was heard."""
 
 from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, String, Table, Text, UniqueConstraint
 
@@ -43,6 +43,7 @@ outbound_epochs = Table(
     Column("partnership", String(63), primary_key=True),
     Column("epoch", String(16), primary_key=True),
     Column("acknowledged", BigInteger, nullable=False),
+    Column("began_ms", BigInteger, nullable=False),
 )
 
 leases = Table(
@@ -70,6 +71,32 @@ inbound_epochs = Table(
     Column("next_sequence", BigInteger, nullable=False),
     Column("gaps", Text, nullable=False),
     Column("event", String(36)),
+    Column("moved_ms", BigInteger, nullable=False),
+)
+
+restorations = Table(
+    "restorations",
+    metadata,
+    Column("partnership", String(63), primary_key=True),
+    Column("request", String(36), nullable=False),
+    Column("why", Text, nullable=False),
+    Column("since_ms", BigInteger, nullable=False),
+    Column("asked_ms", BigInteger, nullable=False),
+    Column("merged", Boolean, nullable=False),
+)
+
+statements = Table(
+    "statements",
+    metadata,
+    Column("partnership", String(63), primary_key=True),
+    Column("request", String(36)),
+    Column("level", Integer, nullable=False),
+    Column("after", String(36), nullable=False),
+    Column("waiting", Text, nullable=False),
+    Column("reached", Text, nullable=False),
+    Column("records", BigInteger, nullable=False),
+    Column("done", Boolean, nullable=False),
+    Column("began_ms", BigInteger, nullable=False),
 )
 
 parked = Table(
