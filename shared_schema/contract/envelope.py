@@ -17,6 +17,7 @@ SCHEMA_PREFIX = "urn:dealbridge:event:"
 DATASCHEMA = SCHEMA_PREFIX + VERSION
 EVENT_BYTES_MAX = 900 * 1024
 LABEL_MAX = 1_000
+SHOWN_MAX = 200
 
 EVENT_TYPES: dict[str, str] = {
     "deal.shared": "A registration with its deal, company, contact and first records.",
@@ -56,6 +57,8 @@ CONTROL_TYPES: dict[str, str] = {
     "sync.digest": "A look: the sums of the sender's record hashes, per bucket.",
     "sync.hashes": "The answer: the records of the buckets that differ, with their hashes.",
     "sync.repair": "A request for the states of records that differ.",
+    "sync.inspect": "A request to show records that differ, for people to see; nothing is merged.",
+    "sync.shown": "The answer: what the records hold there.",
     "sync.restore": "The sender's store went back: it asks for the state of every record of the partnership.",
     "sync.restated": "All of them are on their way to whoever asked, and acknowledged: up to which number of which epoch.",
 }
@@ -219,6 +222,35 @@ class Repair(Wire):
     uids: Annotated[list[Uid], Field(max_length=10_000)]
 
 
+class Inspect(Wire):
+    """The records that differ and that the sender wants to be shown."""
+
+    type: Literal["sync.inspect"] = "sync.inspect"
+    partnership: Label
+    sent_ms: Number
+    look: Epoch
+    uids: Annotated[list[Uid], Field(max_length=SHOWN_MAX)]
+
+
+class ShownRecord(Wire):
+    """Per field, the values of its siblings."""
+
+    uid: Uid
+    fields: dict[Name, list[Any]]
+
+
+class Shown(Wire):
+    """One part of the answer; a record that is not there is in none."""
+
+    type: Literal["sync.shown"] = "sync.shown"
+    partnership: Label
+    sent_ms: Number
+    look: Epoch
+    part: Number
+    parts: Number
+    records: Annotated[list[ShownRecord], Field(max_length=SHOWN_MAX)]
+
+
 class Restore(Wire):
     """Sent again and again until `Restated` names the same request."""
 
@@ -236,10 +268,9 @@ class Restated(Wire):
     sent_ms: Number
     request: Uid
     epochs: dict[Epoch, Number]
-    records: Number = 0
 
 
-Control = Acknowledgement | Heartbeat | Resend | Void | Digest | Hashes | Repair | Restore | Restated
+Control = Acknowledgement | Heartbeat | Resend | Void | Digest | Hashes | Repair | Inspect | Shown | Restore | Restated
 CONTROLS: dict[str, type[Control]] = {
     "sync.acknowledged": Acknowledgement,
     "sync.heartbeat": Heartbeat,
@@ -248,6 +279,8 @@ CONTROLS: dict[str, type[Control]] = {
     "sync.digest": Digest,
     "sync.hashes": Hashes,
     "sync.repair": Repair,
+    "sync.inspect": Inspect,
+    "sync.shown": Shown,
     "sync.restore": Restore,
     "sync.restated": Restated,
 }

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from shared_schema.contract.envelope import Acknowledgement, Control, Digest, Hashes, Repair, Resend, Restated, Restore
+from shared_schema.contract.envelope import Acknowledgement, Control, Digest, Hashes, Inspect, Repair, Resend, Restated, Restore, Shown
 from shared_schema.contract.restored import Claim
-from shared_schema.sync import outbox, restoration, statements, verification
+from shared_schema.sync import outbox, owed_states, restoration, statements, verification
 from shared_schema.sync.incarnation import Incarnation
 from shared_schema.sync.leases import begin_epoch, end_epoch
 from shared_schema.sync.progress import Reach
@@ -20,11 +20,13 @@ NUMBERS_MAX = 10_000
 
 @dataclass(slots=True)
 class Reply:
-    """What the controls of one batch ask of us: numbers to void, whether states are owed, the rows of ended round trips by their
-    creation (ms), how many events of the peer's are no longer withheld, what else to say, and whether a restoration begins or ends."""
+    """What the controls of one batch ask of us: numbers to void, whether all states are owed, or some, the rows of ended round trips by
+    their creation (ms), how many events of the peer's are no longer withheld, what else to say, why this store must have gone back if it
+    did, and whether a restoration, of either side, has moved."""
 
     void: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
     owes_state: bool = False
+    owes: bool = False
     resent: int = 0
     released: int = 0
     says: list[Control] = field(default_factory=list)
@@ -41,24 +43,40 @@ async def obey(tx: AsyncConnection, incarnation: Incarnation, reach: Reach, cont
             await take_acknowledgement(tx, partnership, control, reply, incarnation.clock.now_ms())
         if isinstance(control, Resend):
             await take_resend(tx, partnership, control, reply)
-        if isinstance(control, Digest):
-            reply.says += await verification.answer_digest(tx, incarnation, control)
-        if isinstance(control, Hashes):
-            reply.says += await verification.take_hashes(tx, incarnation, control)
-        if isinstance(control, Repair):
-            reply.resent += await verification.send_states(tx, incarnation, control)
+        if isinstance(control, Digest | Hashes | Repair | Inspect | Shown):
+            await take_look(tx, incarnation, control, reply)
         if isinstance(control, Restore | Restated):
             await take_restoring(tx, control, reach, reply, incarnation.clock.now_ms())
     if reply.owes_state:
-        await statements.begin(tx, partnership, None, incarnation.clock.now_ms())
+        await owed_states.owe_all(tx, partnership)
+        await statements.begin_again(tx, partnership)
+        reply.owes = True
     if reply.went_back:
         await restoration.begin(tx, incarnation, reply.went_back)
     return reply
 
 
+async def take_look(
+    tx: AsyncConnection, incarnation: Incarnation, control: Digest | Hashes | Repair | Inspect | Shown, reply: Reply
+) -> None:
+    """A step of a verification, this side's or the peer's."""
+    if isinstance(control, Digest):
+        reply.says += await verification.answer_digest(tx, incarnation, control)
+    if isinstance(control, Hashes):
+        reply.says += await verification.take_hashes(tx, incarnation, control)
+        reply.owes |= any(isinstance(each, Repair) for each in reply.says)
+    if isinstance(control, Repair):
+        await verification.take_repair(tx, control)
+        reply.owes = True
+    if isinstance(control, Inspect):
+        reply.says += await verification.answer_inspection(tx, incarnation, control)
+    if isinstance(control, Shown):
+        await verification.take_shown(tx, incarnation, control)
+
+
 async def take_restoring(tx: AsyncConnection, control: Restore | Restated, reach: Reach, reply: Reply, now_ms: int) -> None:
     """The peer's store went back and it asks for our states, or it says that we have got its own."""
-    reply.restores = True
+    reply.restores = reply.owes = True
     if isinstance(control, Restated):
         await restoration.take_restated(tx, control, reach)
     elif end := await statements.answer(tx, control.partnership, control.request, now_ms):
@@ -78,13 +96,16 @@ async def take_acknowledgement(tx: AsyncConnection, partnership: str, control: A
             continue
         if each.watermark < before:
             reply.owes_state = True
-            await end_epoch(tx, f"relay:{partnership}", epoch)
+            if await is_running(tx, partnership, epoch):
+                await end_epoch(tx, f"relay:{partnership}")
         removed = await outbox.remove_acknowledged(tx, partnership, epoch, each.watermark, control.withheld)
         reply.acknowledged_ms += [row.created_ms for row in removed]
         reply.released += sum(row.answers is not None for row in removed)
         gone |= {row.event for row in removed}
         if each.watermark > before and max((row.sequence for row in removed), default=0) < each.watermark:
             claims.append(Claim(epoch, each.watermark, each.event, True))
+        if any(row.registration is None for row in removed):
+            await owed_states.forget_paid(tx, partnership)
     reply.went_back = await restoration.judge_claims(tx, claims, gone) or reply.went_back
 
 

@@ -41,6 +41,7 @@ stopped = Gauge("dealbridge_stream_stopped_streams", "1 while the inbound stream
 restoring = Gauge("dealbridge_restoring_streams", "1 while this store, which went back, waits for the peer's states.", ["partnership"])
 suspected = Gauge("dealbridge_suspected_fields", "Fields refused because they name writes of ours never made here.", ["partnership"])
 drift = Gauge("dealbridge_drift_records", "Records that differ between the sides, seen so at two looks.", ["partnership"])
+owed = Gauge("dealbridge_owed_states_records", "Records whose whole state waits to reach the peer.", ["partnership"])
 open_conflicts = Gauge("dealbridge_open_conflicts_fields", "Conflicts that nobody has settled.", ["partnership"])
 last_seen = Gauge("dealbridge_peer_last_seen_age_seconds", "Since the peer was last heard.", ["partnership"])
 clock_skew = Gauge("dealbridge_clock_skew_seconds", "The peer's clock ahead of ours, with the way its message took.", ["partnership"])
@@ -96,6 +97,7 @@ def note_status(rows: Sequence[Row]) -> None:
         drift.labels(name).set(row["drift"])
         restoring.labels(name).set(row["restoring_since_ms"] is not None)
         suspected.labels(name).set(row["suspected"])
+        owed.labels(name).set(row["owed"])
         stopped.labels(name).set(row["stopped"] is not None)
         open_conflicts.labels(name).set(row["open_conflicts"])
         if row["peer_heard_ms_ago"] is not None:

@@ -68,7 +68,7 @@ class Relay:
         producer = await self.broker.open_producer()
         try:
             self.losses = self.database.losses
-            await self.begin_epoch(epoch)
+            await self.take_lease(epoch)
             await self.publish_on(producer, epoch)
         finally:
             await producer.close()
@@ -93,7 +93,7 @@ class Relay:
             if not rows and not flying:
                 await bell.wait(self.wake, POLL_S)
 
-    async def begin_epoch(self, epoch: str) -> None:
+    async def take_lease(self, epoch: str) -> None:
         async with self.database.transaction() as tx:
             now_ms = self.clock.now_ms()
             if not await leases.take(tx, self.lease, self.owner, epoch, now_ms):
@@ -102,8 +102,8 @@ class Relay:
 
     async def renew_lease(self, epoch: str) -> None:
         async with self.database.transaction() as tx:
-            if not await leases.renew(tx, self.lease, self.owner, epoch, self.clock.now_ms()):
-                raise LeaseLost(f"the epoch {epoch} of {self.partnership} is over")
+            if not await leases.renew(tx, self.lease, epoch, self.clock.now_ms()):
+                raise LeaseLost(f"the lease of {self.partnership} names another epoch")
 
     async def read_rows(self, flying: deque[Shipment]) -> list[outbox.Pending]:
         in_flight = {id for each in flying for id, _ in each.numbered} | {id for each in flying for id in each.resent}

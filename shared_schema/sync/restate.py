@@ -1,25 +1,14 @@
-"""Whole states into the outbox: for a peer that lacks them. States merge like events."""
+"""Events that carry whole states: for repair, for a peer that went back, for a first load. States merge like events."""
 
 from collections.abc import Iterable, Iterator
-
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.contract.codec import Event, EventData, RecordChange, format_time
 from shared_schema.contract.records import KINDS
 from shared_schema.crm.shared_records import SharedRecord
-from shared_schema.sync import outbox
 from shared_schema.sync.incarnation import Incarnation
 
 EVENT_RECORDS = 50
 EVENT_CHARACTERS = 400_000
-
-
-async def restate_records(tx: AsyncConnection, incarnation: Incarnation, records: Iterable[SharedRecord]) -> list[str]:
-    """Queue the state of these records of one partnership, parents first; the ids of the events."""
-    ordered = sorted(records, key=lambda record: (depth_of(record.kind), record.uid))
-    events = [make_statement(incarnation, each[0].partnership, each) for each in cut(ordered)]
-    await outbox.append(tx, events, incarnation.clock.now_ms())
-    return [event.id for event in events]
 
 
 def depth_of(kind: str) -> int:

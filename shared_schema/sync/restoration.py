@@ -20,7 +20,7 @@ from shared_schema.contract.restored import Claim, find_false_claim, find_lost_f
 from shared_schema.crm.problems import WrongState
 from shared_schema.crm.rows import Among, insert_missing
 from shared_schema.crm.tables import partnerships, property_history, shared_records
-from shared_schema.sync import outbox, statements
+from shared_schema.sync import outbox, owed_states
 from shared_schema.sync.answers import Answer, make_answers
 from shared_schema.sync.incarnation import Incarnation
 from shared_schema.sync.journal import note
@@ -125,9 +125,9 @@ async def finish(work: Work, row: Row, restored: Restored) -> None:
         return
     await restored(work, partnership)
     await outbox.append(work.tx, await take_back(work, partnership, row["since_ms"]), work.now_ms)
-    await statements.begin(work.tx, partnership, None, work.now_ms)
+    await owed_states.owe_all(work.tx, partnership)
     await note(work, partnership, None, "store restored", json.dumps({"why": row["why"], "since_ms": row["since_ms"]}))
-    work.woken |= {partnership, "reactions", "restorations"}
+    work.woken |= {partnership, "reactions", "owed"}
 
 
 async def take_back(work: Work, partnership: str, since_ms: int) -> list[Event]:

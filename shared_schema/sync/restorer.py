@@ -1,5 +1,5 @@
-"""The restorer: asks the peer for its states while this store is being restored, ends the restoration, and sends the states that are owed
-to the peer."""
+"""The restorer: asks the peer for its states while this store is being restored, and ends the restoration; or tells the peer, where that
+one asks, when it has got all of ours."""
 
 import logging
 
@@ -14,7 +14,7 @@ from shared_schema.sync.station import Station
 from shared_schema.sync.transport import Broker, BrokerError, Record
 
 POLL_S = 2.0
-STATING_S = 0.05  # a statement's next piece waits for the peer, which answers within some milliseconds
+STATING_S = 0.1
 log = logging.getLogger(__name__)
 
 
@@ -39,12 +39,13 @@ class Restorer:
     async def turn(self) -> None:
         async with self.station.database.reading() as connection:
             restoring = await restoration.load(connection, self.partnership)
-            owed = await statements.load(connection, self.partnership)
+            asked = await statements.load(connection, self.partnership)
         if restoring is not None:
             await self.restore(restoring)
-        if owed is not None and not owed["done"]:
+        stating = asked is not None and not asked["done"]
+        if stating:
             await self.state()
-        await bell.wait(self.wake, POLL_S if owed is None or owed["done"] else STATING_S)
+        await bell.wait(self.wake, STATING_S if stating else POLL_S)
 
     async def restore(self, row: restoration.Row) -> None:
         """Ask again if no answer came, or end it if the states are here."""
@@ -63,10 +64,9 @@ class Restorer:
             await self.send(asked)
 
     async def state(self) -> None:
-        """Queue the next piece of what is owed, once the one before has arrived."""
+        """Tell the peer when it has got all that it asked for."""
         async with self.station.database.transaction() as tx:
-            ended = await statements.advance(tx, self.station.incarnation, self.partnership)
-        self.station.bell.ring({self.partnership})
+            ended = await statements.end(tx, self.partnership, self.station.clock.now_ms())
         if ended is not None:
             await self.send(ended)
 

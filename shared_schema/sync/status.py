@@ -9,10 +9,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from shared_schema.contract.refusal import AHEAD
 from shared_schema.crm.projected_tables import conflicts
 from shared_schema.crm.tables import partnerships
+from shared_schema.sync.drift import SURELY
+from shared_schema.sync.owed_states import count_owed
 from shared_schema.sync.restoration import read_restorations
 from shared_schema.sync.stops import read_stops
-from shared_schema.sync.tables import drifts, inbound_epochs, outbox, parked, peer_outcomes, peers, reactions, refusals, statements
-from shared_schema.sync.verification import SURE
+from shared_schema.sync.tables import drifts, inbound_epochs, outbox, parked, peer_outcomes, peers, reactions, refusals
 
 Row = dict[str, Any]
 
@@ -26,9 +27,9 @@ async def read_status(connection: AsyncConnection, now_ms: int) -> list[Row]:
         "open_conflicts": await count_by(connection, conflicts),
         "reactions": await count_by(connection, reactions, reactions.c.due_ms <= now_ms),
         "refused": await count_refused(connection),
-        "drift": await count_by(connection, drifts, drifts.c.looks >= SURE),
+        "drift": await count_by(connection, drifts, SURELY),
+        "owed": await count_owed(connection),
         "suspected": await count_by(connection, refusals, refusals.c.reason.in_(AHEAD)),
-        "stating": await count_by(connection, statements, statements.c.done.is_(False)),
     }
     heard = {row.partnership: row for row in await connection.execute(select(peers))}
     stopped, restoring = await read_stops(connection), await read_restorations(connection)

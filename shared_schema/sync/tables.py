@@ -1,5 +1,5 @@
-"""The runtime's tables: the outbox, what each stream has reached, leases, what is parked, refused and stopped, reactions to run,
-restorations and statements under way, a journal for people, and when each peer was heard."""
+"""The runtime's tables: the outbox, what each stream has reached, leases, what is parked, refused and stopped, states
+that are owed, restorations, verifications and drift, reactions to run, a journal for people, and when each peer was heard."""
 
 from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, String, Table, Text, UniqueConstraint
 
@@ -89,14 +89,9 @@ statements = Table(
     "statements",
     metadata,
     Column("partnership", String(63), primary_key=True),
-    Column("request", String(36)),
-    Column("level", Integer, nullable=False),
-    Column("after", String(36), nullable=False),
-    Column("waiting", Text, nullable=False),
+    Column("request", String(36), nullable=False),
     Column("reached", Text, nullable=False),
-    Column("records", BigInteger, nullable=False),
     Column("done", Boolean, nullable=False),
-    Column("began_ms", BigInteger, nullable=False),
 )
 
 parked = Table(
@@ -144,6 +139,17 @@ drifts = Table(
     Column("look", String(16), nullable=False),
     Column("looks", Integer, nullable=False),
     Column("since_ms", BigInteger, nullable=False),
+    Column("fields", Text),
+)
+
+owed_states = Table(
+    "owed_states",
+    metadata,
+    Column("partnership", String(63), primary_key=True),
+    Column("uid", String(36), primary_key=True),
+    Column("depth", Integer, nullable=False),
+    Column("event", String(36)),
+    Index("ix_owed_states_next", "partnership", "event", "depth", "uid"),
 )
 
 stops = Table(

@@ -19,7 +19,7 @@ from shared_schema.crm.deals import load_deal
 from shared_schema.crm.problems import WrongState
 from shared_schema.crm.projected_tables import shared_deals
 from shared_schema.crm.tables import shared_records
-from shared_schema.sync import restoration, restorer, statements, views
+from shared_schema.sync import owed_states, restoration, restorer, views
 from shared_schema.sync.broker import KafkaBroker
 from shared_schema.sync.deals import save_shared
 from shared_schema.sync.notes import add_note, remove
@@ -77,7 +77,7 @@ class Rewindable:
                 Path(path + ending).unlink(missing_ok=True)
                 if Path(copy + ending).exists():
                     shutil.copy(copy + ending, path + ending)
-        side.restart(self.url)
+        await side.restart(self.url)
 
 
 class Scene:
@@ -286,9 +286,10 @@ async def test_a_context_alone_only_alarms_until_an_operator_confirms(scene: Sce
     async with side.station.database.transaction() as tx:
         await tx.execute(text("DELETE FROM shared_records WHERE uid = :uid"), {"uid": uid})
     await lose_topic(scene, "vendor")
+    await side.restart(scene.stores["vendor"].url)
     side.start()
     async with pair.partner.station.database.transaction() as tx:
-        await statements.begin(tx, pair.partnership, None, 0)
+        await owed_states.owe_all(tx, pair.partnership)
 
     async def refused() -> bool:
         return bool(await side.rows(select(refusals.c.uid).where(refusals.c.uid == uid)))
@@ -358,12 +359,10 @@ async def test_a_restoration_survives_kills_of_either_side_at_any_time(scene: Sc
     await work_on(pair)
     before, reps = await documents(pair.vendor), await reps_of(pair.vendor)
     await scene.put_back("vendor", copy)
-    with patch.object(statements, "PIECE_RECORDS", 3):
+    with patch.object(owed_states, "PIECE_RECORDS", 3):
         for round_ in range(12):
             for side in (pair.vendor, pair.partner):
-                await side.stop()
-                await side.station.database.close()
-                side.restart(scene.stores[side.station.spec.side].url)
+                await side.restart(scene.stores[side.station.spec.side].url)
                 side.start()
             await asyncio.sleep(0.1 * (round_ % 4))
         await scene.mended("vendor")

@@ -128,14 +128,9 @@ def upgrade() -> None:
     op.create_table(
         "statements",
         sa.Column("partnership", sa.String(length=63), nullable=False),
-        sa.Column("request", sa.String(length=36), nullable=True),
-        sa.Column("level", sa.Integer(), nullable=False),
-        sa.Column("after", sa.String(length=36), nullable=False),
-        sa.Column("waiting", sa.Text(), nullable=False),
+        sa.Column("request", sa.String(length=36), nullable=False),
         sa.Column("reached", sa.Text(), nullable=False),
-        sa.Column("records", sa.BigInteger(), nullable=False),
         sa.Column("done", sa.Boolean(), nullable=False),
-        sa.Column("began_ms", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("partnership", name=op.f("pk_statements")),
     )
     op.create_table(
@@ -214,8 +209,18 @@ def upgrade() -> None:
         sa.Column("look", sa.String(length=16), nullable=False),
         sa.Column("looks", sa.Integer(), nullable=False),
         sa.Column("since_ms", sa.BigInteger(), nullable=False),
+        sa.Column("fields", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("partnership", "uid", name=op.f("pk_drifts")),
     )
+    op.create_table(
+        "owed_states",
+        sa.Column("partnership", sa.String(length=63), nullable=False),
+        sa.Column("uid", sa.String(length=36), nullable=False),
+        sa.Column("depth", sa.Integer(), nullable=False),
+        sa.Column("event", sa.String(length=36), nullable=True),
+        sa.PrimaryKeyConstraint("partnership", "uid", name=op.f("pk_owed_states")),
+    )
+    op.create_index("ix_owed_states_next", "owed_states", ["partnership", "event", "depth", "uid"], unique=False)
     op.create_table(
         "stops",
         sa.Column("partnership", sa.String(length=63), nullable=False),
@@ -605,6 +610,7 @@ def downgrade() -> None:
         "drifts",
         "refusals",
         "stops",
+        "owed_states",
         "parked",
         "outbox",
         "outbound_epochs",
