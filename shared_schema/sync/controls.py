@@ -94,7 +94,7 @@ async def take_acknowledgement(tx: AsyncConnection, partnership: str, control: A
                 claims.append(Claim(epoch, each.watermark, each.event, False))
                 await begin_epoch(tx, partnership, epoch, now_ms, each.watermark)
             continue
-        if each.watermark < before:
+        if each.watermark < before.acknowledged:
             reply.owes_state = True
             if await is_running(tx, partnership, epoch):
                 await end_epoch(tx, f"relay:{partnership}")
@@ -102,7 +102,7 @@ async def take_acknowledgement(tx: AsyncConnection, partnership: str, control: A
         reply.acknowledged_ms += [row.created_ms for row in removed]
         reply.released += sum(row.answers is not None for row in removed)
         gone |= {row.event for row in removed}
-        if each.watermark > before and max((row.sequence for row in removed), default=0) < each.watermark:
+        if each.watermark > max(*before, *(row.sequence for row in removed)):
             claims.append(Claim(epoch, each.watermark, each.event, True))
         if any(row.registration is None for row in removed):
             await owed_states.forget_paid(tx, partnership)

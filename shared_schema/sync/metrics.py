@@ -32,6 +32,7 @@ conflicts = Counter("dealbridge_conflicts_total", "Conflicts opened by the peer'
 refused = Counter("dealbridge_refused_total", "Fields of the peer's that were refused.", ["partnership", "reason"])
 parked_now = Counter("dealbridge_parked_total", "Records parked.", ["partnership", "reason"])
 assignments = Counter("dealbridge_assignments_total", "Reps assigned.", ["rep", "method"])
+swept = Counter("dealbridge_swept_rows_total", "Rows that the sweeper took out of the store.", ["table"])
 backlog = Gauge("dealbridge_outbox_backlog_rows", "Outbox rows that wait to be published.", ["partnership"])
 oldest = Gauge("dealbridge_outbox_oldest_age_seconds", "Age of the oldest outbox row.", ["partnership"])
 unacknowledged = Gauge("dealbridge_unacknowledged_rows", "Outbox rows that the peer has not acknowledged.", ["partnership"])

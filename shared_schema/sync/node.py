@@ -15,6 +15,7 @@ from shared_schema.sync.relay import Relay
 from shared_schema.sync.restater import Restater
 from shared_schema.sync.restorer import Restorer
 from shared_schema.sync.station import Station
+from shared_schema.sync.sweeper import Sweeper
 from shared_schema.sync.transport import Broker
 from shared_schema.sync.verifier import Verifier
 
@@ -31,6 +32,7 @@ class Node:
         self.limits = limits
         self.reactor = Reactor(station)
         self.restater = Restater(station, limits.outbox_max)
+        self.sweeper = Sweeper(station, limits.keep_days)
         self.verifier = Verifier(station, broker, limits.verify_minutes)
         self.served: dict[str, asyncio.Task[None]] = {}
         self.wake = station.bell.listen("partnerships")
@@ -40,7 +42,7 @@ class Node:
         await self.broker.start()
         try:
             async with asyncio.TaskGroup() as group:
-                for each in (self.reactor, self.restater, self.verifier):
+                for each in (self.reactor, self.restater, self.sweeper, self.verifier):
                     group.create_task(each.run())
                 await keep_at("partnerships", lambda: self.tend(group), (DatabaseUnavailable,))
         finally:

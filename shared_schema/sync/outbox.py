@@ -138,13 +138,21 @@ async def remove_acknowledged(
 REMOVED = (outbox.c.created_ms, outbox.c.answers, outbox.c.registration, outbox.c.event, outbox.c.sequence)
 
 
-async def raise_acknowledged(tx: AsyncConnection, partnership: str, epoch: str, watermark: int) -> int | None:
-    """Keep the peer's watermark of an epoch of ours; the one before, or None if we never had that epoch."""
+class Reached(NamedTuple):
+    """Of an epoch of ours: the peer's watermark, and the highest number whose row was taken out unacknowledged."""
+
+    acknowledged: int
+    dropped: int
+
+
+async def raise_acknowledged(tx: AsyncConnection, partnership: str, epoch: str, watermark: int) -> Reached | None:
+    """Keep the peer's watermark of an epoch of ours; what was reached before, or None if we never had that epoch."""
     where = and_(outbound_epochs.c.partnership == partnership, outbound_epochs.c.epoch == epoch)
-    before = (await tx.execute(select(outbound_epochs.c.acknowledged).where(where).with_for_update())).scalar_one_or_none()
-    if before is not None and watermark != before:
+    columns = (outbound_epochs.c.acknowledged, outbound_epochs.c.dropped)
+    before = (await tx.execute(select(*columns).where(where).with_for_update())).one_or_none()
+    if before is not None and watermark != before.acknowledged:
         await tx.execute(update(outbound_epochs).where(where).values(acknowledged=watermark))
-    return before
+    return Reached(*before) if before is not None else None
 
 
 async def read_withheld(connection: AsyncConnection, partnership: str) -> list[str]:
@@ -175,4 +183,18 @@ async def list_partnerships(connection: AsyncConnection) -> list[str]:
 async def take_oldest(tx: AsyncConnection, partnership: str, limit: int) -> list[str]:
     """Remove the oldest rows that answer nothing; their payloads."""
     oldest = select(outbox.c.id).where(outbox.c.partnership == partnership, outbox.c.answers.is_(None)).order_by(outbox.c.id).limit(limit)
-    return list((await tx.execute(delete(outbox).where(outbox.c.id.in_(oldest)).returning(outbox.c.payload))).scalars())
+    columns = (outbox.c.payload, outbox.c.epoch, outbox.c.sequence)
+    taken = (await tx.execute(delete(outbox).where(outbox.c.id.in_(oldest)).returning(*columns))).all()
+    await note_dropped(tx, partnership, [(row.epoch, row.sequence) for row in taken if row.epoch is not None])
+    return [row.payload for row in taken]
+
+
+async def note_dropped(tx: AsyncConnection, partnership: str, numbers: Iterable[tuple[str, int]]) -> None:
+    """Remember that rows with these numbers (epoch, sequence) went unacknowledged: the peer may acknowledge them yet, and that is no sign
+    of a store that went back."""
+    highest: dict[str, int] = {}
+    for epoch, sequence in numbers:
+        highest[epoch] = max(sequence, highest.get(epoch, 0))
+    for epoch, sequence in sorted(highest.items()):
+        where = (outbound_epochs.c.partnership == partnership, outbound_epochs.c.epoch == epoch, outbound_epochs.c.dropped < sequence)
+        await tx.execute(update(outbound_epochs).where(*where).values(dropped=sequence))

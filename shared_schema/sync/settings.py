@@ -53,6 +53,11 @@ class Settings(BaseSettings):
         ge=1_000,
         description="So many unacknowledged events of a partnership are kept; more become whole states to send.",
     )
+    keep_days: int = Field(
+        0,
+        ge=0,
+        description="Histories, outcomes and the journal go after so many days, but for what is newest or unsettled; 0 for never.",
+    )
     verify_minutes: int = Field(60, ge=0, description="After so many minutes both sides are compared again, and repaired; 0 for never.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least level that is logged.")
     log_format: Literal["text", "json"] = Field("text", description="One line of text or one JSON object per log record.")

@@ -43,6 +43,7 @@ outbound_epochs = Table(
     Column("partnership", String(63), primary_key=True),
     Column("epoch", String(16), primary_key=True),
     Column("acknowledged", BigInteger, nullable=False),
+    Column("dropped", BigInteger, nullable=False, server_default="0"),  # the highest number whose row went unacknowledged
     Column("began_ms", BigInteger, nullable=False),
 )
 
