@@ -50,6 +50,8 @@ class Sweeper:
             ours = await leases.take(tx, LEASE, self.owner, self.owner, self.station.clock.now_ms())
         if ours:
             await self.sweep()
+            async with self.station.database.transaction() as tx:
+                await leases.release(tx, LEASE, self.owner)
         await asyncio.sleep(EVERY_S)
 
     async def sweep(self) -> None:

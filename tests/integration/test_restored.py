@@ -14,7 +14,7 @@ from sqlalchemy import select, text
 
 from shared_schema.contract.topics import other, record_topic
 from shared_schema.crm import users
-from shared_schema.crm.database import Database
+from shared_schema.crm.database import Database, DatabaseUnavailable
 from shared_schema.crm.deals import load_deal
 from shared_schema.crm.problems import WrongState
 from shared_schema.crm.projected_tables import shared_deals
@@ -104,7 +104,10 @@ class Scene:
         side = self.side(name)
 
         async def over() -> bool:
-            return bool(await told(side, "store restored")) and not await side.rows(select(restorations.c.partnership))
+            try:
+                return bool(await told(side, "store restored")) and not await side.rows(select(restorations.c.partnership))
+            except DatabaseUnavailable:
+                return False
 
         await until(over)
         await self.pair.settle()

@@ -41,16 +41,17 @@ async def pair(database_url: str, tmp_path: Path) -> AsyncIterator[Pair]:
 async def sweep(side: Side, keep_days: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """One sweep to its end."""
     monkeypatch.setattr(sweeper, "PAUSE_S", 0)
+    monkeypatch.setattr(sweeper, "EVERY_S", 0)
     monkeypatch.setattr(sweeper, "SPAN_IDS", 7)
     monkeypatch.setattr(sweeper, "PIECE_ROWS", 3)
     swept = asyncio.Event()
 
-    class Once(Sweeper):
-        async def sweep(self) -> None:
-            await super().sweep()
+    class Watched(Sweeper):
+        async def turn(self) -> None:
+            await super().turn()
             swept.set()
 
-    task = asyncio.create_task(Once(side.station, keep_days).run())
+    task = asyncio.create_task(Watched(side.station, keep_days).run())
     async with asyncio.timeout(30):
         await swept.wait()
     task.cancel()
