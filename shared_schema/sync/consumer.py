@@ -19,6 +19,7 @@ from shared_schema.contract.topics import other, record_topic
 from shared_schema.crm.database import Database, DatabaseUnavailable
 from shared_schema.crm.policies import load_policy
 from shared_schema.crm.rows import insert_for, upsert
+from shared_schema.crm.statements import Statement
 from shared_schema.sync import controls, metrics, outbox, parking, progress, restoration, stops
 from shared_schema.sync.answers import answer, make_answers
 from shared_schema.sync.apply import Desk, apply_events
@@ -42,10 +43,11 @@ SUSPECT_MS = 60_000
 log = logging.getLogger(__name__)
 
 
-MOVE = (
+MOVE = Statement(
     update(inbound_positions)
     .where(inbound_positions.c.topic == bindparam("at"), inbound_positions.c.next_offset == bindparam("before"))
     .values(next_offset=bindparam("after"))
+    .returning(inbound_positions.c.next_offset)
 )
 
 
@@ -277,8 +279,7 @@ class Consumer:
 
     async def move_position(self, tx: AsyncConnection, offset: int, after: int) -> None:
         """Compare and set, so that two live consumers can not both apply."""
-        moved = await tx.execute(MOVE, {"at": self.inbound, "before": offset, "after": after})
-        if moved.rowcount != 1:
+        if not await MOVE.fetch(tx, {"at": self.inbound, "before": offset, "after": after}):
             raise PositionMoved(f"{self.inbound} is no longer at {offset}")
 
     async def count(self, tx: AsyncConnection, arrivals: Arrivals) -> progress.Reach:

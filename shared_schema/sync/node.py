@@ -1,6 +1,7 @@
 """The composition root of a syncing process: a relay and a consumer for each partnership, and the loops that serve all."""
 
 import asyncio
+from collections.abc import Callable
 
 from sqlalchemy import select
 
@@ -21,19 +22,28 @@ from shared_schema.sync.verifier import Verifier
 
 POLL_S = 2.0
 SYNCED = ("invited", "active")
+FindBroker = Callable[[str], Broker]
 
 
 class Node:
-    """One process that syncs a store. Several may run beside each other: leases and positions keep them apart."""
+    """One process that syncs a store. Several may run beside each other: leases and positions keep them apart. `find_broker` says which
+    broker a partnership is on, where that is not the one for all."""
 
-    def __init__(self, station: Station, broker: Broker, limits: Limits = Limits()) -> None:  # noqa: B008  # a tuple of numbers
+    def __init__(
+        self,
+        station: Station,
+        broker: Broker,
+        limits: Limits = Limits(),  # noqa: B008  # a tuple of numbers
+        find_broker: FindBroker | None = None,
+    ) -> None:
         self.station = station
         self.broker = broker
         self.limits = limits
+        self.find_broker: FindBroker = find_broker or (lambda _: broker)
         self.reactor = Reactor(station)
         self.restater = Restater(station, limits.outbox_max)
         self.sweeper = Sweeper(station, limits.keep_days)
-        self.verifier = Verifier(station, broker, limits.verify_minutes)
+        self.verifier = Verifier(station, self.find_broker, limits.verify_minutes)
         self.served: dict[str, asyncio.Task[None]] = {}
         self.wake = station.bell.listen("partnerships")
 
@@ -63,16 +73,16 @@ class Node:
 
     async def serve(self, partnership: str) -> None:
         """One partnership's two streams."""
-        station = self.station
-        relay = Relay(station.database, self.broker, station.clock, station.spec.side, partnership)
+        station, broker = self.station, self.find_broker(partnership)
+        relay = Relay(station.database, broker, station.clock, station.spec.side, partnership)
         relay.wake = station.bell.listen(partnership)
-        consumer = Consumer(station.database, self.broker, station.incarnation, partnership, station.spec.due, station.bell)
+        consumer = Consumer(station.database, broker, station.incarnation, partnership, station.spec.due, station.bell)
         consumer.limits = self.limits
         consumer.proofs = station.proofs
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(relay.run())
                 group.create_task(consumer.run())
-                group.create_task(Restorer(station, self.broker, partnership).run())
+                group.create_task(Restorer(station, broker, partnership).run())
         finally:
             station.bell.forget(partnership, relay.wake)

@@ -5,11 +5,12 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.contract.envelope import Control, EpochAcknowledgement, Heartbeat, Restated, Void
 from shared_schema.crm.rows import upsert
+from shared_schema.crm.statements import Statement
 from shared_schema.sync import sequence
 from shared_schema.sync.arrivals import Arrivals
 from shared_schema.sync.sequence import Progress
@@ -64,13 +65,20 @@ class Reach:
             self.touched.update(control.epochs)
 
 
+RECEIVED = Statement(
+    select(*(inbound_epochs.c[name] for name in ("epoch", "next_sequence", "gaps", "event", "moved_ms"))).where(
+        inbound_epochs.c.partnership == bindparam("partnership")
+    )
+)
+
+
 async def load(tx: AsyncConnection, partnership: str) -> Reach:
     """Every epoch received of late; a peer's restart adds one, and the sweeper takes the old ones."""
     reach = Reach(partnership)
-    for row in await tx.execute(select(inbound_epochs).where(inbound_epochs.c.partnership == partnership)):
-        reach.epochs[row.epoch] = Progress(row.next_sequence, tuple((low, high) for low, high in json.loads(row.gaps)))
-        reach.events[row.epoch] = row.event
-        reach.moved_ms[row.epoch] = row.moved_ms
+    for epoch, next_sequence, gaps, event, moved_ms in await RECEIVED.fetch(tx, {"partnership": partnership}):
+        reach.epochs[epoch] = Progress(next_sequence, tuple((low, high) for low, high in json.loads(gaps)))
+        reach.events[epoch] = event
+        reach.moved_ms[epoch] = moved_ms
     return reach
 
 

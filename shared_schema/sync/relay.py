@@ -107,7 +107,7 @@ class Relay:
 
     async def read_rows(self, flying: deque[Shipment]) -> list[outbox.Pending]:
         in_flight = {id for each in flying for id, _ in each.numbered} | {id for each in flying for id in each.resent}
-        async with self.database.reading() as connection:
+        async with self.database.glancing() as connection:
             return await outbox.read_pending(connection, self.partnership, in_flight, BATCH_ROWS)
 
     async def ship(self, producer: Producer, epoch: str, sequence: int, rows: Sequence[outbox.Pending]) -> Shipment:

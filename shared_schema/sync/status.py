@@ -1,4 +1,5 @@
-"""How the sync stands, per partnership: backlog and its age, what is unacknowledged, gaps, what is parked, and when the peer was heard."""
+"""How the sync stands, per partnership: backlog and its age, what is unacknowledged, gaps, what is parked, what is wrong at the broker, and
+when the peer was heard."""
 
 import json
 from typing import Any
@@ -14,6 +15,7 @@ from shared_schema.sync.owed_states import count_owed
 from shared_schema.sync.restoration import read_restorations
 from shared_schema.sync.stops import read_stops
 from shared_schema.sync.tables import drifts, inbound_epochs, outbox, parked, peer_outcomes, peers, reactions, refusals
+from shared_schema.sync.troubles import find_trouble, read_troubles
 
 Row = dict[str, Any]
 
@@ -33,6 +35,7 @@ async def read_status(connection: AsyncConnection, now_ms: int) -> list[Row]:
     }
     heard = {row.partnership: row for row in await connection.execute(select(peers))}
     stopped, restoring = await read_stops(connection), await read_restorations(connection)
+    found_wrong = await read_troubles(connection, now_ms)
     nothing = {"backlog": 0, "unacknowledged": 0, "oldest_ms": None}
     rows = []
     for row in await connection.execute(select(partnerships).order_by(partnerships.c.created_ms, partnerships.c.id)):
@@ -48,6 +51,7 @@ async def read_status(connection: AsyncConnection, now_ms: int) -> list[Row]:
                 "stopped": stopped.get(row.id),
                 "restoring_since_ms": restoring[row.id]["since_ms"] if row.id in restoring else None,
                 "restoring_because": restoring[row.id]["why"] if row.id in restoring else None,
+                **find_trouble(found_wrong, row.id),
                 "peer_heard_ms_ago": now_ms - peer.heard_ms if peer else None,
                 "peer_backlog": peer.backlog if peer else None,
                 "clock_skew_ms": peer.skew_ms if peer else None,

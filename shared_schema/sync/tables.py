@@ -162,6 +162,18 @@ stops = Table(
     Column("since_ms", BigInteger, nullable=False),
 )
 
+troubles = Table(
+    "troubles",
+    metadata,
+    Column("process", String(16), primary_key=True),
+    Column("partnership", String(63), primary_key=True),
+    Column("topic", String(200), primary_key=True),
+    Column("kind", String(20), primary_key=True),
+    Column("why", Text, nullable=False),
+    Column("since_ms", BigInteger, nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+)
+
 refusals = Table(
     "refusals",
     metadata,

@@ -19,12 +19,12 @@ from shared_schema.crm.deals import load_deal
 from shared_schema.crm.problems import WrongState
 from shared_schema.crm.projected_tables import shared_deals
 from shared_schema.crm.tables import shared_records
-from shared_schema.sync import owed_states, restoration, restorer, views
+from shared_schema.sync import leases, owed_states, restoration, restorer, views
 from shared_schema.sync.broker import KafkaBroker
 from shared_schema.sync.deals import save_shared
 from shared_schema.sync.notes import add_note, remove
 from shared_schema.sync.status import read_status
-from shared_schema.sync.tables import journal, outbox, reactions, refusals, restorations
+from shared_schema.sync.tables import journal, outbound_epochs, outbox, reactions, refusals, restorations
 from shared_schema.sync.transport import Broker
 from tests.integration.pair import Pair, Side, open_pair, until
 from tests.postgres import EmbeddedPostgres
@@ -261,15 +261,13 @@ async def test_an_acknowledgement_within_a_known_epoch_tells_it_too(scene: Scene
     live = await scene.stores["partner"].keep(side)
     side.start()
     await pair.settle()
-    known = await side.rows(select(text("epoch")).select_from(text("outbound_epochs")))
     await side.do(add_note, 1, "lost with the store")
     await pair.settle()
+    epochs = [row.epoch for row in await side.rows(select(outbound_epochs.c.epoch))]
     await scene.put_back("partner", live)
-    epochs = [row.epoch for row in known]
     async with side.station.database.transaction() as tx:
         for epoch in epochs:
-            statement = "INSERT INTO outbound_epochs VALUES (:p, :e, 0, 0) ON CONFLICT DO NOTHING"
-            await tx.execute(text(statement), {"p": pair.partnership, "e": epoch})
+            await leases.begin_epoch(tx, pair.partnership, epoch, 0)
     await lose_topic(scene, "partner")
     side.start()
     await scene.mended("partner")
@@ -420,29 +418,16 @@ async def test_both_stores_put_back_at_once_lose_only_what_neither_has(scene: Sc
 
 
 @pytest.mark.parametrize("brokers", ["memory"], indirect=True)
+@pytest.mark.parametrize("scene", ["postgresql"], indirect=True)
 async def test_a_database_that_fails_over_to_an_older_copy_is_noticed_without_a_restart(scene: Scene) -> None:
     """The replica lacked the last seconds; the process lives on, and only its connections broke."""
     pair, vendor = scene.pair, scene.pair.vendor
     store = scene.stores["vendor"]
+    assert store.postgres is not None
     copy = await scene.keep("vendor")
     await work_on(pair)
     before, reps = await documents(vendor), await reps_of(vendor)
-    await fail_over(vendor.station.database, store, copy)
+    store.postgres.fail_over(store.name, copy)
     await scene.mended("vendor")
     await check_agree(pair)
     assert await documents(vendor) == before and await reps_of(vendor) == reps
-
-
-async def fail_over(database: Database, store: Rewindable, copy: str) -> None:
-    """What the connection pool sees of it: every connection is lost, and the next ones lead to the older store."""
-    if store.postgres is not None:
-        store.postgres.fail_over(store.name, copy)
-        return
-    async with database._sqlite_writer:
-        await database.engine.dispose()
-        path = store.url.removeprefix("sqlite:///")
-        for ending in ("", "-wal", "-shm"):
-            Path(path + ending).unlink(missing_ok=True)
-            if Path(copy + ending).exists():
-                shutil.copy(copy + ending, path + ending)
-        database._lose()
