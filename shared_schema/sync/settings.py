@@ -65,6 +65,11 @@ class Settings(BaseSettings):
         ge=1_000,
         description="So many unacknowledged events of a partnership are kept; more become whole states to send.",
     )
+    keep_days: int = Field(
+        0,
+        ge=0,
+        description="Histories, outcomes and the journal go after so many days, but for what is newest or unsettled; 0 for never.",
+    )
     verify_minutes: int = Field(60, ge=0, description="After so many minutes both sides are compared again, and repaired; 0 for never.")
     brake_count: int = Field(100, ge=1, description="So many deletions, erasures or unsharings of a kind pass in the window; more wait.")
     brake_percent: int = Field(20, ge=0, le=100, description="And at most this part of the living records of the kind; five always pass.")

@@ -94,18 +94,25 @@ class Work:
 
 
 Reaction = Callable[[Work, str, str], Awaitable[None]]
+Restored = Callable[[Work, str], Awaitable[None]]
+
+
+async def nothing_to_mend(_work: Work, _partnership: str) -> None:
+    """A node that keeps nothing beside the shared records."""
 
 
 @dataclass(frozen=True)
 class NodeSpec:
     """What makes a node: its side, what states ask of it, and how it answers. `reactions` take (work, partnership, registration); `tends`
-    are loops of its own in every process that syncs, until cancelled."""
+    are loops of its own in every process that syncs, until cancelled; `restored` brings what is the node's own in step with states that
+    came back to a restored store."""
 
     side: Side
     due: Due
     reactions: Mapping[str, Reaction]
     migrations: str
     tends: tuple[Callable[["Station", Broker], Coroutine[Any, Any, None]], ...] = ()
+    restored: Restored = nothing_to_mend
 
 
 class Station:
@@ -119,12 +126,17 @@ class Station:
         self.incarnation = Incarnation(spec.side, clock)
         self.bell = Bell()
         self.introduced: frozenset[tuple[str, Author]] = frozenset()
+        self.proofs: dict[str, int] = {}
         database.on_loss.append(self.begin_anew)
 
     def begin_anew(self) -> None:
         """After a lost connection nothing that memory says about the store is certain."""
         self.incarnation.renew()
         self.introduced = frozenset()
+
+    def proven(self) -> list[str]:
+        """The partnerships for which, since the last lost connection, this side's topic was found to hold nothing that the store lacks."""
+        return sorted(partnership for partnership, losses in self.proofs.items() if losses == self.database.losses)
 
     @asynccontextmanager
     async def working(self, author: Author = MACHINE) -> AsyncIterator[Work]:
