@@ -23,11 +23,12 @@ class Document:
     """Fields by name. Untouched registers stay as bytes and changed ones are encoded once, at the end, so a change costs what it
     changes and not what the record holds."""
 
-    __slots__ = ("_raw", "_touched")
+    __slots__ = ("_encoded", "_raw", "_touched")
 
     def __init__(self, raw: Mapping[str, msgspec.Raw] | None = None) -> None:
         self._raw: dict[str, Any] = dict(raw or {})
         self._touched: dict[str, Register] = {}
+        self._encoded: bytes | None = None
 
     @classmethod
     def decode(cls, stored: bytes | str) -> "Document":
@@ -63,7 +64,7 @@ class Document:
 
     def put(self, name: str, register: Register) -> None:
         self._touched[name] = register
-        self._raw[name] = None
+        self._raw[name] = self._encoded = None
 
     def registers(self) -> dict[str, Register]:
         return {name: self.get(name) for name in self if name != ERASED}
@@ -74,14 +75,17 @@ class Document:
         return Document({name: raw[name] for name in names if name in raw})
 
     def encode(self) -> bytes:
-        return _encoder.encode(self.raw())
+        if self._encoded is None:
+            self._encoded = _encoder.encode(self.raw())
+        return self._encoded
 
     def raw(self) -> dict[str, msgspec.Raw]:
         """Every field's canonical bytes."""
-        for name, raw in self._raw.items():
-            if raw is None:
-                self._raw[name] = msgspec.Raw(_encoder.encode(self._touched[name]))
-        return self._raw
+        raw = self._raw
+        for name, register in self._touched.items():
+            if raw[name] is None:
+                raw[name] = msgspec.Raw(_encoder.encode(register))
+        return raw
 
     @property
     def erased(self) -> bool:
@@ -91,7 +95,7 @@ class Document:
         """Merge one field in place; whether its state changed."""
         before = self.get(name)
         after = merge(before, incoming)
-        if after == before:
+        if after is before or (after is not incoming and after == before):
             return False
         self.put(name, after)
         return True

@@ -50,12 +50,14 @@ class SharedRecord:
     def state(self) -> State:
         return state_of(self.document, deletion_rule(self.kind))
 
-    def touch(self, name: str, before: Register) -> None:
-        """Remember that a field changed, and whether that opened or closed a conflict."""
+    def touch(self, name: str, before: Register) -> bool:
+        """Remember that a field changed, and whether that opened or closed a conflict; whether it opened one."""
         self.touched.add(name)
         now = differs(self.document.get(name))
-        if differs(before) != now and not is_one_way(self.kind, name):
-            self.turned[name] = now
+        if differs(before) == now or is_one_way(self.kind, name):
+            return False
+        self.turned[name] = now
+        return now
 
     def before(self) -> "SharedRecord | None":
         """The record as it was stored when this transaction read it; None if it was not there."""

@@ -12,9 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from shared_schema.contract.codec import Event, Outcome, RecordChange
 from shared_schema.contract.documents import LIFE, Document
 from shared_schema.contract.policy import Policy, read_policy
-from shared_schema.contract.records import KINDS, Kind, is_one_way
-from shared_schema.contract.refusal import Door, refuse
-from shared_schema.contract.registers import Register, Side, differs
+from shared_schema.contract.records import KINDS, Kind
+from shared_schema.contract.refusal import Door, refuse_fields
+from shared_schema.contract.registers import Register, Side
 from shared_schema.contract.topics import other
 from shared_schema.crm.rows import upsert
 from shared_schema.crm.shared_records import SharedRecord, Written, append_history, load_records
@@ -111,7 +111,7 @@ def apply_event(desk: Desk, numbered: Numbered) -> None:
 def is_unshared(desk: Desk, change: RecordChange) -> bool:
     """Whether this side knows that sharing of the registration has stopped; then only leaving and stopping still count."""
     registration = desk.records.get(change.registration or "")
-    if registration is None or not registration.document.get("unshared").siblings:
+    if registration is None or "unshared" not in registration.document or not registration.document.get("unshared").siblings:
         return False
     return change.kind != "registration" or not set(change.fields) <= KEPT_WHEN_UNSHARED
 
@@ -136,17 +136,21 @@ def merge_change(desk: Desk, event: Event, change: RecordChange) -> list[Outcome
         desk.created.add(change.uid)
     if record.document.erased:
         return [Outcome(event.id, "ignored", "erased", change.uid)]
-    refused = refuse(Door(desk.side, desk.policy, record.kind, record.side), record.document, Document.of(change.fields))
+    refused = refuse_fields(Door(desk.side, desk.policy, record.kind, record.side), record.document, change.fields)
     outcomes = [Outcome(event.id, "refused", reason, change.uid, name) for name, reason in refused.items()]
-    contested = record.state == "contested"
+    contested = is_contested(record)
     for name, register in change.fields.items():
         if name not in refused and merge_field(desk, event, record, name, register):
             outcomes.append(Outcome(event.id, "conflict", "both sides changed it", change.uid, name))
-    if record.state == "contested" and not contested:
+    if is_contested(record) and not contested:
         outcomes.append(Outcome(event.id, "conflict", "deleted by one side, changed by the other", change.uid, LIFE))
     if record.kind == "policy" and record.touched:
         desk.policy = read_policy(record.document)
     return outcomes + tell_hidden(desk, event, record)
+
+
+def is_contested(record: SharedRecord) -> bool:
+    return LIFE in record.document and record.state == "contested"
 
 
 def merge_field(desk: Desk, event: Event, record: SharedRecord, name: str, incoming: Register) -> bool:
@@ -155,14 +159,13 @@ def merge_field(desk: Desk, event: Event, record: SharedRecord, name: str, incom
     desk.written += [Written(record, name, each, "peer", event.id) for each in incoming.siblings if each not in before.siblings]
     if not record.document.merge_in(name, incoming):
         return False
-    record.touch(name, before)
-    return differs(record.document.get(name)) and not differs(before) and not is_one_way(record.kind, name)
+    return record.touch(name, before)
 
 
 def tell_hidden(desk: Desk, event: Event, record: SharedRecord) -> list[Outcome]:
     """A new child of a deleted parent is stored under it and never revives it: its author is told."""
-    parent = desk.records.get(record.parent or "")
-    if parent is None or record.uid not in desk.created or parent.state != "deleted":
+    parent = desk.records.get(record.parent or "") if record.uid in desk.created else None
+    if parent is None or parent.state != "deleted":
         return []
     return [Outcome(event.id, "applied", f"stored, but its {parent.kind} is deleted", record.uid)]
 
