@@ -27,9 +27,10 @@ from shared_schema.sync.arrivals import Arrivals, sort_arrivals
 from shared_schema.sync.bell import Bell
 from shared_schema.sync.effects import Due, nothing_due
 from shared_schema.sync.incarnation import Incarnation
+from shared_schema.sync.limits import Limits
 from shared_schema.sync.patience import keep_at
 from shared_schema.sync.relay import deliver
-from shared_schema.sync.stops import Limits, StreamStopped
+from shared_schema.sync.stops import StreamStopped
 from shared_schema.sync.tables import inbound_positions, peers
 from shared_schema.sync.transport import Broker, BrokerError, Producer, Reader, Received, Record, TopicMissing
 
@@ -262,4 +263,5 @@ async def hear_peer(tx: AsyncConnection, partnership: str, arrivals: Arrivals, n
 def woken_by(partnership: str, desk: Desk, reply: controls.Reply) -> set[str]:
     """Who has work by what was applied: the reactor, and the relay where there are rows to send."""
     woken = {"reactions", "changes"} if desk.written else set()
-    return woken | {partnership} if desk.answers or reply.resent or reply.owes_state or reply.says else woken
+    woken |= {"owed"} if reply.owes else set()
+    return woken | {partnership} if desk.answers or reply.resent or reply.says else woken

@@ -39,6 +39,7 @@ gaps = Gauge("dealbridge_gaps_events", "Numbers of the peer's that are missing h
 parked = Gauge("dealbridge_parked_records", "Records in parking.", ["partnership"])
 stopped = Gauge("dealbridge_stream_stopped_streams", "1 while the inbound stream is stopped because too much was parked.", ["partnership"])
 drift = Gauge("dealbridge_drift_records", "Records that differ between the sides, seen so at two looks.", ["partnership"])
+owed = Gauge("dealbridge_owed_states_records", "Records whose whole state waits to reach the peer.", ["partnership"])
 open_conflicts = Gauge("dealbridge_open_conflicts_fields", "Conflicts that nobody has settled.", ["partnership"])
 last_seen = Gauge("dealbridge_peer_last_seen_age_seconds", "Since the peer was last heard.", ["partnership"])
 clock_skew = Gauge("dealbridge_clock_skew_seconds", "The peer's clock ahead of ours, with the way its message took.", ["partnership"])
@@ -92,6 +93,7 @@ def note_status(rows: Sequence[Row]) -> None:
         gaps.labels(name).set(row["gaps"])
         parked.labels(name).set(row["parked"])
         drift.labels(name).set(row["drift"])
+        owed.labels(name).set(row["owed"])
         stopped.labels(name).set(row["stopped"] is not None)
         open_conflicts.labels(name).set(row["open_conflicts"])
         if row["peer_heard_ms_ago"] is not None:

@@ -1,4 +1,4 @@
-"""The composition root of a syncing process: a relay and a consumer for each partnership, and the reactor."""
+"""The composition root of a syncing process: a relay and a consumer for each partnership, and the loops that serve all."""
 
 import asyncio
 
@@ -8,11 +8,12 @@ from shared_schema.crm.database import DatabaseUnavailable
 from shared_schema.crm.tables import partnerships
 from shared_schema.sync import bell
 from shared_schema.sync.consumer import Consumer
+from shared_schema.sync.limits import Limits
 from shared_schema.sync.patience import keep_at
 from shared_schema.sync.reactor import Reactor
 from shared_schema.sync.relay import Relay
+from shared_schema.sync.restater import Restater
 from shared_schema.sync.station import Station
-from shared_schema.sync.stops import Limits
 from shared_schema.sync.transport import Broker
 from shared_schema.sync.verifier import Verifier
 
@@ -23,12 +24,13 @@ SYNCED = ("invited", "active")
 class Node:
     """One process that syncs a store. Several may run beside each other: leases and positions keep them apart."""
 
-    def __init__(self, station: Station, broker: Broker, limits: Limits = Limits(), verify_minutes: int = 0) -> None:  # noqa: B008  # a tuple of numbers
+    def __init__(self, station: Station, broker: Broker, limits: Limits = Limits()) -> None:  # noqa: B008  # a tuple of numbers
         self.station = station
         self.broker = broker
         self.limits = limits
-        self.verify_minutes = verify_minutes
         self.reactor = Reactor(station)
+        self.restater = Restater(station, limits.outbox_max)
+        self.verifier = Verifier(station, broker, limits.verify_minutes)
         self.served: dict[str, asyncio.Task[None]] = {}
         self.wake = station.bell.listen("partnerships")
 
@@ -37,7 +39,8 @@ class Node:
         await self.broker.start()
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self.reactor.run())
+                for each in (self.reactor, self.restater, self.verifier):
+                    group.create_task(each.run())
                 await keep_at("partnerships", lambda: self.tend(group), (DatabaseUnavailable,))
         finally:
             await self.broker.stop()
@@ -56,7 +59,7 @@ class Node:
             return set((await connection.execute(select(partnerships.c.id).where(partnerships.c.status.in_(SYNCED)))).scalars())
 
     async def serve(self, partnership: str) -> None:
-        """One partnership's two streams, and their verification."""
+        """One partnership's two streams."""
         station = self.station
         relay = Relay(station.database, self.broker, station.clock, station.spec.side, partnership)
         relay.wake = station.bell.listen(partnership)
@@ -66,6 +69,5 @@ class Node:
             async with asyncio.TaskGroup() as group:
                 group.create_task(relay.run())
                 group.create_task(consumer.run())
-                group.create_task(Verifier(station, self.broker, partnership, self.verify_minutes).run())
         finally:
             station.bell.forget(partnership, relay.wake)

@@ -120,15 +120,18 @@ async def request_again(tx: AsyncConnection, partnership: str, epoch: str, range
 
 
 class Removed(NamedTuple):
-    """A row that the peer has applied: when it was made (ms), and the event of the peer's that it answered."""
+    """A row that the peer has applied: when it was made (ms), the event of the peer's that it answered, and its registration, if any."""
 
     created_ms: int
     answers: str | None
+    registration: str | None
 
 
 OF_EPOCH = (outbox.c.epoch == bindparam("epoch"), outbox.c.sequence <= bindparam("watermark"))
 REMOVE = Statement(
-    delete(outbox).where(OURS, *OF_EPOCH, not_(Among(outbox.c.event, "withheld"))).returning(outbox.c.created_ms, outbox.c.answers)
+    delete(outbox)
+    .where(OURS, *OF_EPOCH, not_(Among(outbox.c.event, "withheld")))
+    .returning(outbox.c.created_ms, outbox.c.answers, outbox.c.registration)
 )
 
 
@@ -167,3 +170,22 @@ async def count_pending(connection: AsyncConnection, partnership: str) -> int:
     """Rows that wait to be published, counted up to BACKLOG_MAX."""
     first = select(outbox.c.id).where(outbox.c.partnership == partnership, outbox.c.published_ms.is_(None)).limit(BACKLOG_MAX).subquery()
     return int((await connection.execute(select(func.count()).select_from(first))).scalar_one())
+
+
+async def is_longer(connection: AsyncConnection, partnership: str, rows: int, *, pending: bool = False) -> bool:
+    """Whether more than so many rows of a partnership are here, or wait to be published."""
+    statement = select(outbox.c.id).where(outbox.c.partnership == partnership)
+    if pending:
+        statement = statement.where(outbox.c.published_ms.is_(None))
+    return (await connection.execute(statement.offset(rows).limit(1))).one_or_none() is not None
+
+
+async def list_partnerships(connection: AsyncConnection) -> list[str]:
+    """The partnerships that have rows here."""
+    return sorted((await connection.execute(select(outbox.c.partnership).distinct())).scalars())
+
+
+async def take_oldest(tx: AsyncConnection, partnership: str, limit: int) -> list[str]:
+    """Remove the oldest rows that answer nothing; their payloads."""
+    oldest = select(outbox.c.id).where(outbox.c.partnership == partnership, outbox.c.answers.is_(None)).order_by(outbox.c.id).limit(limit)
+    return list((await tx.execute(delete(outbox).where(outbox.c.id.in_(oldest)).returning(outbox.c.payload))).scalars())

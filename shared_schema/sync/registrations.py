@@ -20,9 +20,8 @@ from shared_schema.crm.projected_tables import shared_deals
 from shared_schema.crm.shared_records import SharedRecord, load_records
 from shared_schema.crm.statements import Statement
 from shared_schema.crm.tables import deals
+from shared_schema.sync import owed_states
 from shared_schema.sync.capture import Captured, Creation, Write
-from shared_schema.sync.outbox import append
-from shared_schema.sync.restate import make_statement
 from shared_schema.sync.rich_text import clean
 from shared_schema.sync.station import Work
 from shared_schema.sync.tables import outbox
@@ -218,9 +217,9 @@ async def withdraw_unnumbered(work: Work, row: Row) -> None:
     unnumbered = (outbox.c.registration == row["uid"], outbox.c.epoch.is_(None), outbox.c.answers.is_(None))
     withdrawn = (await work.tx.execute(delete(outbox).where(*unnumbered).returning(outbox.c.payload))).scalars().all()
     changes = [change for payload in withdrawn for change in decode_event(payload.encode()).data.records]
-    people = await load_records(work.tx, row["partnership"], {change.uid for change in changes if change.kind == "person"})
-    if people:
-        await append(work.tx, [make_statement(work.incarnation, row["partnership"], list(people.values()))], work.now_ms)
+    await owed_states.forgive(work.tx, row["partnership"], row["uid"])
+    await owed_states.owe(work.tx, row["partnership"], {change.uid for change in changes if change.kind == "person"})
+    work.woken.add("owed")
 
 
 async def leave(work: Work, shared_deal_id: int) -> Captured:

@@ -48,6 +48,11 @@ class Settings(BaseSettings):
     role: Role = Field("all", description="What a process does: `web`, `sync` or `all`.")
     parked_max: int = Field(1_000, ge=1, description="So many records parked since the last `sync resume` stop a partnership's stream.")
     parked_per_minute: int = Field(100, ge=1, description="So many records parked within a minute stop it, too.")
+    outbox_max: int = Field(
+        200_000,
+        ge=1_000,
+        description="So many unacknowledged events of a partnership are kept; more become whole states to send.",
+    )
     verify_minutes: int = Field(60, ge=0, description="After so many minutes both sides are compared again, and repaired; 0 for never.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least level that is logged.")
     log_format: Literal["text", "json"] = Field("text", description="One line of text or one JSON object per log record.")

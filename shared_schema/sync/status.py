@@ -8,9 +8,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.crm.projected_tables import conflicts
 from shared_schema.crm.tables import partnerships
+from shared_schema.sync.drift import SURELY
+from shared_schema.sync.owed_states import count_owed
 from shared_schema.sync.stops import read_stops
 from shared_schema.sync.tables import drifts, inbound_epochs, outbox, parked, peer_outcomes, peers, reactions
-from shared_schema.sync.verification import SURE
 
 Row = dict[str, Any]
 
@@ -24,7 +25,8 @@ async def read_status(connection: AsyncConnection, now_ms: int) -> list[Row]:
         "open_conflicts": await count_by(connection, conflicts),
         "reactions": await count_by(connection, reactions, reactions.c.due_ms <= now_ms),
         "refused": await count_refused(connection),
-        "drift": await count_by(connection, drifts, drifts.c.looks >= SURE),
+        "drift": await count_by(connection, drifts, SURELY),
+        "owed": await count_owed(connection),
     }
     heard = {row.partnership: row for row in await connection.execute(select(peers))}
     stopped = await read_stops(connection)

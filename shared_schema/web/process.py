@@ -16,13 +16,13 @@ from shared_schema.crm.migrations import check_migrated
 from shared_schema.sync import event_loop
 from shared_schema.sync.broker import KafkaBroker
 from shared_schema.sync.clock import SystemClock
+from shared_schema.sync.limits import Limits
 from shared_schema.sync.metrics import note_status
 from shared_schema.sync.node import Node
 from shared_schema.sync.patience import keep_at
 from shared_schema.sync.settings import BadSettings, Settings
 from shared_schema.sync.station import NodeSpec, Station
 from shared_schema.sync.status import read_status
-from shared_schema.sync.stops import Limits
 from shared_schema.sync.wakeups import Wakeups
 from shared_schema.web.app import make_app, serve_health
 from shared_schema.web.problem_documents import answer_errors
@@ -87,8 +87,8 @@ async def serve_station(settings: Settings, station: Station, routers: Sequence[
     server = Server(uvicorn.Config(app, log_config=None, lifespan="off", access_log=False, timeout_graceful_shutdown=5))
     loops = [server.serve(sockets=[listener]), Wakeups(station).run(), watch(station)]
     if settings.role != "web":
-        limits = Limits(settings.parked_max, settings.parked_per_minute)
-        loops.append(Node(station, broker, limits, settings.verify_minutes).run())
+        limits = Limits(settings.parked_max, settings.parked_per_minute, settings.outbox_max, settings.verify_minutes)
+        loops.append(Node(station, broker, limits).run())
     host, port = listener.getsockname()[:2]
     print(f"{station.spec.side}-node ({settings.role}) listens on http://{host}:{port}", flush=True)
     try:

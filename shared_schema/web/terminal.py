@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from shared_schema.contract.records import InvalidValue
-from shared_schema.crm import customers, deals, private_notes, users
+from shared_schema.crm import customers, deal_views, deals, private_notes, users
 from shared_schema.crm.database import BadDatabaseUrl, Database, DatabaseUnavailable
 from shared_schema.crm.migrations import NotMigrated, check_migrated, migrate
 from shared_schema.crm.problems import Invalid, NotFound, Problem
@@ -119,9 +119,11 @@ class Terminal:
         group = self.group("deals", "The CRM's deals.")
 
         @group.command("list")
-        def list_(shared: bool | None = None, search: str | None = None, as_json: Json = False) -> None:
-            """List deals; --shared for shared ones alone."""
-            filters = {name: value for name, value in (("shared", shared), ("search", search)) if value is not None}
+        def list_(shared: bool | None = None, search: str | None = None, view: int | None = None, as_json: Json = False) -> None:
+            """List deals; --shared for shared ones alone, --view for everybody's saved view of that id."""
+            filters: dict[str, Any] = {name: value for name, value in (("shared", shared), ("search", search)) if value is not None}
+            if view is not None:
+                filters["view"] = self.read(deal_views.load_view, view, None)["conditions"]
             columns = ("id", "name", "company", "stage", "amount", "owner", "number_of_active_deal_registrations")
             show(self.read(deals.list_deals, filters, 0, 200), as_json, columns)
 

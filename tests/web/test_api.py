@@ -182,6 +182,19 @@ def test_a_damaged_token_is_refused_and_an_oversized_body_too(partner: Api) -> N
     assert partner.client.post("/api/companies", content=(b"x" * 65_536 for _ in range(20))).status_code == 413
 
 
+def test_a_view_of_deals_is_saved_listed_and_used(partner: Api) -> None:
+    share(partner)
+    partner.post("/api/deals", values={"name": "Not shared", "properties": {"region": "North"}})
+    assert partner.get("/api/deals?view=0") == partner.get("/api/deals?shared=true") != partner.get("/api/deals")
+    north = partner.post("/api/views", name="North", conditions=[{"property": "properties.region", "operator": "equals", "value": "North"}])
+    assert [each["name"] for each in partner.get(f"/api/deals?view={north['id']}")["results"]] == ["Not shared"]
+    partner.ask("PATCH", f"/api/views/{north['id']}", 200, json={"name": "The north"})
+    assert [each["name"] for each in partner.get("/api/views")["results"]] == ["Shared deals", "The north"]
+    assert refused(partner, "POST", "/api/views", 422, name="x", conditions=[{"property": "x", "operator": "known"}])["field"] == "property"
+    partner.ask("DELETE", f"/api/views/{north['id']}", 204)
+    assert refused(partner, "GET", f"/api/deals?view={north['id']}", 404)["field"] == "view"
+
+
 def test_the_vendor_invites_and_keeps_reps_quotes_and_policy(vendor: Api) -> None:
     made = vendor.post("/api/partnerships/invite", own_name="Initech", peer_name="Acme", terms={"approval": "manual"})
     assert made["topics_created"] and made["bundle"]["policy"]["approval"] == "manual"
