@@ -135,18 +135,19 @@ def make_insert(table: Table, names: tuple[str, ...], arrays: bool, conflict: tu
     return Statement(build)
 
 
-async def change_rows(connection: AsyncConnection, table: Table, rows: Sequence[Row], key: str) -> None:
+async def change_rows(connection: AsyncConnection, table: Table, rows: Sequence[Row], key: str | Sequence[str]) -> None:
     """Change the other columns of the rows that have these keys; all rows name the same columns."""
     if rows:
-        names = tuple(rows[0])
-        await write(connection, make_update(table, names, is_spread(connection, rows), key), rows, names)
+        names, keys = tuple(rows[0]), (key,) if isinstance(key, str) else tuple(key)
+        await write(connection, make_update(table, names, is_spread(connection, rows), keys), rows, names)
 
 
 @cache
-def make_update(table: Table, names: tuple[str, ...], arrays: bool, key: str) -> Statement:
+def make_update(table: Table, names: tuple[str, ...], arrays: bool, key: tuple[str, ...]) -> Statement:
     """The statement, made once."""
     new: Any = spread(table, names).c if arrays else {name: bindparam(name, type_=table.c[name].type) for name in names}
-    return Statement(update(table).where(table.c[key] == new[key]).values({table.c[name]: new[name] for name in names if name != key}))
+    found = [table.c[name] == new[name] for name in key]
+    return Statement(update(table).where(*found).values({table.c[name]: new[name] for name in names if name not in key}))
 
 
 async def take_turn(connection: AsyncConnection, name: str) -> None:

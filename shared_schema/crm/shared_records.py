@@ -11,10 +11,11 @@ from shared_schema.contract.documents import Document, bucket_of
 from shared_schema.contract.life import State, hash_document, state_of
 from shared_schema.contract.records import deletion_rule, is_one_way
 from shared_schema.contract.registers import Register, Sibling, Side, differs, encode_value
-from shared_schema.crm.rows import Among, insert_missing, upsert
+from shared_schema.crm.rows import Among, change_rows, insert_missing, upsert
 from shared_schema.crm.statements import Statement
 from shared_schema.crm.tables import property_history, shared_records
 
+KEY = ("partnership", "uid")
 CHANGING = ("document", "state", "hash")
 READ = select(*(shared_records.c[name] for name in ("partnership", "uid", "kind", "parent", "registration", "side", "document")))
 LOCKED = Statement(
@@ -103,9 +104,11 @@ def read_row(row: Any) -> SharedRecord:
 
 
 async def save_records(connection: AsyncConnection, records: Iterable[SharedRecord]) -> None:
-    """Write the changed ones, in uid order, with their state and hash."""
-    rows = [write_row(record) for record in sorted(records, key=lambda each: each.uid) if record.changed]
-    await upsert(connection, shared_records, rows, CHANGING)
+    """Write the changed ones, in uid order, with their state and hash; what was read is locked, so that it is there."""
+    changed = [record for record in sorted(records, key=lambda each: each.uid) if record.changed]
+    await upsert(connection, shared_records, [write_row(each) for each in changed if each.stored is None], CHANGING)
+    known = [{name: row[name] for name in (*KEY, *CHANGING)} for row in (write_row(each) for each in changed if each.stored is not None)]
+    await change_rows(connection, shared_records, known, KEY)
 
 
 def write_row(record: SharedRecord) -> dict[str, Any]:
