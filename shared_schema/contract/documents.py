@@ -23,12 +23,11 @@ class Document:
     """Fields by name. Untouched registers stay as bytes and changed ones are encoded once, at the end, so a change costs what it
     changes and not what the record holds."""
 
-    __slots__ = ("_encoded", "_raw", "_touched")
+    __slots__ = ("_raw", "_touched")
 
     def __init__(self, raw: Mapping[str, msgspec.Raw] | None = None) -> None:
         self._raw: dict[str, Any] = dict(raw or {})
         self._touched: dict[str, Register] = {}
-        self._encoded: bytes | None = None
 
     @classmethod
     def decode(cls, stored: bytes | str) -> "Document":
@@ -64,7 +63,7 @@ class Document:
 
     def put(self, name: str, register: Register) -> None:
         self._touched[name] = register
-        self._raw[name] = self._encoded = None
+        self._raw[name] = None
 
     def registers(self) -> dict[str, Register]:
         return {name: self.get(name) for name in self if name != ERASED}
@@ -75,9 +74,7 @@ class Document:
         return Document({name: raw[name] for name in names if name in raw})
 
     def encode(self) -> bytes:
-        if self._encoded is None:
-            self._encoded = _encoder.encode(self.raw())
-        return self._encoded
+        return _encoder.encode(self.raw())
 
     def raw(self) -> dict[str, msgspec.Raw]:
         """Every field's canonical bytes."""

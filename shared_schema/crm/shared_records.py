@@ -112,7 +112,7 @@ async def save_records(connection: AsyncConnection, records: Iterable[SharedReco
 
 
 def write_row(record: SharedRecord) -> dict[str, Any]:
-    state = record.state
+    state, encoded = record.state, record.document.encode()
     return {
         "partnership": record.partnership,
         "uid": record.uid,
@@ -120,10 +120,10 @@ def write_row(record: SharedRecord) -> dict[str, Any]:
         "parent": record.parent,
         "registration": record.registration,
         "side": record.side,
-        "document": record.document.encode().decode(),
+        "document": encoded.decode(),
         "state": state,
         "bucket": bucket_of(record.uid),
-        "hash": hash_document(record.uid, record.document, state),
+        "hash": hash_document(record.uid, record.document, state, encoded),
     }
 
 

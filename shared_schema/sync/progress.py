@@ -2,8 +2,9 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from sqlalchemy import bindparam, select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -66,8 +67,13 @@ RECEIVED = Statement(
 
 async def load(tx: AsyncConnection, partnership: str) -> Reach:
     """Every epoch received so far; a peer's restart adds one."""
+    return make_reach(partnership, await RECEIVED.fetch(tx, {"partnership": partnership}))
+
+
+def make_reach(partnership: str, rows: Iterable[Sequence[Any]]) -> Reach:
+    """The reach that these rows say: epoch, next number, gaps, event."""
     reach = Reach(partnership)
-    for epoch, next_sequence, gaps, event in await RECEIVED.fetch(tx, {"partnership": partnership}):
+    for epoch, next_sequence, gaps, event in rows:
         reach.epochs[epoch] = Progress(next_sequence, tuple((low, high) for low, high in json.loads(gaps)))
         reach.events[epoch] = event
     return reach
