@@ -28,8 +28,8 @@ async def follow(tx: AsyncConnection, incarnation: Incarnation, due: Due, policy
     if not changed:
         return
     now_ms = incarnation.clock.now_ms()
-    await save_records(tx, changed)
     await project(tx, incarnation.side, changed, policy, now_ms)
+    await save_records(tx, changed)
     await insert_missing(tx, reactions, [row for each in changed for row in make_reactions(each, due, now_ms)])
 
 
