@@ -44,7 +44,7 @@ POSTGRES_OUTAGES: Final = ("08", "53", "57P", "58", "40001", "40P01", "55P03")
 LOCK_WAIT_S: Final = 30
 CONNECT_WAIT_S: Final = 10
 STATEMENT_WAIT_S: Final = 120
-POOL_SIZE: Final = 8
+POOL_SIZE: Final = 16  # none beyond it: those are closed after each use, and a new one costs more than any wait here
 BROKEN_RULES: Final = (asyncpg.IntegrityConstraintViolationError, sqlite3.IntegrityError)
 
 
@@ -251,7 +251,7 @@ def _engine_settings(dialect: Dialect, async_creator: AsyncCreator | None, poolc
         server = {"application_name": "dealbridge", "jit": "off"}
         arguments = {"timeout": CONNECT_WAIT_S, "command_timeout": STATEMENT_WAIT_S, "server_settings": server}
         ending["isolation_level"] = "AUTOCOMMIT"
-    pool = {"poolclass": poolclass} if poolclass else {"pool_size": POOL_SIZE, "max_overflow": POOL_SIZE}
+    pool = {"poolclass": poolclass} if poolclass else {"pool_size": POOL_SIZE, "max_overflow": 0, "pool_use_lifo": True}
     return {"connect_args": arguments, **pool, **ending}
 
 
