@@ -1,6 +1,7 @@
 """The composition root of a syncing process: a relay and a consumer for each partnership, and the loops that serve all."""
 
 import asyncio
+from collections.abc import Callable
 
 from sqlalchemy import select
 
@@ -8,29 +9,43 @@ from shared_schema.crm.database import DatabaseUnavailable
 from shared_schema.crm.tables import partnerships
 from shared_schema.sync import bell
 from shared_schema.sync.consumer import Consumer
+from shared_schema.sync.eraser import Eraser
 from shared_schema.sync.limits import Limits
 from shared_schema.sync.patience import keep_at
 from shared_schema.sync.reactor import Reactor
 from shared_schema.sync.relay import Relay
 from shared_schema.sync.restater import Restater
+from shared_schema.sync.restorer import Restorer
 from shared_schema.sync.station import Station
+from shared_schema.sync.sweeper import Sweeper
 from shared_schema.sync.transport import Broker
+from shared_schema.sync.trash import Emptier
 from shared_schema.sync.verifier import Verifier
 
 POLL_S = 2.0
 SYNCED = ("invited", "active")
+FindBroker = Callable[[str], Broker]
 
 
 class Node:
-    """One process that syncs a store. Several may run beside each other: leases and positions keep them apart."""
+    """One process that syncs a store. Several may run beside each other: leases and positions keep them apart. `find_broker` says which
+    broker a partnership is on, where that is not the one for all."""
 
-    def __init__(self, station: Station, broker: Broker, limits: Limits = Limits()) -> None:  # noqa: B008  # a tuple of numbers
+    def __init__(
+        self,
+        station: Station,
+        broker: Broker,
+        limits: Limits = Limits(),  # noqa: B008  # a tuple of numbers
+        find_broker: FindBroker | None = None,
+    ) -> None:
         self.station = station
         self.broker = broker
         self.limits = limits
+        self.find_broker: FindBroker = find_broker or (lambda _: broker)
         self.reactor = Reactor(station)
         self.restater = Restater(station, limits.outbox_max)
-        self.verifier = Verifier(station, broker, limits.verify_minutes)
+        self.sweeper = Sweeper(station, limits.keep_days)
+        self.verifier = Verifier(station, self.find_broker, limits.verify_minutes)
         self.served: dict[str, asyncio.Task[None]] = {}
         self.wake = station.bell.listen("partnerships")
 
@@ -39,7 +54,8 @@ class Node:
         await self.broker.start()
         try:
             async with asyncio.TaskGroup() as group:
-                for each in (self.reactor, self.restater, self.verifier):
+                loops = (self.reactor, self.restater, self.sweeper, self.verifier, Eraser(self.station), Emptier(self.station))
+                for each in loops:
                     group.create_task(each.run())
                 await keep_at("partnerships", lambda: self.tend(group), (DatabaseUnavailable,))
         finally:
@@ -60,14 +76,16 @@ class Node:
 
     async def serve(self, partnership: str) -> None:
         """One partnership's two streams."""
-        station = self.station
-        relay = Relay(station.database, self.broker, station.clock, station.spec.side, partnership)
+        station, broker = self.station, self.find_broker(partnership)
+        relay = Relay(station.database, broker, station.clock, station.spec.side, partnership)
         relay.wake = station.bell.listen(partnership)
-        consumer = Consumer(station.database, self.broker, station.incarnation, partnership, station.spec.due, station.bell)
-        consumer.limits = self.limits
+        consumer = Consumer(station.database, broker, station.incarnation, partnership, station.spec.due, station.bell)
+        consumer.limits, consumer.brake = self.limits, station.keeping.brake
+        consumer.proofs = station.proofs
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(relay.run())
                 group.create_task(consumer.run())
+                group.create_task(Restorer(station, broker, partnership).run())
         finally:
             station.bell.forget(partnership, relay.wake)

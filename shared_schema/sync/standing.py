@@ -10,7 +10,7 @@ from shared_schema.contract.policy import Policy
 from shared_schema.crm.policies import OWN, make_out
 from shared_schema.crm.statements import Statement
 from shared_schema.crm.tables import partnerships, shared_records
-from shared_schema.sync.progress import Reach, make_reach
+from shared_schema.sync.progress import EPOCH, Reach, make_reach
 from shared_schema.sync.tables import inbound_epochs, outbox
 
 
@@ -26,12 +26,11 @@ def select_parts() -> Any:
     """One row for the policy (its record, the terms), one for each epoch, one for each withheld event."""
     document = select(shared_records.c.document).where(*OWN).scalar_subquery()
     terms = select(partnerships.c.terms).where(partnerships.c.id == bindparam("partnership")).scalar_subquery()
-    policy = select(literal("policy"), document, cast(null(), BigInteger), terms, cast(null(), Text))
-    received = (inbound_epochs.c.epoch, inbound_epochs.c.next_sequence, inbound_epochs.c.gaps, inbound_epochs.c.event)
-    epochs = select(literal("epoch"), *received).where(inbound_epochs.c.partnership == bindparam("partnership"))
+    number, text = cast(null(), BigInteger), cast(null(), Text)
+    policy = select(literal("policy"), document, number, terms, text, number)
+    epochs = select(literal("epoch"), *EPOCH).where(inbound_epochs.c.partnership == bindparam("partnership"))
     ours = (outbox.c.partnership == bindparam("partnership"), outbox.c.answers.is_not(None))
-    nothing = (cast(null(), BigInteger), cast(null(), Text), cast(null(), Text))
-    return union_all(policy, epochs, select(literal("withheld"), outbox.c.answers, *nothing).where(*ours))
+    return union_all(policy, epochs, select(literal("withheld"), outbox.c.answers, number, text, text, number).where(*ours))
 
 
 PARTS = Statement(select_parts())
@@ -43,6 +42,6 @@ async def read_standing(tx: AsyncConnection, partnership: str) -> Standing:
     parts: dict[str, list[Any]] = {"policy": [], "epoch": [], "withheld": []}
     for part, *values in rows:
         parts[part].append(values)
-    ((document, _, terms, _),) = parts["policy"]
+    ((document, _, terms, *_),) = parts["policy"]
     withheld = sorted({answers for answers, *_ in parts["withheld"]})
     return Standing(make_out(document, terms), make_reach(partnership, parts["epoch"]), withheld)

@@ -1,5 +1,7 @@
 """The verifier: sends the looks that are due, and begins verifications with repair by the schedule."""
 
+from collections.abc import Callable
+
 from sqlalchemy import and_, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -20,11 +22,12 @@ UNDER_WAY = select(verifications.c.partnership).where(verifications.c.phase != "
 
 
 class Verifier:
-    """One per process; several processes share the work by the rows. `every_minutes` is the schedule, 0 for none."""
+    """One per process; several processes share the work by the rows. `find_broker` says where a
+    partnership's topics are; `every_minutes` is the schedule, 0 for none."""
 
-    def __init__(self, station: Station, broker: Broker, every_minutes: int) -> None:
+    def __init__(self, station: Station, find_broker: Callable[[str], Broker], every_minutes: int) -> None:
         self.station = station
-        self.broker = broker
+        self.find_broker = find_broker
         self.every_minutes = every_minutes
         self.wake = station.bell.listen("verifications")
 
@@ -68,7 +71,7 @@ class Verifier:
             return None
         record = Record(None, encode_control(asked), ((HEADER_CONTROL, asked.type.encode()),))
         try:
-            producer = await self.broker.open_producer()
+            producer = await self.find_broker(partnership).open_producer()
             try:
                 await deliver(await producer.send(record_topic(partnership, self.station.spec.side), [record]))
             finally:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
@@ -17,19 +18,21 @@ from shared_schema.crm import customers, deal_views, deals, private_notes, users
 from shared_schema.crm.database import BadDatabaseUrl, Database, DatabaseUnavailable
 from shared_schema.crm.migrations import NotMigrated, check_migrated, migrate
 from shared_schema.crm.problems import Invalid, NotFound, Problem
-from shared_schema.sync import conflicts, notes, partnerships, views
+from shared_schema.sync import conflicts, erasure_list, notes, partnerships, views
 from shared_schema.sync.broker import KafkaBroker
+from shared_schema.sync.capture import NotWritable
 from shared_schema.sync.clock import SystemClock
 from shared_schema.sync.deals import save_shared
+from shared_schema.sync.erasure_list import BadErasureList
 from shared_schema.sync.merging import merge_deals
 from shared_schema.sync.rich_text import clean
-from shared_schema.sync.settings import BadSettings, Role, Settings, load_settings
+from shared_schema.sync.settings import BadSettings, Role, Settings, load_settings, make_keeping, secure
 from shared_schema.sync.station import Author, NodeSpec, Station, Work
 from shared_schema.sync.status import read_status
-from shared_schema.sync.transport import BrokerError
+from shared_schema.sync.transport import Broker, BrokerError
 from shared_schema.web import process
 
-ERRORS = (Problem, InvalidValue, NotMigrated, DatabaseUnavailable, BadDatabaseUrl, BadSettings, BrokerError)
+ERRORS = (Problem, InvalidValue, NotWritable, BadErasureList, NotMigrated, DatabaseUnavailable, BadDatabaseUrl, BadSettings, BrokerError)
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 As = Annotated[str | None, typer.Option("--as", help="The e-mail of the user who acts; by default the first admin.")]
 
@@ -44,7 +47,7 @@ class Terminal:
         self.app = typer.Typer(no_args_is_help=True, add_completion=False, help=f"The {spec.side}'s node of Dealbridge.")
         for name in ("run", "migrate", "seed", "status"):
             self.app.command(name)(getattr(self, f"{name}_node" if name == "run" else name))
-        for group in (self.deal_commands, self.note_commands, self.partnership_commands, self.conflict_commands, self.people_commands):
+        for group in (self.deal_commands, self.note_commands, self.conflict_commands, self.people_commands):
             group()
 
     def main(self) -> None:
@@ -72,14 +75,32 @@ class Terminal:
 
     def with_station(self, run: Callable[[Station], Awaitable[Any]]) -> Any:
         async def whole() -> Any:
-            database = Database(load_settings().database)
+            settings = load_settings()
+            database = Database(settings.database)
             try:
                 await check_migrated(database, self.spec.migrations, self.program)
-                return await run(Station(self.spec, database, SystemClock()))
+                station = Station(self.spec, database, SystemClock(), make_keeping(settings))
+                await erasure_list.apply(station)
+                return await run(station)
             finally:
                 await database.close()
 
         return asyncio.run(whole())
+
+    def with_broker(self, run: Callable[[Station, Broker], Awaitable[Any]]) -> Any:
+        """The same with the broker of the settings; why it can not be reached is for the error alone to say."""
+        settings = load_settings()
+        logging.getLogger().addHandler(logging.NullHandler())
+
+        async def whole(station: Station) -> Any:
+            broker = KafkaBroker(settings.kafka, secure(settings))
+            await broker.start()
+            try:
+                return await run(station, broker)
+            finally:
+                await broker.stop()
+
+        return self.with_station(whole)
 
     def run_node(self, role: Annotated[Role | None, typer.Option(help="web, sync or all.")] = None) -> None:
         """Run the node until it is stopped."""
@@ -163,51 +184,6 @@ class Terminal:
                 return await private_notes.add(work.tx, deal["id"], work.author.user_id, clean("body", body), work.now_ms)
 
             print(self.act(command, as_))
-
-    def partnership_commands(self) -> None:
-        group = self.group("partnerships", "Who this company sells with.")
-
-        @group.command("list")
-        def list_(as_json: Json = False) -> None:
-            """List partnerships."""
-            show(self.read(partnerships.list_all), as_json, ("id", "peer_name", "status", "broker"))
-
-        if self.spec.side == "partner":
-            group.command("join")(self.join)
-        else:
-            group.command("invite")(self.invite)
-
-    def join(self, bundle: Path) -> None:
-        """Join a vendor's partnership with the bundle that it sent."""
-        content = partnerships.read_bundle(read_file(bundle))
-        print(self.act(lambda work: partnerships.join(work, content)))
-
-    def invite(
-        self,
-        partner: str,
-        out: Path,
-        approval: Annotated[str, typer.Option(help="auto or manual")] = "auto",
-        capacity: int = 100,
-        preset: str = "default",
-    ) -> None:
-        """Invite a partner: creates the topics and writes the bundle to send to it."""
-        settings = load_settings()
-        if not settings.organisation:
-            raise BadSettings("DEALBRIDGE_ORGANISATION is not set: the partner sees it as your company's name")
-        terms = {"approval": approval, "capacity": capacity, "preset": preset}
-
-        async def whole(station: Station) -> str:
-            async with station.working() as work:
-                bundle = await partnerships.invite(work, settings.organisation, partner, settings.kafka, terms)
-            out.write_text(json.dumps(bundle, indent=2) + "\n")
-            broker = KafkaBroker(settings.kafka)
-            try:
-                await partnerships.create_topics(broker, bundle["partnership"])
-            finally:
-                await broker.stop()
-            return str(bundle["partnership"])
-
-        print(self.with_station(whole))
 
     def conflict_commands(self) -> None:
         group = self.group("conflicts", "Fields that both sides changed at once.")

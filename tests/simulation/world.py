@@ -195,8 +195,9 @@ class Actor:
             return connection.execute(statement, parameters).fetchall()
 
     def is_quiet(self) -> bool:
-        if self.rows("SELECT 1 FROM outbox LIMIT 1") or self.rows("SELECT 1 FROM reactions UNION SELECT 1 FROM owed_states LIMIT 1"):
-            return False
+        for table in ("outbox", "reactions", "owed_states", "restorations"):
+            if self.rows(f"SELECT 1 FROM {table} LIMIT 1"):
+                return False
         return not any(json.loads(gaps) for (gaps,) in self.rows("SELECT gaps FROM inbound_epochs"))
 
 
