@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import Select, bindparam, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.contract.documents import ERASED, Document, bucket_of
@@ -19,11 +19,15 @@ KEY = ("partnership", "uid")
 CHANGING = ("document", "state", "hash")
 CLEARED = "$cleared"
 READ = select(*(shared_records.c[name] for name in ("partnership", "uid", "kind", "parent", "registration", "side", "document")))
-LOCKED = Statement(
-    READ.where(shared_records.c.partnership == bindparam("partnership"), Among(shared_records.c.uid, "uids"))
-    .order_by(shared_records.c.uid)
-    .with_for_update()
-)
+
+
+def select_named() -> Select[Any]:
+    """The records of a partnership with these uids, in uid order: the order in which they are locked."""
+    named = (shared_records.c.partnership == bindparam("partnership"), Among(shared_records.c.uid, "uids"))
+    return READ.where(*named).order_by(shared_records.c.uid)
+
+
+LOCKED = Statement(select_named().with_for_update())
 
 
 @dataclass(slots=True)
