@@ -48,7 +48,7 @@ class Verifier:
 
     def is_scheduled(self, row: tuple[str, int] | None) -> bool:
         last_ms = row[1] if row else 0
-        return bool(self.every_minutes) and self.station.clock.now_ms() - last_ms >= self.every_minutes * MINUTE_MS
+        return bool(self.every_minutes) and abs(self.station.clock.now_ms() - last_ms) >= self.every_minutes * MINUTE_MS
 
     async def read_row(self, connection: AsyncConnection) -> tuple[str, int] | None:
         """Phase of the last verification, and when it ended (ms)."""
