@@ -8,6 +8,7 @@ from shared_schema.sync.station import Work
 from shared_schema.web.sync_commands import serve_sync
 from shared_schema.web.terminal import As, Json, Terminal, show
 from vendor_node import assigning, reps
+from vendor_node.partner_commands import serve_partners
 from vendor_node.routes import ROUTERS
 from vendor_node.spec import SPEC
 
@@ -15,6 +16,7 @@ from vendor_node.spec import SPEC
 def main() -> None:
     terminal = Terminal(SPEC, ROUTERS)
     serve_sync(terminal)
+    serve_partners(terminal)
     serve_reps(terminal)
     terminal.main()
 

@@ -5,7 +5,7 @@ A deal's column follows a registration only while that is the deal's single open
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Select, bindparam, case, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -20,13 +20,14 @@ from shared_schema.crm.matching import create_deals, normalise_domain, normalise
 from shared_schema.crm.projected_tables import shared_deals
 from shared_schema.crm.rows import Among, change_rows, upsert
 from shared_schema.crm.shared_records import SharedRecord
+from shared_schema.crm.statements import Statement
 from shared_schema.crm.tables import deals, users
 
 CHANGING = ("status", "reason", "domain", "contact_email", "initiated_by", "rep_person", "expires", "left_here")
 
 
 OF_REGISTRATIONS = (shared_deals.c.partnership == bindparam("partnership"), Among(shared_deals.c.uid, "uids"))
-DEALS_OF = select(shared_deals.c.uid, shared_deals.c.deal_id).where(*OF_REGISTRATIONS)
+DEALS_OF = Statement(select(shared_deals.c.uid, shared_deals.c.deal_id).where(*OF_REGISTRATIONS))
 
 
 def shown(record: SharedRecord, policy: Policy, name: str) -> Any:
@@ -64,7 +65,7 @@ async def project_registrations(tx: AsyncConnection, side: Side, records: Sequen
 async def find_deals(tx: AsyncConnection, records: Sequence[SharedRecord]) -> dict[str, int]:
     """Deal ids by registration, of those that have a row."""
     named = {"partnership": records[0].partnership, "uids": [each.uid for each in records]}
-    return {uid: deal_id for uid, deal_id in await tx.execute(DEALS_OF, named)}
+    return {uid: deal_id for uid, deal_id in await DEALS_OF.fetch(tx, named)}
 
 
 async def adopt(tx: AsyncConnection, side: Side, arrived: Sequence[SharedRecord], policy: Policy, now_ms: int) -> dict[str, int]:
@@ -73,7 +74,7 @@ async def adopt(tx: AsyncConnection, side: Side, arrived: Sequence[SharedRecord]
         return {}
     previous = {each.uid: shown(each, policy, "previous") for each in arrived}
     named = {"partnership": arrived[0].partnership, "uids": [uid for uid in previous.values() if uid]}
-    earlier = {uid: deal_id for uid, deal_id in await tx.execute(DEALS_OF, named)} if named["uids"] else {}
+    earlier = {uid: deal_id for uid, deal_id in await DEALS_OF.fetch(tx, named)} if named["uids"] else {}
     found = {uid: earlier[before] for uid, before in previous.items() if before in earlier}
     new = {each.uid: describe_customer(each, policy) for each in arrived if each.uid not in found}
     return found | await create_deals(tx, new, side, now_ms)
@@ -132,12 +133,21 @@ async def project_deals(tx: AsyncConnection, records: Sequence[SharedRecord], po
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
     for record in records:
         target = followed.get(str(record.registration))
-        columns = deal_columns(record, policy) if target and target["open"] == 1 and target["status"] in OPEN else {}
+        columns = deal_columns(record, policy) if target and target.open == 1 and target.status in OPEN else {}
         if target and columns:
-            groups[tuple(columns)].append({"id": target["deal_id"], **columns})
+            groups[tuple(columns)].append({"id": target.deal_id, **columns})
     for _, rows in sorted(groups.items()):
         await change_rows(tx, deals, rows, "id")
     await project_lives(tx, [each for each in records if LIFE in each.document], followed, now_ms)
+
+
+class Follower(NamedTuple):
+    """A registration's deal, and whether the deal follows it: `open` counts the deal's open registrations."""
+
+    deal_id: int
+    status: str
+    left_here: bool
+    open: int
 
 
 def select_followers() -> Select[Any]:
@@ -147,14 +157,14 @@ def select_followers() -> Select[Any]:
     return select(*columns, open_ones.scalar_subquery().label("open")).where(*OF_REGISTRATIONS)
 
 
-FOLLOWERS = select_followers()
+FOLLOWERS = Statement(select_followers())
 
 
-async def find_followers(tx: AsyncConnection, records: Sequence[SharedRecord]) -> dict[str, Mapping[str, Any]]:
+async def find_followers(tx: AsyncConnection, records: Sequence[SharedRecord]) -> dict[str, Follower]:
     """Per registration its deal, its status, and how many of that deal's registrations are open."""
     uids = sorted({str(each.registration) for each in records})
-    found = await tx.execute(FOLLOWERS, {"partnership": records[0].partnership, "uids": uids})
-    return {row["uid"]: row for row in found.mappings()}
+    found = await FOLLOWERS.fetch(tx, {"partnership": records[0].partnership, "uids": uids})
+    return {uid: Follower(*others) for uid, *others in found}
 
 
 def deal_columns(record: SharedRecord, policy: Policy) -> dict[str, Any]:
@@ -169,9 +179,7 @@ def deal_columns(record: SharedRecord, policy: Policy) -> dict[str, Any]:
     return columns
 
 
-async def project_lives(
-    tx: AsyncConnection, records: Sequence[SharedRecord], followed: Mapping[str, Mapping[str, Any]], now_ms: int
-) -> None:
+async def project_lives(tx: AsyncConnection, records: Sequence[SharedRecord], followed: Mapping[str, Follower], now_ms: int) -> None:
     """A deleted deal leaves the lists, a restored or contested one comes back, unless this side had deleted it for itself."""
     for record in records:
         target = followed.get(str(record.registration))
@@ -180,7 +188,7 @@ async def project_lives(
         state = record.state
         where = (shared_deals.c.partnership == record.partnership, shared_deals.c.uid == record.registration)
         await tx.execute(update(shared_deals).where(*where).values(state=state))
-        if state == "deleted" and target["open"] <= 1:
-            await tx.execute(update(deals).where(deals.c.id == target["deal_id"], deals.c.deleted_ms.is_(None)).values(deleted_ms=now_ms))
-        if state != "deleted" and not target["left_here"]:
-            await tx.execute(update(deals).where(deals.c.id == target["deal_id"]).values(deleted_ms=None))
+        if state == "deleted" and target.open <= 1:
+            await tx.execute(update(deals).where(deals.c.id == target.deal_id, deals.c.deleted_ms.is_(None)).values(deleted_ms=now_ms))
+        if state != "deleted" and not target.left_here:
+            await tx.execute(update(deals).where(deals.c.id == target.deal_id).values(deleted_ms=None))

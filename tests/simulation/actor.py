@@ -272,7 +272,7 @@ class Actor:
 
     def is_quiet(self) -> bool:
         """Nothing on its way from here, nothing missing, nothing due."""
-        if self.rows("SELECT 1 FROM outbox LIMIT 1"):
+        if self.rows("SELECT 1 FROM outbox UNION ALL SELECT 1 FROM owed_states LIMIT 1"):
             return False
         now_ms = Clock(self.world, self.name).now_ms()
         if self.rows("SELECT 1 FROM reactions WHERE due_ms <= ? LIMIT 1", now_ms):
@@ -283,9 +283,7 @@ class Actor:
 def share_compiled(database: Database) -> None:
     """Give an engine the statements that others compiled; they are kept per dialect."""
     engine = database.engine.sync_engine
-    reading = database._read_engine.sync_engine
     if not DIALECTS:
         DIALECTS.append(engine.dialect)
-    for each in (engine, reading):
-        each.dialect = DIALECTS[0]
-        each._compiled_cache = SETTLED
+    engine.dialect = DIALECTS[0]
+    engine._compiled_cache = SETTLED

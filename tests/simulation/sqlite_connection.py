@@ -84,6 +84,19 @@ class SimulatedConnection:
         if self.is_gone():
             raise sqlite3.OperationalError("no active connection")
 
+    async def execute_fetchall(self, statement: str, parameters: Sequence[Any] = ()) -> list[Any]:
+        await self.reach(statement)
+        found: list[Any] = []
+        await self.patiently(lambda: found.extend(self.raw.execute(statement, parameters).fetchall()))
+        return found
+
+    async def executemany(self, statement: str, parameters: Sequence[Sequence[Any]]) -> None:
+        await self.reach(statement)
+        await self.patiently(lambda: self.raw.executemany(statement, parameters))
+
+    def is_closed(self) -> bool:
+        return self.is_gone()
+
     async def reach(self, statement: str) -> None:
         self.check_open()
         if not statement.startswith("PRAGMA"):
