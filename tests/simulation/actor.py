@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 EPOCH_MS = 1_790_000_000_000
 RETRIES = 12
+CANCELS_MAX = 100
 SETTLED: Any = LRUCache(5_000)  # every life of every node uses the same statements: they are compiled once a process
 DIALECTS: list[Any] = []
 
@@ -61,10 +62,15 @@ class Life:
 
     async def end(self) -> None:
         """Take away what is left of a dead node, or stop a living one; raises what a living one ended with."""
-        while pending := [task for task in self.tasks if not task.done()]:
+        for _ in range(CANCELS_MAX):
+            pending = [task for task in self.tasks if not task.done()]
+            if not pending:
+                break
             for task in pending:
                 task.cancel()
             await asyncio.wait(pending, timeout=1)
+        else:
+            raise AssertionError(f"tasks that do not end: {pending}")
         if self.tasks and not self.tasks[0].cancelled() and not self.fate.dead and (error := self.tasks[0].exception()):
             raise error
         for connection in self.fate.connections:
@@ -169,6 +175,8 @@ class Actor:
         await life.end()
 
     async def end(self) -> None:
+        """The history is over: every process of this node is stopped."""
+        self.course.over = True
         for life in self.old_lives:
             await self.bury(life)
         await self.life.end()

@@ -38,11 +38,14 @@ class Course:
         self.strokes = deque(sorted(strokes))
         self.keeps = any(each.deed in ("restore", "fail over") for each in self.strokes)
         self.passed = 0
+        self.over = False
         self.kinds: Counter[str] = Counter()
         self.struck: Counter[tuple[str, str]] = Counter()
 
     def pass_point(self, kind: str) -> Stroke | None:
-        """Count a point; what is due at it."""
+        """Count a point; what is due at it. Nothing is any more when the history is over and the nodes are stopped."""
+        if self.over:
+            return None
         self.passed += 1
         self.kinds[kind] += 1
         if self.strokes and self.passed >= self.strokes[0].point:

@@ -21,10 +21,11 @@ class Tally:
     faults: Counter[str] = field(default_factory=Counter)
     types: Counter[str] = field(default_factory=Counter)
     outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
+    reactions: Counter[str] = field(default_factory=Counter)
     failures: dict[str, str] = field(default_factory=dict)
 
     def add(self, other: "Tally") -> None:
-        for name in ("histories", "points", "struck", "faults", "types", "outcomes"):
+        for name in ("histories", "points", "struck", "faults", "types", "outcomes", "reactions"):
             getattr(self, name).update(getattr(other, name))
         self.failures |= other.failures
 
@@ -35,18 +36,18 @@ class Tally:
         for actor in world.actors:
             self.points += actor.course.kinds
             self.struck += actor.course.struck
+            self.reactions += Counter(kind for (kind,) in actor.rows("SELECT kind FROM done_reactions"))
         self.outcomes += read_outcomes(world)
 
 
 def read_outcomes(world: World) -> Counter[tuple[str, str]]:
     """How many events of each type the peer applied, and of how many it said something else."""
-    found: Counter[tuple[str, str]] = Counter()
+    told, events = world.cluster.told, world.cluster.events
+    found = Counter((events[event], outcome) for event, outcome in told if event in events)
+    answered = {event for event, _ in told}
     for actor in world.actors:
-        told = set(actor.rows("SELECT event, outcome FROM peer_outcomes"))
-        found += Counter((world.cluster.events[event], outcome) for event, outcome in told if event in world.cluster.events)
-        answered = {event for event, _ in told}
         removed = {event for (event,) in actor.rows("SELECT event FROM removed_rows")} - answered
-        found += Counter((world.cluster.events[event], "applied") for event in removed if event in world.cluster.events)
+        found += Counter((events[event], "applied") for event in removed if event in events)
     return found
 
 
@@ -66,7 +67,7 @@ def describe(tally: Tally) -> list[str]:
     for deed in sorted({deed for deed, _ in tally.struck}):
         by_kind = Counter({kind: count for (done, kind), count in tally.struck.items() if done == deed})
         lines.append(f"  {DEED_WORDS.get(deed, deed)}: {by_kind.total():,} ({list_counts(by_kind)})")
-    lines += [f"  faults: {list_counts(tally.faults)}", *describe_types(tally)]
+    lines += [f"  faults: {list_counts(tally.faults)}", f"  reactions: {list_counts(tally.reactions)}", *describe_types(tally)]
     return lines
 
 

@@ -31,6 +31,10 @@ PARTNERS: Mapping[str, tuple[str, str, Sequence[str]]] = {
     "partner": ("Acme", "Paula", COMPANIES),
     "second": ("Cyberdyne", "Sarah", OTHERS),
 }
+KEEP_REACTIONS = (
+    "CREATE TABLE done_reactions (kind TEXT)",
+    "CREATE TRIGGER keep_reactions AFTER DELETE ON reactions BEGIN INSERT INTO done_reactions VALUES (OLD.kind); END",
+)
 DETAILS = {"intro_note": "hello", "pain": "much", "next_steps": "soon", "products": [{"sku": "CRM", "quantity": "3"}]}
 LATER_S = 60.0
 
@@ -70,7 +74,7 @@ def make_stores(stage: Path, names: Sequence[str]) -> None:
 
 def create_schema(connection: Connection) -> None:
     metadata.create_all(connection)
-    for statement in KEEP_REMOVED:
+    for statement in (*KEEP_REMOVED, *KEEP_REACTIONS):
         connection.exec_driver_sql(statement)
 
 

@@ -21,7 +21,7 @@ from tests.simulation.fate import Course, Stroke
 from tests.simulation.virtual_loop import VirtualLoop
 from tests.twins.memory_broker import Faults, MemoryCluster
 
-QUIET_S = 1_200
+QUIET_S = 600
 SHM = Path("/dev/shm")
 NOTES = 400
 
@@ -52,6 +52,7 @@ class WatchedCluster(MemoryCluster):
         self.ever: set[tuple[str, int]] = set()
         self.types: Counter[str] = Counter()
         self.events: dict[str, str] = {}
+        self.told: set[tuple[str, str]] = set()
 
     def append(self, topic: str, records: Sequence[Record]) -> None:
         super().append(topic, records)
@@ -72,6 +73,7 @@ class WatchedCluster(MemoryCluster):
             return
         self.types[event["type"]] += 1
         self.events[event["id"]] = event["type"]
+        self.told |= {(each["event"], each["outcome"]) for each in event["data"].get("outcomes", ())}
         self.tell(side, f"published {event['type']} as {epoch[:4]}/{sequence}")
 
 
