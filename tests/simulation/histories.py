@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from random import Random
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tests.simulation import workload
 from tests.simulation.checker import check
@@ -68,9 +68,10 @@ def parse(name: str) -> History:
 
 def parse_stroke(text: str) -> Planned:
     found = STROKE.match(text)
-    if found is None or (found["deed"] or "die") not in DEEDS:
+    deed: Any = found and (found["deed"] or "die")
+    if found is None or deed not in DEEDS:
         raise ValueError(f"{text} is no stroke: use NODE@POINT, NODE@POINT=freeze, NODE@POINT=restore-BACK or NODE@POINT=fail over-BACK")
-    return Planned(found["who"], Stroke(int(found["point"]), found["deed"] or "die", int(found["back"] or 1)))  # type: ignore[arg-type]
+    return Planned(found["who"], Stroke(int(found["point"]), deed, int(found["back"] or 1)))
 
 
 def make_world(history: History, template: Path) -> World:
