@@ -31,8 +31,8 @@ Name = Annotated[str, msgspec.Meta(pattern=NAME_PATTERN.replace("$", r"\Z"))]
 Label = Annotated[str, msgspec.Meta(max_length=LABEL_MAX)]
 
 
-class RecordChange(msgspec.Struct, frozen=True, gc=False):
-    """The changed fields of one record, as whole registers."""
+class RecordChange(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """The changed fields of one record, as whole registers. `erased`: the record is erased as a whole; else the named fields may be."""
 
     uid: Uid
     kind: Name
@@ -40,6 +40,8 @@ class RecordChange(msgspec.Struct, frozen=True, gc=False):
     registration: Uid | None
     side: Side
     fields: dict[Name, Register]
+    erased: bool = False
+    erased_fields: tuple[Name, ...] = ()
 
 
 class Outcome(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):

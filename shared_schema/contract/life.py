@@ -7,7 +7,7 @@ of the deletions present, or someone restored it meanwhile. Of a note or comment
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
-from shared_schema.contract.documents import ERASED, LIFE, Document, hash_record
+from shared_schema.contract.documents import LIFE, Document, hash_record
 from shared_schema.contract.registers import Context, Sibling, covers, join
 
 State = Literal["alive", "deleted", "contested", "erased"]
@@ -53,7 +53,7 @@ def unseen_fields(document: Document) -> list[str]:
     return [
         name
         for name in document
-        if name not in (LIFE, ERASED) and not all(covers(union.get(name, {}), sibling.dot) for sibling in document.get(name).siblings)
+        if name != LIFE and not all(covers(union.get(name, {}), sibling.dot) for sibling in document.get(name).siblings)
     ]
 
 

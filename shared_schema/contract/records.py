@@ -182,6 +182,10 @@ KINDS: dict[str, Kind] = {
             "vendor_left": Field(parts("at"), "vendor"),
             "partner_merged": Field(parts("with", "at"), "partner"),
             "vendor_merged": Field(parts("with", "at"), "vendor"),
+            "partner_company_merged": Field(parts("with", "at"), "partner"),
+            "vendor_company_merged": Field(parts("with", "at"), "vendor"),
+            "partner_contact_merged": Field(parts("with", "at"), "partner"),
+            "vendor_contact_merged": Field(parts("with", "at"), "vendor"),
         },
     ),
     "deal": Kind(

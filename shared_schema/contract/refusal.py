@@ -30,6 +30,7 @@ REASONS: dict[str, str] = {
     "wrong_parent": "the parent belongs to another partnership, kind or registration",
     "wrong_identity": "the uid is already a record of another kind or creator",
     "own_context_ahead": "it claims to have seen writes of ours that we never made",
+    "own_record_unknown": "it names a record of ours that we never made",
     "own_value_changed": "it carries another value under a dot of ours",
     "foreign_dot": "it carries a new dot that is not of the sender's side",
     "dot_reused": "it carries two values under one dot",
@@ -40,20 +41,26 @@ REASONS: dict[str, str] = {
 }
 
 
+# What a forger and a store that went back have in common.
+AHEAD = ("own_context_ahead", "own_record_unknown", "foreign_dot")
+
+
 class Door(NamedTuple):
-    """Who stands at the door: our side, the policy in force, and the side that created the record."""
+    """Who stands at the door: our side, the policy in force, and the side that created the record. While our store is being restored
+    `running` names this process's incarnation: writes of ours may come back then, but none that this process would have made."""
 
     own: Side
     policy: Policy
     kind: str
     creator: Side
+    running: str | None = None
 
 
 def refuse_field(door: Door, name: str, stored: Register, incoming: Register) -> str | None:
     """The reason to refuse one field's register, a key of REASONS, or None to merge it."""
     return (
         refuse_size(incoming)
-        or refuse_own_context(door.own, stored.context, incoming.context)
+        or refuse_own_context(door, stored.context, incoming.context)
         or refuse_own_values(door.own, stored, incoming)
         or refuse_new_dots(door, name, stored, incoming)
     )
@@ -73,10 +80,11 @@ def refuse_size(incoming: Register) -> str | None:
     return None if named and acted else "bad_register"
 
 
-def refuse_own_context(own: Side, stored: Context, incoming: Context) -> str | None:
+def refuse_own_context(door: Door, stored: Context, incoming: Context) -> str | None:
     """Nobody but us can know writes of ours that we do not: a forgery, or our own store went back."""
-    ahead = any(side_of(name) == own and counter > stored.get(name, 0) for name, counter in incoming.items())
-    return "own_context_ahead" if ahead else None
+    ahead = [name for name, counter in incoming.items() if side_of(name) == door.own and counter > stored.get(name, 0)]
+    refused = ahead if door.running is None else door.running in ahead
+    return "own_context_ahead" if refused else None
 
 
 def refuse_own_values(own: Side, stored: Register, incoming: Register) -> str | None:
@@ -92,13 +100,16 @@ def refuse_own_values(own: Side, stored: Register, incoming: Register) -> str | 
 
 def refuse_new_dots(door: Door, name: str, stored: Register, incoming: Register) -> str | None:
     """A new dot must be the sender's and in a field that is the sender's to write; so must be what takes a value of ours away."""
-    fresh = new_siblings(stored, incoming)
-    if any(side_of(sibling.dot.incarnation) == door.own for sibling in fresh):
-        return "foreign_dot"
     sender: Side = "vendor" if door.own == "partner" else "partner"
-    if (fresh or takes_away(stored, incoming)) and not may_write(door.policy, door.kind, name, sender, door.creator):
-        return "not_writable"
-    return None
+    writers: set[Side | None] = {side_of(sibling.dot.incarnation) for sibling in new_siblings(stored, incoming)}
+    if door.running is None and door.own in writers:
+        return "foreign_dot"
+    may = {side for side in (sender, door.own) if may_write(door.policy, door.kind, name, side, door.creator)}
+    if door.running is None:
+        may.discard(door.own)
+    if not writers and takes_away(stored, incoming):
+        return None if may else "not_writable"
+    return None if writers <= may else "not_writable"
 
 
 def takes_away(stored: Register, incoming: Register) -> bool:
@@ -107,11 +118,11 @@ def takes_away(stored: Register, incoming: Register) -> bool:
     return any(covers(incoming.context, sibling.dot) and sibling.dot not in dots for sibling in stored.siblings)
 
 
-def refuse_deletions(own: Side, stored: Document, siblings: Iterable[Sibling]) -> str | None:
+def refuse_deletions(door: Door, stored: Document, siblings: Iterable[Sibling]) -> str | None:
     """The contexts inside deletions obey the own-side rule too."""
     for deletion in filter(is_deletion, siblings):
         for name, context in seen_of(deletion).items():
-            if reason := refuse_own_context(own, stored.get(name).context, context):
+            if reason := refuse_own_context(door, stored.get(name).context, context):
                 return reason
     return None
 
@@ -123,7 +134,7 @@ def refuse(door: Door, stored: Document, incoming: Document) -> dict[str, str]:
         register = incoming.get(name)
         reason = refuse_field(door, name, stored.get(name), register)
         if reason is None and name == LIFE:
-            reason = refuse_deletions(door.own, stored, new_siblings(stored.get(name), register))
+            reason = refuse_deletions(door, stored, new_siblings(stored.get(name), register))
         if reason is not None:
             refused[name] = reason
     return refused

@@ -43,6 +43,7 @@ POSTGRES_OUTAGES: Final = ("08", "53", "57P", "58", "40001", "40P01", "55P03")
 LOCK_WAIT_S: Final = 30
 CONNECT_WAIT_S: Final = 10
 STATEMENT_WAIT_S: Final = 120
+COMPACT_WAIT_S: Final = 3_600
 POOL_SIZE: Final = 8
 LINK: Final = "dealbridge"
 BROKEN_RULES: Final = (asyncpg.IntegrityConstraintViolationError, sqlite3.IntegrityError)
@@ -134,6 +135,22 @@ class Database:
         """Every statement for itself: for a single read, which then is one round trip."""
         async with self._checkout() as connection:
             yield connection
+
+    async def compact(self, tables: Sequence[str]) -> None:
+        """Rid the store's files of what was deleted or overwritten: SQLite is rewritten with its log emptied; of PostgreSQL the tables with
+        their indexes are, each locked meanwhile. What PostgreSQL's own log still holds goes with the log. Raises DatabaseUnavailable."""
+        await self._await_turn()
+        try:
+            async with self._checkout() as connection:
+                raw = link_of(connection).driver
+                await (_compact_sqlite(raw) if self.dialect == "sqlite" else _compact_postgresql(raw, tables))
+        except Exception as error:
+            if isinstance(error, DatabaseUnavailable) or not _is_outage(error):
+                raise
+            raise DatabaseUnavailable(f"the store can't be compacted now: {_one_line(error)}") from error
+        finally:
+            if self.dialect == "sqlite":
+                self._sqlite_writer.release()
 
     async def close(self) -> None:
         """Close every connection; the Database can be used again after it."""
@@ -308,6 +325,25 @@ def _forget(connection: AsyncConnection) -> None:
     if link.database.dialect == "postgresql":
         link.driver.terminate()
     connection.sync_connection.connection.invalidate(soft=True)  # type: ignore[union-attr]  # it is connected
+
+
+async def _compact_sqlite(raw: Any) -> None:
+    await (await raw.execute("VACUUM")).close()
+    cursor = await raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    busy, *_ = await cursor.fetchone()
+    await cursor.close()
+    if busy:
+        raise DatabaseUnavailable("a reader keeps the old log open; it is emptied at the next try")
+
+
+async def _compact_postgresql(raw: Any, tables: Sequence[str]) -> None:
+    there = await raw.fetch("SELECT tablename FROM pg_tables WHERE schemaname = current_schema() AND tablename = ANY($1)", list(tables))
+    await raw.execute(f"SET lock_timeout = '{LOCK_WAIT_S}s'")
+    try:
+        for row in there:
+            await raw.execute(f"VACUUM (FULL, ANALYZE) {row['tablename']}", timeout=COMPACT_WAIT_S)
+    finally:
+        await raw.execute("RESET lock_timeout")
 
 
 def _is_outage(error: BaseException) -> bool:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import bindparam, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from shared_schema.contract.documents import Document, bucket_of
+from shared_schema.contract.documents import ERASED, Document, bucket_of
 from shared_schema.contract.life import State, hash_document, state_of
 from shared_schema.contract.records import deletion_rule, is_one_way
 from shared_schema.contract.registers import Register, Sibling, Side, differs, encode_value
@@ -16,6 +16,7 @@ from shared_schema.crm.statements import Statement
 from shared_schema.crm.tables import property_history, shared_records
 
 CHANGING = ("document", "state", "hash")
+CLEARED = "$cleared"
 READ = select(*(shared_records.c[name] for name in ("partnership", "uid", "kind", "parent", "registration", "side", "document")))
 LOCKED = Statement(
     READ.where(shared_records.c.partnership == bindparam("partnership"), Among(shared_records.c.uid, "uids"))
@@ -57,6 +58,21 @@ class SharedRecord:
         if differs(before) != now and not is_one_way(self.kind, name):
             self.turned[name] = now
 
+    def erase(self, names: Iterable[str] = ()) -> None:
+        """Erase the named fields, or everything; what hangs on the content elsewhere is cleared by whoever follows the change."""
+        self.document.erase(names)
+        self.touched.add(ERASED)
+
+    def clear(self) -> None:
+        """Let go of a deleted record's content."""
+        self.document.clear()
+        self.touched.add(CLEARED)
+
+    @property
+    def erasing(self) -> bool:
+        """Whether something of it was erased in this transaction."""
+        return ERASED in self.touched
+
     def before(self) -> "SharedRecord | None":
         """The record as it was stored when this transaction read it; None if it was not there."""
         return None if self.stored is None else replace(self, document=Document.decode(self.stored), touched=set(), turned={})
@@ -81,11 +97,24 @@ async def load_records(connection: AsyncConnection, partnership: str, uids: Iter
     return {row[1]: read_row(row) for row in rows}
 
 
+async def read_records(connection: AsyncConnection, partnership: str, uids: Iterable[str]) -> dict[str, SharedRecord]:
+    """The named records by uid, for reading only: not locked."""
+    statement = READ.where(shared_records.c.partnership == partnership, shared_records.c.uid.in_(sorted(set(uids))))
+    return {row[1]: read_row(row) for row in await connection.execute(statement)}
+
+
 async def read_record(connection: AsyncConnection, partnership: str, uid: str) -> SharedRecord | None:
     """One record, for reading only: not locked."""
     statement = READ.where(shared_records.c.partnership == partnership, shared_records.c.uid == uid)
     row = (await connection.execute(statement)).one_or_none()
     return read_row(row) if row else None
+
+
+async def load_of_registrations(connection: AsyncConnection, partnership: str, registrations: Iterable[str]) -> dict[str, SharedRecord]:
+    """All records of these registrations by uid, locked in uid order until the transaction ends."""
+    of_them = (shared_records.c.partnership == partnership, shared_records.c.registration.in_(sorted(set(registrations))))
+    rows = await connection.execute(READ.where(*of_them).order_by(shared_records.c.uid).with_for_update())
+    return {row[1]: read_row(row) for row in rows}
 
 
 async def load_registration(connection: AsyncConnection, registration: str) -> list[SharedRecord]:
@@ -123,8 +152,9 @@ def write_row(record: SharedRecord) -> dict[str, Any]:
 
 
 async def append_history(connection: AsyncConnection, written: Sequence[Written], at_ms: int) -> None:
-    """One row per write, once, whatever is redelivered."""
-    await insert_missing(connection, property_history, [history_row(each, at_ms) for each in written])
+    """One row per write, once, whatever is redelivered; none of what is erased."""
+    kept = [each for each in written if not each.record.document.is_erased(each.field)]
+    await insert_missing(connection, property_history, [history_row(each, at_ms) for each in kept])
 
 
 def history_row(written: Written, at_ms: int) -> dict[str, Any]:

@@ -23,11 +23,13 @@ from shared_schema.contract.registers import (
     write,
 )
 from shared_schema.crm.shared_records import SharedRecord, Written, append_history, load_records
-from shared_schema.sync import outbox
+from shared_schema.sync import brake, outbox
+from shared_schema.sync.braking import Limits
 from shared_schema.sync.effects import Due, follow, nothing_due
 from shared_schema.sync.incarnation import Incarnation
 
 Result = Literal["written", "unchanged", "conflict"]
+NO_LIMITS = Limits()
 
 
 class UnknownRecord(LookupError):
@@ -88,9 +90,11 @@ class Captured(NamedTuple):
     fields: tuple[FieldResult, ...]
 
 
-async def capture(tx: AsyncConnection, incarnation: Incarnation, policy: Policy, command: Command, due: Due = nothing_due) -> Captured:
-    """Write it, remember it, queue it. Raises UnknownRecord, InvalidValue, NotWritable, TooManySiblings or EventTooLarge; then nothing
-    of the transaction may be kept."""
+async def capture(  # the parts of a command's place, once, from Work
+    tx: AsyncConnection, incarnation: Incarnation, policy: Policy, command: Command, due: Due = nothing_due, limits: Limits = NO_LIMITS
+) -> Captured:
+    """Write it, remember it, queue it; past the brake's `limits` the event is held. Raises UnknownRecord, InvalidValue, NotWritable,
+    TooManySiblings or EventTooLarge; then nothing of the transaction may be kept."""
     records = await open_records(tx, incarnation, command)
     event = incarnation.new_uid()
     results, written = [], []
@@ -107,7 +111,9 @@ async def capture(tx: AsyncConnection, incarnation: Incarnation, policy: Policy,
     await follow(tx, incarnation, due, policy, records.values())
     now_ms = incarnation.clock.now_ms()
     await append_history(tx, written, now_ms)
-    await outbox.append(tx, [make_event(incarnation, command, event, written)], now_ms)
+    deed = brake.deed_of(command.partnership, event, written)
+    held = await brake.judge(tx, limits, deed, now_ms) if deed else None
+    await outbox.append(tx, [make_event(incarnation, command, event, written)], now_ms, held)
     return Captured(event, tuple(results))
 
 
@@ -135,6 +141,8 @@ def make_write(incarnation: Incarnation, policy: Policy, command: Command, recor
     """Put one write into its record; the new sibling, or None where saving the same value changes nothing."""
     if not may_write(policy, record.kind, asked.field, incarnation.side, record.side):
         raise NotWritable(f"{asked.field} of this {record.kind} is not the {incarnation.side}'s to write")
+    if record.document.is_erased(asked.field):
+        raise NotWritable(f"{asked.field} of this {record.kind} was erased, and nothing brings it back")
     value = canonical_value(record.kind, asked.field, asked.value)
     before = record.document.get(asked.field)
     if is_settled_as(before, value):

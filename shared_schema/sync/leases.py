@@ -35,6 +35,7 @@ async def release(tx: AsyncConnection, name: str, owner: str) -> None:
     await tx.execute(update(leases).where(leases.c.name == name, leases.c.owner == owner).values(expires_ms=0))
 
 
-async def begin_epoch(tx: AsyncConnection, partnership: str, epoch: str) -> None:
-    """Remember an epoch of ours before its first number is published."""
-    await tx.execute(insert_for(tx, outbound_epochs).values(partnership=partnership, epoch=epoch, acknowledged=0).on_conflict_do_nothing())
+async def begin_epoch(tx: AsyncConnection, partnership: str, epoch: str, now_ms: int, acknowledged: int = 0) -> None:
+    """Remember an epoch of ours before its first number is published; or one that was forgotten, when the peer tells of it."""
+    row = {"partnership": partnership, "epoch": epoch, "acknowledged": acknowledged, "began_ms": now_ms}
+    await tx.execute(insert_for(tx, outbound_epochs).values(row).on_conflict_do_nothing())

@@ -50,6 +50,7 @@ class Relay:
         self.topic = record_topic(partnership, side)
         self.lease = f"relay:{partnership}"
         self.owner = f"{clock.random_bits(64):016x}"
+        self.losses = 0
         self.wake = asyncio.Event()
 
     async def run(self) -> None:
@@ -64,9 +65,10 @@ class Relay:
     async def serve_epoch(self) -> None:
         """Take the lease under a new random epoch and publish until something fails; counts from 1, in memory."""
         epoch = f"{self.clock.random_bits(64):016x}"
-        await self.take_lease(epoch)
         producer = await self.broker.open_producer()
         try:
+            self.losses = self.database.losses
+            await self.take_lease(epoch)
             await self.publish_on(producer, epoch)
         finally:
             await producer.close()
@@ -93,9 +95,10 @@ class Relay:
 
     async def take_lease(self, epoch: str) -> None:
         async with self.database.transaction() as tx:
-            if not await leases.take(tx, self.lease, self.owner, epoch, self.clock.now_ms()):
+            now_ms = self.clock.now_ms()
+            if not await leases.take(tx, self.lease, self.owner, epoch, now_ms):
                 raise LeaseLost(f"another process relays {self.partnership}")
-            await leases.begin_epoch(tx, self.partnership, epoch)
+            await leases.begin_epoch(tx, self.partnership, epoch, now_ms)
 
     async def renew_lease(self, epoch: str) -> None:
         async with self.database.transaction() as tx:
@@ -127,6 +130,8 @@ class Relay:
         began_s = loop.time()
         await deliver(shipment.delivery)
         async with self.database.transaction() as tx:
+            if self.database.losses != self.losses:
+                raise LeaseLost("the store may have gone back, and ids in flight stand for other rows: they are sent again")
             now_ms = self.clock.now_ms()
             marked = await outbox.mark_published(tx, self.lease, epoch, shipment.numbered, now_ms)
             await outbox.mark_resent(tx, shipment.resent, now_ms)

@@ -6,7 +6,7 @@ from unittest.mock import patch
 
 from shared_schema.contract import documents, life, refusal, registers
 from shared_schema.contract.codec import RecordChange
-from shared_schema.contract.documents import ERASED, LIFE, Document
+from shared_schema.contract.documents import LIFE, Document
 from shared_schema.contract.registers import Context, Register, Sibling, covers, encode_value, join
 from shared_schema.crm.shared_records import SharedRecord
 from shared_schema.sync import capture
@@ -78,7 +78,7 @@ def contest_each_deletion() -> Any:
         return [
             name
             for name in document
-            if name not in (LIFE, ERASED)
+            if name != LIFE
             and any(
                 not covers(life.seen_of(deletion).get(name, {}), sibling.dot)
                 for deletion in deletions
