@@ -3,6 +3,7 @@
 from shared_schema.sync.station import NodeSpec
 from vendor_node.assigning import react_accept, react_assign
 from vendor_node.decisions import due, react_decide
+from vendor_node.invitations import react_invitation
 
-REACTIONS = {"decide": react_decide, "assign": react_assign, "accept": react_accept}
+REACTIONS = {"decide": react_decide, "assign": react_assign, "accept": react_accept, "invitation": react_invitation}
 SPEC = NodeSpec(side="vendor", due=due, reactions=REACTIONS, migrations="vendor_node.migrations")

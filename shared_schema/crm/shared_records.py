@@ -12,7 +12,7 @@ from shared_schema.contract.life import State, hash_document, state_of
 from shared_schema.contract.records import deletion_rule, is_one_way
 from shared_schema.contract.registers import Register, Sibling, Side, differs, encode_value
 from shared_schema.crm.rows import Among, insert_missing, upsert
-from shared_schema.crm.tables import property_history, shared_records
+from shared_schema.crm.tables import partnerships, property_history, shared_records
 
 CHANGING = ("document", "state", "hash")
 READ = select(*(shared_records.c[name] for name in ("partnership", "uid", "kind", "parent", "registration", "side", "document")))
@@ -21,13 +21,19 @@ LOCKED = (
     .order_by(shared_records.c.uid)
     .with_for_update()
 )
+ELSEWHERE = (
+    select(shared_records.c.uid)
+    .join(partnerships, partnerships.c.id == shared_records.c.partnership)  # so that the key's order serves: by partnership, then uid
+    .where(partnerships.c.id != bindparam("partnership"), Among(shared_records.c.uid, "uids"))
+)
 
 
 @dataclass(slots=True)
 class SharedRecord:
     """One shared record while a transaction works on it. What identifies it never changes; its document does.
 
-    `stored` is the document as it was read, `touched` the fields changed since, `turned` the conflicts opened (True) or closed.
+    `stored` is the document as it was read, `touched` the fields changed since with their registers before that, `turned` the conflicts
+    opened (True) or closed.
     """
 
     partnership: str
@@ -38,7 +44,7 @@ class SharedRecord:
     side: Side
     document: Document
     stored: str | None = None
-    touched: set[str] = field(default_factory=set)
+    touched: dict[str, Register] = field(default_factory=dict)
     turned: dict[str, bool] = field(default_factory=dict)
 
     @property
@@ -51,14 +57,14 @@ class SharedRecord:
 
     def touch(self, name: str, before: Register) -> None:
         """Remember that a field changed, and whether that opened or closed a conflict."""
-        self.touched.add(name)
+        self.touched.setdefault(name, before)
         now = differs(self.document.get(name))
         if differs(before) != now and not is_one_way(self.kind, name):
             self.turned[name] = now
 
     def before(self) -> "SharedRecord | None":
         """The record as it was stored when this transaction read it; None if it was not there."""
-        return None if self.stored is None else replace(self, document=Document.decode(self.stored), touched=set(), turned={})
+        return None if self.stored is None else replace(self, document=Document.decode(self.stored), touched={}, turned={})
 
 
 class Written(NamedTuple):
@@ -87,9 +93,18 @@ async def read_record(connection: AsyncConnection, partnership: str, uid: str) -
     return read_row(row) if row else None
 
 
-async def load_registration(connection: AsyncConnection, registration: str) -> list[SharedRecord]:
-    """All records of a registration, for reading."""
-    statement = READ.where(shared_records.c.registration == registration).order_by(shared_records.c.uid)
+async def find_elsewhere(connection: AsyncConnection, partnership: str, uids: Iterable[str]) -> set[str]:
+    """Which of these uids are records of another partnership and not of this one."""
+    wanted = sorted(set(uids))
+    if not wanted:
+        return set()
+    return set((await connection.execute(ELSEWHERE, {"partnership": partnership, "uids": wanted})).scalars())
+
+
+async def load_registration(connection: AsyncConnection, partnership: str, registration: str) -> list[SharedRecord]:
+    """All records of a partnership's registration, for reading."""
+    where = (shared_records.c.partnership == partnership, shared_records.c.registration == registration)
+    statement = READ.where(*where).order_by(shared_records.c.uid)
     return [read_row(row) for row in await connection.execute(statement)]
 
 

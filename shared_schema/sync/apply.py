@@ -17,7 +17,7 @@ from shared_schema.contract.refusal import Door, refuse
 from shared_schema.contract.registers import Register, Side, differs
 from shared_schema.contract.topics import other
 from shared_schema.crm.rows import upsert
-from shared_schema.crm.shared_records import SharedRecord, Written, append_history, load_records
+from shared_schema.crm.shared_records import SharedRecord, Written, append_history, find_elsewhere, load_records
 from shared_schema.sync import parking, refusals
 from shared_schema.sync.answers import OUTCOME, Answer, answer
 from shared_schema.sync.arrivals import Arrivals, Numbered
@@ -38,7 +38,8 @@ class MissingParent(Exception):
 
 @dataclass(slots=True)
 class Desk:
-    """One batch at work: who we are, the locked records, and what has come of the batch so far."""
+    """One batch at work: who we are, the locked records, and what has come of the batch so far. `foreign`: what the batch names as a
+    parent or registration and is another partnership's."""
 
     incarnation: Incarnation
     partnership: str
@@ -50,6 +51,7 @@ class Desk:
     answers: list[Answer] = field(default_factory=list)
     heard: dict[tuple[object, ...], dict[str, object]] = field(default_factory=dict)
     created: set[str] = field(default_factory=set)
+    foreign: set[str] = field(default_factory=set)
 
     @property
     def side(self) -> Side:
@@ -63,6 +65,7 @@ class Desk:
 async def apply_events(tx: AsyncConnection, desk: Desk, arrivals: Arrivals) -> None:
     """Merge the events in order and write what changed; the caller moves the position in the same transaction."""
     desk.records |= await load_records(tx, desk.partnership, named_uids(arrivals.events))
+    desk.foreign |= await find_elsewhere(tx, desk.partnership, missing_uids(desk, arrivals.events))
     for each in arrivals.unreadable:
         row = parking.make_row(desk.partnership, each.received, each.reason, each.detail, desk.now_ms)
         desk.to_park.append(row | {"event": each.event})
@@ -84,6 +87,11 @@ def named_uids(events: Iterable[Numbered]) -> set[str]:
     """Every record that the events carry, hang on, or belong to."""
     changes = [change for each in events for change in each.event.data.records]
     return {uid for change in changes for uid in (change.uid, change.parent, change.registration) if uid}
+
+
+def missing_uids(desk: Desk, events: Iterable[Numbered]) -> set[str]:
+    """What the events hang on or belong to and is neither here nor among them: still to come, or another partnership's."""
+    return named_uids(events) - desk.records.keys() - {change.uid for each in events for change in each.event.data.records}
 
 
 def apply_event(desk: Desk, numbered: Numbered) -> None:
@@ -117,8 +125,8 @@ def is_unshared(desk: Desk, change: RecordChange) -> bool:
 
 
 def check_parents(desk: Desk, changes: Sequence[RecordChange]) -> None:
-    """Every record's parent is stored, or comes in the same event before it."""
-    coming: set[str] = set()
+    """Every record's parent is stored, or comes in the same event before it, or is one to refuse."""
+    coming = set(desk.foreign)
     for change in changes:
         if change.parent is not None and change.parent not in desk.records and change.parent not in coming:
             raise MissingParent(change.parent)
@@ -172,6 +180,8 @@ def refuse_identity(desk: Desk, record: SharedRecord | None, change: RecordChang
     if record is not None:
         ours = (record.kind, record.parent, record.registration, record.side)
         return None if ours == (change.kind, change.parent, change.registration, change.side) else "wrong_identity"
+    if desk.foreign & {change.parent, change.registration}:
+        return "wrong_parent"
     kind = KINDS.get(change.kind)
     if kind is not None and not belongs(desk.records.get(change.parent or ""), kind, change):
         return "wrong_parent"

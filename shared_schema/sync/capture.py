@@ -118,9 +118,11 @@ def name_result(record: SharedRecord, field: str, sibling: Sibling | None) -> Re
 
 
 async def open_records(tx: AsyncConnection, incarnation: Incarnation, command: Command) -> dict[str, SharedRecord]:
-    """The command's records, locked; those that it creates and that are not there yet, empty."""
+    """The command's records, locked; those that it creates and that are not there yet, empty. Its registration is locked with them, as
+    apply does: whether a deal follows it can not change meanwhile."""
     uids = {each.uid for each in command.writes} | {each.uid for each in command.creations}
-    records = await load_records(tx, command.partnership, uids)
+    found = await load_records(tx, command.partnership, uids | {command.registration} if command.registration else uids)
+    records = {uid: record for uid, record in found.items() if uid in uids}
     for made in command.creations:
         if made.uid not in records:
             records[made.uid] = SharedRecord(
