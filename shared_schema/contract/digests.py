@@ -1,7 +1,6 @@
 """Digests: per bucket the sum of its records' hashes, so that two stores which agree compare a million records in some kilobytes."""
 
 import base64
-import binascii
 import struct
 from collections.abc import Mapping, Sequence
 
@@ -19,7 +18,7 @@ def unpack_sums(text: str) -> tuple[int, ...]:
     """What pack_sums packed; raises ValueError for anything else."""
     try:
         return _sums.unpack(base64.b64decode(text, validate=True))
-    except (binascii.Error, struct.error) as error:
+    except (ValueError, struct.error) as error:
         raise ValueError(f"not {BUCKETS} sums: {error}") from error
 
 
