@@ -44,17 +44,17 @@ class Trio:
         for side in self.sides:
             side.start()
 
-    async def register(self, name: str, company: str = "Globex", details: Any = None, **deal: Any) -> int:
+    async def register(self, partner: str, company: str = "Globex", details: Any = None, **deal: Any) -> int:
         """A partner registers a deal for a company of its own; the vendor's id of the registration, once it is active on both sides."""
-        side = self.partners[name]
+        side = self.partners[partner]
         values = {"name": company, "domain": f"{company.lower()}.example", "country": "DE"}
         async with side.station.working(side.author) as work:
             company_id = await customers.add_company(work.tx, values, work.now_ms)
-            made = {"name": f"{company} of {name}", **deal}
+            made = {"name": f"{company} of {partner}", **deal}
             shared_deal_id = await share_from_company(work, None, company_id, made, details or DETAILS)
         uid = (await side.rows(select(shared_deals.c.uid).where(shared_deals.c.id == shared_deal_id)))[0][0]
-        await self.until_status(name, uid, "active")
-        return await self.id_at_vendor(name, uid)
+        await self.until_status(partner, uid, "active")
+        return await self.id_at_vendor(partner, uid)
 
     async def until_status(self, name: str, uid: str, status: str) -> None:
         """Until a registration has this status at its partner, and nothing is on its way any more."""
