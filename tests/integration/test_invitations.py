@@ -154,7 +154,11 @@ async def test_a_second_partner_gets_what_the_vendor_gives_it_and_both_work_with
 
 
 async def test_two_partners_brought_in_at_once_are_both_counted(trio: Trio) -> None:
-    await asyncio.gather(*(trio.vendor.do(bring_in, 1, name, Invitation(INTRO, confirmed=True)) for name in trio.partners))
+    async with trio.vendor.station.working(trio.vendor.author) as work:
+        await bring_in(work, 1, "Acme", Invitation(INTRO, confirmed=True))
+        second = asyncio.create_task(trio.vendor.do(bring_in, 1, "Besta", Invitation(INTRO, confirmed=True)))
+        await asyncio.sleep(0.3)  # it has come as far as it comes before this one is committed
+    await second
     deal = await trio.vendor.read(load_deal, 1)
     assert (deal["number_of_deal_registrations"], deal["open_registrations"]) == (2, 2)
     await trio.settle()

@@ -270,13 +270,12 @@ async def test_records_under_the_others_uids_are_the_forgers_own_and_change_noth
     for name in trio.partnerships:
         told = await trio.vendor.read(assigning.list_assignments, trio.partnerships[name], theirs)
         assert {each["partnership"] for each in told} == {trio.partnerships[name]}
-    await trio.partners["Besta"].stop()
+    await trio.vendor.stop()
     await trio.vendor.do(save_shared, besta, {"next_step": "still on its way"})
     await trio.vendor.do(unshare, row.id)
-    trio.partners["Besta"].start()
+    trio.vendor.start()
     await trio.settle()
-    (deal,) = [each["deal"] for each in [await read_at(trio, "Besta")]]
-    assert deal["fields"]["next_step"]["value"] == "still on its way"
+    assert (await read_at(trio, "Besta"))["deal"]["fields"]["next_step"]["value"] == "still on its way"
     assert "forged" not in await read_whole_store(trio.partners["Besta"])
 
 
