@@ -1,5 +1,6 @@
-"""`partner-node`: the partner's command line, with registering a deal and answering an invitation."""
+"""`partner-node`: the partner's command line, with joining a vendor, registering a deal and answering an invitation."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -8,16 +9,41 @@ from partner_node import invitations
 from partner_node.registrations import convert_deal
 from partner_node.routes import ROUTERS
 from partner_node.spec import SPEC
+from shared_schema.sync import joining, partnerships
+from shared_schema.sync.settings import load_settings
+from shared_schema.sync.station import Station
 from shared_schema.web.registration_commands import serve_registrations
 from shared_schema.web.sync_commands import serve_sync
-from shared_schema.web.terminal import As, Terminal
+from shared_schema.web.terminal import As, Json, Terminal, find_author, read_file, show
 
 
 def main() -> None:
     terminal = Terminal(SPEC, ROUTERS)
     serve_sync(terminal)
+    serve_partnerships(terminal)
     serve_partner(terminal)
     terminal.main()
+
+
+def serve_partnerships(terminal: Terminal) -> None:
+    """The commands about vendors."""
+    group = terminal.group("partnerships", "Who this company sells with.")
+
+    @group.command("list")
+    def list_(as_json: Json = False) -> None:
+        """List partnerships."""
+        show(terminal.read(partnerships.list_all), as_json, ("id", "peer_name", "status", "broker"))
+
+    @terminal.app.command("join")
+    def join(bundle: Path, as_: As = None) -> None:
+        """Join a vendor's partnership with the bundle that it sent; again, with a new bundle, to change the credential."""
+        content = partnerships.read_bundle(read_file(bundle))
+        secrets = load_settings().secrets
+
+        async def run(station: Station) -> str:
+            return await joining.join(station, await find_author(station, as_), Path(secrets) if secrets else None, content)
+
+        print(terminal.with_station(run))
 
 
 def serve_partner(terminal: Terminal) -> None:

@@ -1,15 +1,20 @@
 """The partner's own API: registering deals and taking them back."""
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 
 from partner_node import invitations, registrations
+from shared_schema.sync import joining
 from shared_schema.sync.registrations import submit_again as submit
 from shared_schema.sync.registrations import withdraw
-from shared_schema.web.bearer import Caller, Here
+from shared_schema.web.bearer import Admin, Caller, Here
 from shared_schema.web.payloads import Id, Json, Line, PathId, Payload, Text, Values
 from shared_schema.web.shown import show_captured, show_shared
 
 router = APIRouter(prefix="/api", tags=["registering"])
+
+
+class Bundle(Payload):
+    bundle: Values
 
 
 class Details(Payload):
@@ -61,6 +66,11 @@ class InvitationAnswer(Payload):
 
 class Withdrawal(Payload):
     reason: Line | None = None
+
+
+@router.post("/partnerships/join", status_code=201, summary="Join with the vendor's bundle; with a new one, to change the credential")
+async def join(bundle: Bundle, station: Here, author: Admin, request: Request) -> Json:
+    return {"partnership": await joining.join(station, author, request.app.state.secrets, bundle.bundle)}
 
 
 @router.post("/shared-deals/from-contact", status_code=201, summary="Create a shared deal from a contact")

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.kafka_fixture import kafka_address
+from tests.kafka_fixture import kafka_address, secured_kafka
 from tests.postgres import postgres, postgres_url
 
-__all__ = ["database_url", "kafka_address", "postgres", "postgres_url"]
+__all__ = ["database_url", "kafka_address", "postgres", "postgres_url", "secured_kafka"]
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -10,6 +10,7 @@ from shared_schema.web.registration_commands import serve_registrations
 from shared_schema.web.sync_commands import serve_sync
 from shared_schema.web.terminal import As, Json, Terminal, show
 from vendor_node import assigning, duplicates, invitations, reps
+from vendor_node.partner_commands import serve_partners
 from vendor_node.routes import ROUTERS
 from vendor_node.spec import SPEC
 
@@ -17,6 +18,7 @@ from vendor_node.spec import SPEC
 def main() -> None:
     terminal = Terminal(SPEC, ROUTERS)
     serve_sync(terminal)
+    serve_partners(terminal)
     serve_reps(terminal)
     serve_vendor(terminal)
     terminal.main()

@@ -7,7 +7,7 @@ from shared_schema.sync.registrations import load_shared_deal
 from shared_schema.web.bearer import Admin, Caller, Here
 from shared_schema.web.payloads import Id, Json, Line, PathId, Payload, Text, Values
 from shared_schema.web.shown import show_captured, show_registration, show_shared
-from vendor_node import assigning, decisions, duplicates, invitations, reps
+from vendor_node import assigning, decisions, duplicates, invitations, partner_routes, reps
 
 router = APIRouter(prefix="/api", tags=["vendor"])
 
@@ -135,4 +135,4 @@ async def put_eligibility(shared_deal_id: PathId, eligibility: Settings, station
     return await show_shared(station, shared_deal_id)
 
 
-ROUTERS = (router,)
+ROUTERS = (router, partner_routes.router)

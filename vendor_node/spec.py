@@ -1,9 +1,10 @@
-"""What makes a vendor node: it decides on what partners register and assigns a rep."""
+"""What makes a vendor node: it decides on what partners register, assigns a rep, and looks after the broker."""
 
 from shared_schema.sync.station import NodeSpec
 from vendor_node.assigning import react_accept, react_assign
 from vendor_node.decisions import due, react_decide
 from vendor_node.invitations import react_invitation
+from vendor_node.warden import watch_broker
 
 REACTIONS = {"decide": react_decide, "assign": react_assign, "accept": react_accept, "invitation": react_invitation}
-SPEC = NodeSpec(side="vendor", due=due, reactions=REACTIONS, migrations="vendor_node.migrations")
+SPEC = NodeSpec(side="vendor", due=due, reactions=REACTIONS, migrations="vendor_node.migrations", tends=(watch_broker,))

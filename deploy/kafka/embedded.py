@@ -20,6 +20,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 
+from shared_schema.sync.security import write_secret
+
 VERSION = "4.1.1"
 HERE = Path(__file__).parent
 ADDRESS_VARIABLE = "DEALBRIDGE_KAFKA"
@@ -35,13 +37,11 @@ JAVA = (
     f"-Dlog4j2.configurationFile={HERE / 'log4j2.properties'}",
 )
 # The last lines are for a quick restart after kill -9 and for a small heap.
-SETTINGS = """\
+COMMON_SETTINGS = """\
 process.roles=broker,controller
 node.id=1
 controller.quorum.bootstrap.servers=127.0.0.1:{controller}
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
 log.dirs={directory}/data
 offsets.topic.replication.factor=1
 auto.create.topics.enable=false
@@ -50,6 +50,10 @@ group.initial.rebalance.delay.ms=0
 log.cleaner.dedupe.buffer.size=4194304
 broker.session.timeout.ms=1000
 broker.heartbeat.interval.ms=200
+"""
+SETTINGS = """\
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
 """
 API_VERSIONS = struct.pack(">ihhih", 10, 18, 0, 1, -1)  # size, ApiVersions, version 0, correlation id, no client id
 PR_SET_PDEATHSIG = 1
@@ -114,19 +118,30 @@ class EmbeddedKafka:
         self.port = self.port or free_port()
         self.controller_port = self.controller_port or free_port()
         settings = self.home / "server.properties"
-        settings.write_text(SETTINGS.format(port=self.port, controller=self.controller_port, directory=self.home))
+        write_secret(settings, self.write_settings())
         if not (self.home / "data" / "meta.properties").exists():
             self.format(settings)
 
+    def write_settings(self) -> str:
+        return (COMMON_SETTINGS + SETTINGS).format(port=self.port, controller=self.controller_port, directory=self.home)
+
+    def first_users(self) -> tuple[str, ...]:
+        """What the storage is formatted with beyond the cluster's id."""
+        return ()
+
+    def answers(self) -> bool:
+        """Whether the broker answers an ApiVersions request."""
+        return answers(self.port or 0)
+
     def format(self, settings: Path) -> None:
-        arguments = ("format", "--standalone", "-t", CLUSTER_ID, "-c", str(settings))
+        arguments = ("format", "--standalone", "-t", CLUSTER_ID, "-c", str(settings), *self.first_users())
         process = run_java(fetch_libraries(), self.home, "kafka.tools.StorageTool", *arguments)
         if process.wait(READY_S) != 0:
             raise KafkaUnavailable(f"formatting Kafka's storage failed: {self.last_words()}")
 
     def await_ready(self) -> None:
         deadline_s = time.monotonic() + READY_S
-        while not answers(self.port or 0):
+        while not self.answers():
             if self.process is None or self.process.poll() is not None:
                 raise KafkaUnavailable(f"Kafka ended while starting: {self.last_words()}")
             if time.monotonic() > deadline_s:
@@ -254,11 +269,16 @@ def answers(port: int) -> bool:
     """Whether a broker on this port answers an ApiVersions request."""
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
-            connection.settimeout(2)
-            connection.sendall(API_VERSIONS)
-            answer = connection.recv(10)
+            return answers_on(connection)
     except OSError:
         return False
+
+
+def answers_on(connection: socket.socket) -> bool:
+    """The same over a connection; raises OSError."""
+    connection.settimeout(2)
+    connection.sendall(API_VERSIONS)
+    answer = connection.recv(10)
     return len(answer) == 10 and struct.unpack(">iih", answer)[1:] == (1, 0)
 
 

@@ -17,6 +17,7 @@ SCHEMA_PREFIX = "urn:dealbridge:event:"
 DATASCHEMA = SCHEMA_PREFIX + VERSION
 EVENT_BYTES_MAX = 900 * 1024
 LABEL_MAX = 1_000
+SHOWN_MAX = 200
 
 EVENT_TYPES: dict[str, str] = {
     "deal.shared": "A registration with its deal, company, contact and first records.",
@@ -59,6 +60,8 @@ CONTROL_TYPES: dict[str, str] = {
     "sync.digest": "A look: the sums of the sender's record hashes, per bucket.",
     "sync.hashes": "The answer: the records of the buckets that differ, with their hashes.",
     "sync.repair": "A request for the states of records that differ.",
+    "sync.inspect": "A request to show records that differ, for people to see; nothing is merged.",
+    "sync.shown": "The answer: what the records hold there.",
 }
 
 Uid = Annotated[str, Field(pattern=UID_PATTERN)]
@@ -220,7 +223,36 @@ class Repair(Wire):
     uids: Annotated[list[Uid], Field(max_length=10_000)]
 
 
-Control = Acknowledgement | Heartbeat | Resend | Void | Digest | Hashes | Repair
+class Inspect(Wire):
+    """The records that differ and that the sender wants to be shown."""
+
+    type: Literal["sync.inspect"] = "sync.inspect"
+    partnership: Label
+    sent_ms: Number
+    look: Epoch
+    uids: Annotated[list[Uid], Field(max_length=SHOWN_MAX)]
+
+
+class ShownRecord(Wire):
+    """Per field, the values of its siblings."""
+
+    uid: Uid
+    fields: dict[Name, list[Any]]
+
+
+class Shown(Wire):
+    """One part of the answer; a record that is not there is in none."""
+
+    type: Literal["sync.shown"] = "sync.shown"
+    partnership: Label
+    sent_ms: Number
+    look: Epoch
+    part: Number
+    parts: Number
+    records: Annotated[list[ShownRecord], Field(max_length=SHOWN_MAX)]
+
+
+Control = Acknowledgement | Heartbeat | Resend | Void | Digest | Hashes | Repair | Inspect | Shown
 CONTROLS: dict[str, type[Control]] = {
     "sync.acknowledged": Acknowledgement,
     "sync.heartbeat": Heartbeat,
@@ -229,4 +261,6 @@ CONTROLS: dict[str, type[Control]] = {
     "sync.digest": Digest,
     "sync.hashes": Hashes,
     "sync.repair": Repair,
+    "sync.inspect": Inspect,
+    "sync.shown": Shown,
 }

@@ -4,6 +4,8 @@ import re
 
 from shared_schema.contract.registers import Side
 
+TOPIC_PREFIX = "dealbridge."
+BLOBS = ".blobs"
 PARTNERSHIP = re.compile(r"^[a-z0-9][a-z0-9-]{0,62}$")
 
 
@@ -13,16 +15,26 @@ def is_partnership(name: str) -> bool:
 
 
 def record_topic(partnership: str, sender: Side) -> str:
-    return f"dealbridge.{partnership}.from-{sender}"
+    return f"{TOPIC_PREFIX}{partnership}.from-{sender}"
 
 
 def blob_topic(partnership: str, sender: Side) -> str:
-    return f"{record_topic(partnership, sender)}.blobs"
+    return f"{record_topic(partnership, sender)}{BLOBS}"
+
+
+def is_blob_topic(topic: str) -> bool:
+    return topic.endswith(BLOBS)
 
 
 def all_topics(partnership: str) -> list[str]:
     sides: tuple[Side, Side] = ("partner", "vendor")
     return [make(partnership, side) for side in sides for make in (record_topic, blob_topic)]
+
+
+def partnership_of(topic: str) -> str:
+    """The partnership that a topic belongs to; empty if it is none of ours."""
+    parts = topic.removeprefix(TOPIC_PREFIX).split(".")
+    return parts[0] if topic.startswith(TOPIC_PREFIX) and is_partnership(parts[0]) else ""
 
 
 def other(side: Side) -> Side:

@@ -2,23 +2,30 @@
 
 A transaction is committed whole or not at all, and an outcome that nobody knows counts as a loss. Statements, tables and
 migrations live elsewhere. One Database belongs to one event loop.
+
+Transactions are begun and ended here in SQL, so that a statement may go through SQLAlchemy or straight to the driver (`run`), which
+costs a third.
 """
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+import sqlite3
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any, Final, Literal, NoReturn
+from typing import Any, Final, Literal, NamedTuple, NoReturn
 
-from sqlalchemy import URL, Connection, event, make_url
+import asyncpg
+from sqlalchemy import URL, event, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection, ExceptionContext
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
+from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry, NullPool, Pool
 
 Dialect = Literal["sqlite", "postgresql"]
 AsyncCreator = Callable[[], Awaitable[Any]]
+
+log = logging.getLogger(__name__)
 
 DRIVERS: Final[Mapping[str, str]] = {
     "sqlite": "sqlite+aiosqlite",
@@ -27,6 +34,8 @@ DRIVERS: Final[Mapping[str, str]] = {
     "postgresql": "postgresql+asyncpg",
     "postgresql+asyncpg": "postgresql+asyncpg",
 }
+WRITING: Final[Mapping[Dialect, str]] = {"sqlite": "BEGIN IMMEDIATE", "postgresql": "BEGIN"}
+READING: Final[Mapping[Dialect, str]] = {"sqlite": "BEGIN", "postgresql": "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"}
 SQLITE_PRAGMAS: Final = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON")
 SQLITE_OUTAGES: Final = ("is locked", "disk is full", "disk i/o", "unable to open database", "connection closed", "no active connection")
 # Beginnings of SQLSTATEs: gone, full, overloaded, or lost against another transaction and worth a retry.
@@ -35,6 +44,8 @@ LOCK_WAIT_S: Final = 30
 CONNECT_WAIT_S: Final = 10
 STATEMENT_WAIT_S: Final = 120
 POOL_SIZE: Final = 8
+LINK: Final = "dealbridge"
+BROKEN_RULES: Final = (asyncpg.IntegrityConstraintViolationError, sqlite3.IntegrityError)
 
 
 class DatabaseUnavailable(Exception):
@@ -43,6 +54,42 @@ class DatabaseUnavailable(Exception):
 
 class BadDatabaseUrl(ValueError):
     """The address of the store can't be understood; the text is one line that says what would be."""
+
+
+class Link(NamedTuple):
+    """What a connection knows of where it belongs, and the driver's own connection beneath it."""
+
+    database: "Database"
+    driver: Any
+
+    @property
+    def is_gone(self) -> bool:
+        return self.database.dialect == "postgresql" and bool(self.driver.is_closed())
+
+
+async def run(connection: AsyncConnection, text: str, arguments: Sequence[Any] = ()) -> Sequence[Any]:
+    """One statement in the store's own SQL on its own driver; the rows. The errors are the same as through SQLAlchemy."""
+    link = link_of(connection)
+    try:
+        if link.database.dialect == "postgresql":
+            return await link.driver.fetch(text, *arguments)  # type: ignore[no-any-return]  # asyncpg has no types
+        return await link.driver.execute_fetchall(text, arguments)  # type: ignore[no-any-return]  # the driver is any of three
+    except Exception as error:
+        raise link.database.explain(connection, error) from error
+
+
+async def run_each(connection: AsyncConnection, text: str, rows: Sequence[Sequence[Any]]) -> None:
+    """One statement for each of the rows of arguments."""
+    link = link_of(connection)
+    try:
+        await link.driver.executemany(text, rows)
+    except Exception as error:
+        raise link.database.explain(connection, error) from error
+
+
+def link_of(connection: AsyncConnection) -> Link:
+    link: Link = connection.sync_connection.info[LINK]  # type: ignore[union-attr]  # it is connected
+    return link
 
 
 class Database:
@@ -54,7 +101,6 @@ class Database:
         self.losses = 0
         self.on_loss: list[Callable[[], None]] = []
         self.engine: Final = create_async_engine(parsed, hide_parameters=True, **_engine_settings(self.dialect, async_creator, poolclass))
-        self._read_engine: Final = self.engine.execution_options(**_reading_options(self.dialect))
         logging.getLogger("aiosqlite").setLevel(logging.INFO)  # its debug lines quote every value, of private notes too
         self._sqlite_writer = asyncio.Lock()  # SQLite's own queue for writers is neither fair nor quick
         self._server_started: str | None = None
@@ -68,8 +114,7 @@ class Database:
         """
         await self._await_turn()
         try:
-            async with self._checkout(self.engine) as connection:
-                await connection.begin()
+            async with self._begun(WRITING) as connection:
                 yield connection
                 await self._commit(connection)
         finally:
@@ -79,12 +124,29 @@ class Database:
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
         """One snapshot of the store, for reading only: it neither waits for writers nor makes them wait."""
-        async with self._checkout(self._read_engine) as connection:
+        async with self._begun(READING) as connection:
+            yield connection
+            await self._roll_back(connection)
+
+    @asynccontextmanager
+    async def glancing(self) -> AsyncIterator[AsyncConnection]:
+        """Every statement for itself: for a single read, which then is one round trip."""
+        async with self._checkout() as connection:
             yield connection
 
     async def close(self) -> None:
         """Close every connection; the Database can be used again after it."""
         await self.engine.dispose()
+
+    def explain(self, connection: AsyncConnection, error: Exception) -> Exception:
+        """What a driver's error is for whoever ran the statement; a lost connection is noticed."""
+        gone = link_of(connection).is_gone
+        if gone:
+            self._lose()
+            _forget(connection)
+        if gone or _is_outage(error):
+            return DatabaseUnavailable(f"database unavailable: {_one_line(error)}")
+        return IntegrityError(None, None, error, hide_parameters=True) if isinstance(error, BROKEN_RULES) else error
 
     async def _await_turn(self) -> None:
         if self.dialect == "sqlite":
@@ -95,18 +157,42 @@ class Database:
                 raise DatabaseUnavailable(f"database is locked: another transaction of this process took {LOCK_WAIT_S} s") from None
 
     @asynccontextmanager
-    async def _checkout(self, engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    async def _checkout(self) -> AsyncIterator[AsyncConnection]:
         async with AsyncExitStack() as stack:
             try:
-                connection = await stack.enter_async_context(engine.connect())
+                connection = await stack.enter_async_context(self.engine.connect())
             except (OSError, PoolTimeout) as error:
                 raise DatabaseUnavailable(f"no connection to the database: {_one_line(error)}") from error
             yield connection
 
+    @asynccontextmanager
+    async def _begun(self, how: Mapping[Dialect, str]) -> AsyncIterator[AsyncConnection]:
+        async with self._checkout() as connection:
+            try:
+                await run(connection, how[self.dialect])
+                yield connection
+            except BaseException:
+                await self._roll_back(connection)
+                raise
+
+    async def _roll_back(self, connection: AsyncConnection) -> None:
+        """Leave nothing open: a connection on which that can not be is not used again."""
+        if connection.invalidated:
+            return
+        link = link_of(connection)
+        try:
+            if not link.is_gone:
+                await (link.driver.rollback() if self.dialect == "sqlite" else link.driver.execute("ROLLBACK"))
+        except BaseException as error:
+            _forget(connection)
+            if not isinstance(error, Exception):
+                raise
+            log.warning("a transaction could not be rolled back; its connection is dropped: %s", _one_line(error))
+
     async def _commit(self, connection: AsyncConnection) -> None:
         losses = self.losses
         try:
-            await connection.commit()
+            await self._end(connection)
         except IntegrityError:  # refused by a deferred constraint: nothing is written, and that is certain
             raise
         except (Exception, asyncio.CancelledError) as error:
@@ -116,6 +202,18 @@ class Database:
                 raise
             raise DatabaseUnavailable(f"the outcome of a commit is unknown: {_one_line(error)}") from error
 
+    async def _end(self, connection: AsyncConnection) -> None:
+        driver = link_of(connection).driver
+        try:
+            if self.dialect == "sqlite":
+                await driver.commit()
+            elif await driver.execute("COMMIT") != "COMMIT":
+                raise DatabaseUnavailable("PostgreSQL took the transaction back: one of its statements had failed")
+        except DatabaseUnavailable:
+            raise
+        except Exception as error:
+            raise self.explain(connection, error) from error
+
     def _lose(self) -> None:
         self.losses += 1
         for tell in self.on_loss:
@@ -124,11 +222,16 @@ class Database:
     def _listen(self) -> None:
         engine = self.engine.sync_engine
         event.listen(engine, "handle_error", self._map_error)
+        event.listen(engine, "connect", self._introduce)
+        event.listen(engine, "checkout", _check_alive)
+
+    def _introduce(self, connection: DBAPIConnection, entry: ConnectionPoolEntry) -> None:
+        """What a new connection needs before its first statement."""
+        entry.info[LINK] = Link(self, entry.driver_connection)
         if self.dialect == "sqlite":
-            event.listen(engine, "connect", _set_pragmas)
-            event.listen(engine, "begin", _begin_sqlite)
+            _set_pragmas(connection)
         else:
-            event.listen(engine, "connect", self._notice_other_server)
+            self._notice_other_server(connection)
 
     def _map_error(self, context: ExceptionContext) -> None:
         error = context.original_exception
@@ -139,13 +242,12 @@ class Database:
         if context.is_disconnect or _is_outage(error):
             raise DatabaseUnavailable(f"database unavailable: {_one_line(error)}") from error
 
-    def _notice_other_server(self, connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
+    def _notice_other_server(self, connection: DBAPIConnection) -> None:
         """A restart or a fail-over is a loss even if no open connection noticed it."""
         cursor = connection.cursor()
         cursor.execute("SELECT pg_postmaster_start_time()::text")
         row = cursor.fetchone()
         cursor.close()
-        connection.rollback()
         started = str(row[0]) if row else None
         if self._server_started not in (None, started):
             self._lose()
@@ -174,32 +276,37 @@ def _refuse(reason: str) -> NoReturn:
 
 
 def _engine_settings(dialect: Dialect, async_creator: AsyncCreator | None, poolclass: type[Pool] | None) -> dict[str, Any]:
+    ending: dict[str, Any] = {"skip_autocommit_rollback": True}  # transactions are ended here, not by the pool
     if async_creator is not None:
-        return {"async_creator": async_creator, "poolclass": poolclass or NullPool}
+        return {"async_creator": async_creator, "poolclass": poolclass or NullPool, **ending}
     arguments: dict[str, Any] = {"timeout": LOCK_WAIT_S, "isolation_level": None}  # None: the driver must not begin by itself
     if dialect == "postgresql":
         server = {"application_name": "dealbridge", "jit": "off"}
         arguments = {"timeout": CONNECT_WAIT_S, "command_timeout": STATEMENT_WAIT_S, "server_settings": server}
+        ending["isolation_level"] = "AUTOCOMMIT"
     pool = {"poolclass": poolclass} if poolclass else {"pool_size": POOL_SIZE, "max_overflow": POOL_SIZE}
-    return {"connect_args": arguments, **pool}
+    return {"connect_args": arguments, **pool, **ending}
 
 
-def _reading_options(dialect: Dialect) -> dict[str, Any]:
-    if dialect == "sqlite":
-        return {"dealbridge_reading": True}
-    return {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
-
-
-def _set_pragmas(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
+def _set_pragmas(connection: DBAPIConnection) -> None:
     cursor = connection.cursor()
     for pragma in SQLITE_PRAGMAS:
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 
 
-def _begin_sqlite(connection: Connection) -> None:
-    reading = connection.get_execution_options().get("dealbridge_reading", False)
-    connection.exec_driver_sql("BEGIN DEFERRED" if reading else "BEGIN IMMEDIATE")
+def _check_alive(_connection: DBAPIConnection, entry: ConnectionPoolEntry, _proxy: Any) -> None:
+    """A pooled connection whose server went away meanwhile is replaced by a new one."""
+    if entry.info[LINK].is_gone:
+        raise DisconnectionError
+
+
+def _forget(connection: AsyncConnection) -> None:
+    """Have the pool replace the connection instead of giving it out again."""
+    link = link_of(connection)
+    if link.database.dialect == "postgresql":
+        link.driver.terminate()
+    connection.sync_connection.connection.invalidate(soft=True)  # type: ignore[union-attr]  # it is connected
 
 
 def _is_outage(error: BaseException) -> bool:

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.contract.records import DEAL_FIELDS, PLAIN_DEAL_FIELDS, InvalidValue, canonical_value
 from shared_schema.crm.customers import find_stage, load_company, load_contact
+from shared_schema.crm.deal_views import make_filter
 from shared_schema.crm.problems import Invalid, NotFound
 from shared_schema.crm.projected_tables import shared_deals
 from shared_schema.crm.tables import companies, contacts, deal_contacts, deal_history, deals, pipelines, stages, users
@@ -159,8 +160,8 @@ async def load_contacts(tx: AsyncConnection, deal_id: int) -> list[Row]:
 
 
 async def list_deals(tx: AsyncConnection, filters: Mapping[str, Any], after: int = 0, limit: int = 50) -> list[Row]:
-    """A page of living deals in id order. Filters are equalities over FILTERS; `shared` is the built-in view of shared deals;
-    `partnership` and `status` name a registration's."""
+    """A page of living deals in id order. Filters are equalities over FILTERS; `view` takes a saved view's conditions; `shared` is the
+    built-in view of shared deals; `partnership` and `status` name a registration's."""
     statement = describe().where(deals.c.id > after, deals.c.deleted_ms.is_(None)).order_by(deals.c.id).limit(min(limit, PAGE_MAX))
     for name, value in filters.items():
         statement = statement.where(filter_by(name, value))
@@ -168,6 +169,8 @@ async def list_deals(tx: AsyncConnection, filters: Mapping[str, Any], after: int
 
 
 def filter_by(name: str, value: Any) -> ColumnElement[bool]:
+    if name == "view":
+        return make_filter(value)
     if name == "shared":
         return deals.c.number_of_deal_registrations > 0 if value else deals.c.number_of_deal_registrations == 0
     if name in ("partnership", "status"):

@@ -9,18 +9,21 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from shared_schema.contract.documents import Document
 from shared_schema.contract.identifiers import policy_uid
 from shared_schema.contract.policy import Policy, make_policy, read_policy
+from shared_schema.crm.statements import Statement
 from shared_schema.crm.tables import partnerships, shared_records
 
 OWN = (shared_records.c.partnership == bindparam("partnership"), shared_records.c.uid == bindparam("uid"))
-SAID = select(
-    select(shared_records.c.document).where(*OWN).scalar_subquery(),
-    select(partnerships.c.terms).where(partnerships.c.id == bindparam("partnership")).scalar_subquery(),
+SAID = Statement(
+    select(
+        select(shared_records.c.document).where(*OWN).scalar_subquery(),
+        select(partnerships.c.terms).where(partnerships.c.id == bindparam("partnership")).scalar_subquery(),
+    )
 )
 
 
 async def load_policy(connection: AsyncConnection, partnership: str) -> Policy:
     """The policy in force: its record; until that is here, the terms of the bundle that the partnership began with."""
-    said = (await connection.execute(SAID, {"partnership": partnership, "uid": policy_uid(partnership)})).one()
+    (said,) = await SAID.fetch(connection, {"partnership": partnership, "uid": policy_uid(partnership)})
     return make_out(*said)
 
 

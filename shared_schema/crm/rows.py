@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from sqlalchemy import BindParameter, Boolean, ColumnElement, Dialect, String, Table, Text, bindparam, column, func, select, update
+from sqlalchemy import BindParameter, Boolean, ColumnElement, Dialect, Table, Text, bindparam, column, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.ext.compiler import compiles
@@ -14,42 +14,49 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.visitors import InternalTraversal
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
+from shared_schema.crm.statements import Statement
+
 Row = Mapping[str, Any]
 
 
-class Texts(TypeDecorator[Sequence[str]]):
-    """A list of texts as one parameter: an array, or JSON where there are none."""
+class Listed(TypeDecorator[Sequence[Any]]):
+    """A list of values of one type as one parameter: an array, or JSON where there are none."""
 
     impl = Text
     cache_ok = True
 
-    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        return dialect.type_descriptor(postgresql.ARRAY(String) if dialect.name == "postgresql" else Text())
+    def __init__(self, item: TypeEngine[Any]) -> None:
+        super().__init__()
+        self.item = item
 
-    def process_bind_param(self, value: Sequence[str] | None, dialect: Dialect) -> Any:
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        return dialect.type_descriptor(postgresql.ARRAY(self.item) if dialect.name == "postgresql" else Text())
+
+    def process_bind_param(self, value: Sequence[Any] | None, dialect: Dialect) -> Any:
         return value if dialect.name == "postgresql" else json.dumps(value)
 
 
 class Among(ColumnElement[bool]):
-    """Whether a column is one of the texts in a parameter: the same prepared statement however many there are, which IN is not."""
+    """Whether a column is one of the values in a parameter: the same prepared statement however many there are, which IN is not."""
 
     inherit_cache = True
     type = Boolean()
-    _traverse_internals = [("column", InternalTraversal.dp_clauseelement), ("texts", InternalTraversal.dp_clauseelement)]  # noqa: RUF012  # SQLAlchemy's own way
+    _is_implicitly_boolean = True  # else SQLite is asked whether it equals 1, and then looks at every row
+    _traverse_internals = [("column", InternalTraversal.dp_clauseelement), ("listed", InternalTraversal.dp_clauseelement)]  # noqa: RUF012  # SQLAlchemy's own way
 
     def __init__(self, column: ColumnElement[Any], name: str) -> None:
         self.column = column
-        self.texts = bindparam(name, type_=Texts())
+        self.listed = bindparam(name, type_=Listed(column.type))
 
 
 @compiles(Among, "postgresql")
 def write_any(among: Among, compiler: SQLCompiler, **options: Any) -> str:
-    return f"{compiler.process(among.column, **options)} = ANY({compiler.process(among.texts, **options)})"
+    return f"{compiler.process(among.column, **options)} = ANY({compiler.process(among.listed, **options)})"
 
 
 @compiles(Among, "sqlite")
 def write_json(among: Among, compiler: SQLCompiler, **options: Any) -> str:
-    return f"{compiler.process(among.column, **options)} IN (SELECT value FROM json_each({compiler.process(among.texts, **options)}))"
+    return f"{compiler.process(among.column, **options)} IN (SELECT value FROM json_each({compiler.process(among.listed, **options)}))"
 
 
 def insert_for(connection: AsyncConnection, table: Table) -> Any:
@@ -95,40 +102,51 @@ async def upsert(
 async def put(
     connection: AsyncConnection, table: Table, rows: Sequence[Row], changing: tuple[str, ...] | None, key: tuple[str, ...]
 ) -> None:
-    if not rows:
-        return
-    names, arrays = tuple(rows[0]), is_spread(connection, rows)
-    statement = make_insert(connection.dialect.name, table, names, arrays, (changing, key))
-    await connection.execute(statement, to_columns(rows, names) if arrays else rows)
+    if rows:
+        names = tuple(rows[0])
+        await write(connection, make_insert(table, names, is_spread(connection, rows), (changing, key)), rows, names)
+
+
+async def write(connection: AsyncConnection, statement: Statement, rows: Sequence[Row], names: Sequence[str]) -> None:
+    if is_spread(connection, rows):
+        await statement.fetch(connection, to_columns(rows, names))
+    elif len(rows) == 1:
+        await statement.fetch(connection, rows[0])
+    else:
+        await statement.run_each(connection, rows)
 
 
 @cache
-def make_insert(dialect: str, table: Table, names: tuple[str, ...], arrays: bool, conflict: tuple[Any, ...]) -> Any:
+def make_insert(table: Table, names: tuple[str, ...], arrays: bool, conflict: tuple[Any, ...]) -> Statement:
     """The statement, made once. `conflict`: the columns to change (None: a conflict is an error; none: leave the row), and the key."""
     changing, key = conflict
-    statement = postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
-    statement = statement.from_select(names, select(spread(table, names))) if arrays else statement
-    if changing is None:
-        return statement
-    if not changing:
-        return statement.on_conflict_do_nothing()
-    changes = {name: statement.excluded[name] for name in changing}
-    return statement.on_conflict_do_update(index_elements=list(key), set_=changes)
+
+    def build(store: str) -> Any:
+        statement = postgresql.insert(table) if store == "postgresql" else sqlite.insert(table)
+        placed = {name: bindparam(name, type_=table.c[name].type) for name in names}
+        statement = statement.from_select(names, select(spread(table, names))) if arrays else statement.values(placed)
+        if changing is None:
+            return statement
+        if not changing:
+            return statement.on_conflict_do_nothing()
+        changes = {name: statement.excluded[name] for name in changing}
+        return statement.on_conflict_do_update(index_elements=list(key), set_=changes)
+
+    return Statement(build)
 
 
 async def change_rows(connection: AsyncConnection, table: Table, rows: Sequence[Row], key: str) -> None:
     """Change the other columns of the rows that have these keys; all rows name the same columns."""
-    if not rows:
-        return
-    names = list(rows[0])
-    if is_spread(connection, rows):
-        new = spread(table, names)
-        changes: dict[str, ColumnElement[Any]] = {name: new.c[name] for name in names if name != key}
-        await connection.execute(update(table).where(table.c[key] == new.c[key]).values(changes), to_columns(rows, names))
-        return
-    values: dict[str, Any] = {name: bindparam(f"new_{name}") for name in names if name != key}
-    parameters = [{"the_key" if name == key else f"new_{name}": value for name, value in row.items()} for row in rows]
-    await connection.execute(update(table).where(table.c[key] == bindparam("the_key")).values(values), parameters)
+    if rows:
+        names = tuple(rows[0])
+        await write(connection, make_update(table, names, is_spread(connection, rows), key), rows, names)
+
+
+@cache
+def make_update(table: Table, names: tuple[str, ...], arrays: bool, key: str) -> Statement:
+    """The statement, made once."""
+    new: Any = spread(table, names).c if arrays else {name: bindparam(name, type_=table.c[name].type) for name in names}
+    return Statement(update(table).where(table.c[key] == new[key]).values({table.c[name]: new[name] for name in names if name != key}))
 
 
 async def take_turn(connection: AsyncConnection, name: str) -> None:

@@ -22,15 +22,16 @@ from shared_schema.crm.matching import create_deals, normalise_domain, normalise
 from shared_schema.crm.projected_tables import shared_deals
 from shared_schema.crm.rows import Among, change_rows, upsert
 from shared_schema.crm.shared_records import SharedRecord
+from shared_schema.crm.statements import Statement
 from shared_schema.crm.tables import deals, users
 
 CHANGING = ("status", "reason", "domain", "contact_email", "initiated_by", "rep_person", "expires", "left_here")
 
 
 OF_REGISTRATIONS = (shared_deals.c.partnership == bindparam("partnership"), Among(shared_deals.c.uid, "uids"))
-DEALS_OF = select(shared_deals.c.uid, shared_deals.c.deal_id).where(*OF_REGISTRATIONS)
+DEALS_OF = Statement(select(shared_deals.c.uid, shared_deals.c.deal_id).where(*OF_REGISTRATIONS))
 LIVING_OPEN = (shared_deals.c.status.in_(sorted(OPEN)), shared_deals.c.state != "deleted")
-HOLD = (
+HOLD = Statement(
     select(deals.c.id)
     .where(deals.c.id.in_(select(shared_deals.c.deal_id).where(*OF_REGISTRATIONS)))
     .order_by(deals.c.id)
@@ -73,7 +74,7 @@ async def project_registrations(tx: AsyncConnection, side: Side, records: Sequen
 async def find_deals(tx: AsyncConnection, records: Sequence[SharedRecord]) -> dict[str, int]:
     """Deal ids by registration, of those that have a row."""
     named = {"partnership": records[0].partnership, "uids": [each.uid for each in records]}
-    return {uid: deal_id for uid, deal_id in await tx.execute(DEALS_OF, named)}
+    return {uid: deal_id for uid, deal_id in await DEALS_OF.fetch(tx, named)}
 
 
 async def adopt(tx: AsyncConnection, side: Side, arrived: Sequence[SharedRecord], policy: Policy, now_ms: int) -> dict[str, int]:
@@ -82,7 +83,7 @@ async def adopt(tx: AsyncConnection, side: Side, arrived: Sequence[SharedRecord]
         return {}
     previous = {each.uid: shown(each, policy, "previous") for each in arrived}
     named = {"partnership": arrived[0].partnership, "uids": [uid for uid in previous.values() if uid]}
-    earlier = {uid: deal_id for uid, deal_id in await tx.execute(DEALS_OF, named)} if named["uids"] else {}
+    earlier = {uid: deal_id for uid, deal_id in await DEALS_OF.fetch(tx, named)} if named["uids"] else {}
     found = {uid: earlier[before] for uid, before in previous.items() if before in earlier}
     new = {each.uid: describe_customer(each, policy) for each in arrived if each.uid not in found}
     return found | await create_deals(tx, new, side, now_ms)
@@ -115,7 +116,7 @@ def registration_row(record: SharedRecord, side: Side, policy: Policy) -> dict[s
 async def lock_deals_of(tx: AsyncConnection, records: Sequence[SharedRecord]) -> None:
     """Hold the deals of these records' registrations, in id order, until the transaction ends: two partners' streams may meet in one."""
     uids = sorted({str(each.registration) for each in records})
-    await tx.execute(HOLD, {"partnership": records[0].partnership, "uids": uids})
+    await HOLD.fetch(tx, {"partnership": records[0].partnership, "uids": uids})
 
 
 async def lock_deals(tx: AsyncConnection, deal_ids: Iterable[int]) -> None:
@@ -168,23 +169,26 @@ async def project_deals(tx: AsyncConnection, records: Sequence[SharedRecord], po
         await change_rows(tx, deals, rows, "id")
 
 
+OF_FOLLOWER = ("uid", "deal_id", "status", "state", "left_here")
+OF_FOLLOWED = ("open_registrations", "stand_in", "currency", *DEAL_FIELDS)
+
+
 def select_followers() -> Select[Any]:
     """The deals are held: what is read of them here is still so when their columns are written."""
-    of_registration = [shared_deals.c[name] for name in ("uid", "deal_id", "status", "state", "left_here")]
-    of_deal = (deals.c.open_registrations, deals.c.stand_in, deals.c.currency, *(deals.c[name] for name in DEAL_FIELDS))
+    columns = [*(shared_deals.c[name] for name in OF_FOLLOWER), *(deals.c[name] for name in OF_FOLLOWED)]
     joined = shared_deals.join(deals, deals.c.id == shared_deals.c.deal_id)
-    statement = select(*of_registration, *of_deal).select_from(joined).where(*OF_REGISTRATIONS)
+    statement = select(*columns).select_from(joined).where(*OF_REGISTRATIONS)
     return statement.order_by(deals.c.id).with_for_update(of=deals, key_share=True)
 
 
-FOLLOWERS = select_followers()
+FOLLOWERS = Statement(select_followers())
 
 
 async def find_followers(tx: AsyncConnection, records: Sequence[SharedRecord]) -> dict[str, Mapping[str, Any]]:
     """Per registration its status and life, and its deal's columns with how many of that deal's registrations are open."""
     uids = sorted({str(each.registration) for each in records})
-    found = await tx.execute(FOLLOWERS, {"partnership": records[0].partnership, "uids": uids})
-    return {row["uid"]: row for row in found.mappings()}
+    found = await FOLLOWERS.fetch(tx, {"partnership": records[0].partnership, "uids": uids})
+    return {row[0]: dict(zip((*OF_FOLLOWER, *OF_FOLLOWED), row, strict=True)) for row in found}
 
 
 def is_followed(target: Mapping[str, Any]) -> bool:

@@ -12,11 +12,12 @@ from shared_schema.contract.life import State, hash_document, state_of
 from shared_schema.contract.records import deletion_rule, is_one_way
 from shared_schema.contract.registers import Register, Sibling, Side, differs, encode_value
 from shared_schema.crm.rows import Among, insert_missing, upsert
+from shared_schema.crm.statements import Statement
 from shared_schema.crm.tables import partnerships, property_history, shared_records
 
 CHANGING = ("document", "state", "hash")
 READ = select(*(shared_records.c[name] for name in ("partnership", "uid", "kind", "parent", "registration", "side", "document")))
-LOCKED = (
+LOCKED = Statement(
     READ.where(shared_records.c.partnership == bindparam("partnership"), Among(shared_records.c.uid, "uids"))
     .order_by(shared_records.c.uid)
     .with_for_update()
@@ -82,7 +83,7 @@ async def load_records(connection: AsyncConnection, partnership: str, uids: Iter
     wanted = sorted(set(uids))
     if not wanted:
         return {}
-    rows = await connection.execute(LOCKED, {"partnership": partnership, "uids": wanted})
+    rows = await LOCKED.fetch(connection, {"partnership": partnership, "uids": wanted})
     return {row[1]: read_row(row) for row in rows}
 
 

@@ -173,6 +173,15 @@ deal_history = Table(
     Index("ix_deal_history_deal_id", "deal_id"),
 )
 
+deal_views = Table(
+    "deal_views",
+    metadata,
+    Column("id", Identity, primary_key=True),
+    Column("name", String(500), nullable=False),
+    Column("owner_id", BigInteger, ForeignKey("users.id")),
+    Column("conditions", Text, nullable=False),
+)
+
 private_notes = Table(
     "private_notes",
     metadata,

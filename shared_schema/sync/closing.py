@@ -11,6 +11,21 @@ CLOSE_DEADLINE_S = 2.0
 log = logging.getLogger(__name__)
 
 
+async def start_whole(start: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Start a client. If the wait for it is cancelled, it may still come to its end for a moment: one that is cut off while it connects
+    leaves the connection open, with nobody to close it."""
+    starting = asyncio.ensure_future(start())
+    try:
+        await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        await asyncio.wait({starting}, timeout=CLOSE_DEADLINE_S)
+        starting.cancel()
+        await asyncio.wait({starting}, timeout=CLOSE_DEADLINE_S)
+        if starting.done() and not starting.cancelled():
+            starting.exception()  # it is told by the cancellation already
+        raise
+
+
 async def close_within(close: Callable[[], Coroutine[Any, Any, None]]) -> bool:
     """Close a client; whether it ended in time. It is not worth an error: what is lost by it was never acknowledged."""
     try:

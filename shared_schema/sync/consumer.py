@@ -19,6 +19,7 @@ from shared_schema.contract.topics import other, record_topic
 from shared_schema.crm.database import Database, DatabaseUnavailable
 from shared_schema.crm.policies import load_policy
 from shared_schema.crm.rows import insert_for, upsert
+from shared_schema.crm.statements import Statement
 from shared_schema.sync import controls, metrics, outbox, parking, progress, stops
 from shared_schema.sync.answers import answer, make_answers
 from shared_schema.sync.apply import Desk, apply_events
@@ -26,9 +27,10 @@ from shared_schema.sync.arrivals import Arrivals, sort_arrivals
 from shared_schema.sync.bell import Bell
 from shared_schema.sync.effects import Due, nothing_due
 from shared_schema.sync.incarnation import Incarnation
+from shared_schema.sync.limits import Limits
 from shared_schema.sync.patience import keep_at
 from shared_schema.sync.relay import deliver
-from shared_schema.sync.stops import Limits, StreamStopped
+from shared_schema.sync.stops import StreamStopped
 from shared_schema.sync.tables import inbound_positions, peers
 from shared_schema.sync.transport import Broker, BrokerError, Producer, Reader, Received, Record, TopicMissing
 
@@ -39,10 +41,11 @@ SILENCE_CHECKS = 10
 log = logging.getLogger(__name__)
 
 
-MOVE = (
+MOVE = Statement(
     update(inbound_positions)
     .where(inbound_positions.c.topic == bindparam("at"), inbound_positions.c.next_offset == bindparam("before"))
     .values(next_offset=bindparam("after"))
+    .returning(inbound_positions.c.next_offset)
 )
 
 
@@ -212,8 +215,7 @@ class Consumer:
 
     async def move_position(self, tx: AsyncConnection, offset: int, after: int) -> None:
         """Compare and set, so that two live consumers can not both apply."""
-        moved = await tx.execute(MOVE, {"at": self.inbound, "before": offset, "after": after})
-        if moved.rowcount != 1:
+        if not await MOVE.fetch(tx, {"at": self.inbound, "before": offset, "after": after}):
             raise PositionMoved(f"{self.inbound} is no longer at {offset}")
 
     async def count(self, tx: AsyncConnection, arrivals: Arrivals) -> progress.Reach:
@@ -261,4 +263,5 @@ async def hear_peer(tx: AsyncConnection, partnership: str, arrivals: Arrivals, n
 def woken_by(partnership: str, desk: Desk, reply: controls.Reply) -> set[str]:
     """Who has work by what was applied: the reactor, and the relay where there are rows to send."""
     woken = {"reactions", "changes"} if desk.written else set()
-    return woken | {partnership} if desk.answers or reply.resent or reply.owes_state or reply.says else woken
+    woken |= {"owed"} if reply.owes else set()
+    return woken | {partnership} if desk.answers or reply.resent or reply.says else woken

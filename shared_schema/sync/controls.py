@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from shared_schema.contract.envelope import Acknowledgement, Control, Digest, Hashes, Repair, Resend
-from shared_schema.sync import outbox, verification
+from shared_schema.contract.envelope import Acknowledgement, Control, Digest, Hashes, Inspect, Repair, Resend, Shown
+from shared_schema.sync import outbox, owed_states, verification
 from shared_schema.sync.incarnation import Incarnation
-from shared_schema.sync.restate import restate
 from shared_schema.sync.tables import leases, outbound_epochs
 
 NUMBERS_MAX = 10_000
@@ -18,11 +17,12 @@ NUMBERS_MAX = 10_000
 
 @dataclass(slots=True)
 class Reply:
-    """What the controls of one batch ask of us: numbers to void, whether states are owed, the rows of ended round trips by their
-    creation (ms), how many events of the peer's are no longer withheld, and what else to say."""
+    """What the controls of one batch ask of us: numbers to void, whether all states are owed, or some, the rows of ended round trips by
+    their creation (ms), how many events of the peer's are no longer withheld, and what else to say."""
 
     void: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
     owes_state: bool = False
+    owes: bool = False
     resent: int = 0
     released: int = 0
     says: list[Control] = field(default_factory=list)
@@ -42,10 +42,17 @@ async def obey(tx: AsyncConnection, incarnation: Incarnation, partnership: str, 
             reply.says += await verification.answer_digest(tx, incarnation, control)
         if isinstance(control, Hashes):
             reply.says += await verification.take_hashes(tx, incarnation, control)
+            reply.owes |= any(isinstance(each, Repair) for each in reply.says)
         if isinstance(control, Repair):
-            reply.resent += await verification.send_states(tx, incarnation, control)
+            await verification.take_repair(tx, control)
+            reply.owes = True
+        if isinstance(control, Inspect):
+            reply.says += await verification.answer_inspection(tx, incarnation, control)
+        if isinstance(control, Shown):
+            await verification.take_shown(tx, incarnation, control)
     if reply.owes_state:
-        await restate(tx, incarnation, partnership)
+        await owed_states.owe_all(tx, partnership)
+        reply.owes = True
     return reply
 
 
@@ -60,6 +67,8 @@ async def take_acknowledgement(tx: AsyncConnection, partnership: str, control: A
         removed = await outbox.remove_acknowledged(tx, partnership, epoch, each.watermark, control.withheld)
         reply.acknowledged_ms += [row.created_ms for row in removed]
         reply.released += sum(row.answers is not None for row in removed)
+        if any(row.registration is None for row in removed):
+            await owed_states.forget_paid(tx, partnership)
 
 
 async def take_resend(tx: AsyncConnection, partnership: str, control: Resend, reply: Reply) -> None:

@@ -10,12 +10,23 @@ LEASE_MS = 10_000
 
 
 async def take(tx: AsyncConnection, name: str, owner: str, epoch: str, now_ms: int) -> bool:
-    """Take or renew a lease for an epoch; whether it is ours now."""
+    """Take a lease for a new epoch; whether it is ours now."""
     statement = insert_for(tx, leases).values(name=name, owner=owner, epoch=epoch, expires_ms=now_ms + LEASE_MS)
     free = or_(leases.c.expires_ms <= now_ms, leases.c.owner == owner)
     changes = {key: statement.excluded[key] for key in ("owner", "epoch", "expires_ms")}
     taken = await tx.execute(statement.on_conflict_do_update(index_elements=[leases.c.name], set_=changes, where=free))
     return taken.rowcount == 1
+
+
+async def renew(tx: AsyncConnection, name: str, epoch: str, now_ms: int) -> bool:
+    """Keep a lease for as long as it names this epoch; whether it does."""
+    statement = update(leases).where(leases.c.name == name, leases.c.epoch == epoch)
+    return (await tx.execute(statement.values(expires_ms=now_ms + LEASE_MS))).rowcount == 1
+
+
+async def end_epoch(tx: AsyncConnection, name: str) -> None:
+    """Whoever holds the lease has to begin a new epoch: nothing can be marked with this one any more."""
+    await tx.execute(update(leases).where(leases.c.name == name).values(epoch="", expires_ms=0))
 
 
 async def release(tx: AsyncConnection, name: str, owner: str) -> None:

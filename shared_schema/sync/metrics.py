@@ -16,6 +16,7 @@ from shared_schema.sync.progress import Reach
 from shared_schema.sync.status import Row
 
 LAG_S = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60, 300, 3600, 86400)
+TROUBLE_KINDS = ("down", "credential", "certificate", "access", "missing", "settings", "failed")
 WORK_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15)
 
 one_way_lag = Histogram(
@@ -40,7 +41,13 @@ unacknowledged = Gauge("dealbridge_unacknowledged_rows", "Outbox rows that the p
 gaps = Gauge("dealbridge_gaps_events", "Numbers of the peer's that are missing here.", ["partnership"])
 parked = Gauge("dealbridge_parked_records", "Records in parking.", ["partnership"])
 stopped = Gauge("dealbridge_stream_stopped_streams", "1 while the inbound stream is stopped because too much was parked.", ["partnership"])
+trouble = Gauge(
+    "dealbridge_broker_trouble_partnerships",
+    "1 while the broker can not be used: down, credential, certificate, access, missing, settings or failed.",
+    ["partnership", "kind"],
+)
 drift = Gauge("dealbridge_drift_records", "Records that differ between the sides, seen so at two looks.", ["partnership"])
+owed = Gauge("dealbridge_owed_states_records", "Records whose whole state waits to reach the peer.", ["partnership"])
 open_conflicts = Gauge("dealbridge_open_conflicts_fields", "Conflicts that nobody has settled.", ["partnership"])
 last_seen = Gauge("dealbridge_peer_last_seen_age_seconds", "Since the peer was last heard.", ["partnership"])
 clock_skew = Gauge("dealbridge_clock_skew_seconds", "The peer's clock ahead of ours, with the way its message took.", ["partnership"])
@@ -96,7 +103,10 @@ def note_status(rows: Sequence[Row]) -> None:
         gaps.labels(name).set(row["gaps"])
         parked.labels(name).set(row["parked"])
         drift.labels(name).set(row["drift"])
+        owed.labels(name).set(row["owed"])
         stopped.labels(name).set(row["stopped"] is not None)
+        for kind in TROUBLE_KINDS:
+            trouble.labels(name, kind).set(row["trouble"] == kind)
         open_conflicts.labels(name).set(row["open_conflicts"])
         if row["peer_heard_ms_ago"] is not None:
             last_seen.labels(name).set(row["peer_heard_ms_ago"] / 1000)

@@ -1,6 +1,7 @@
-"""The composition root of a syncing process: a relay and a consumer for each partnership, and the reactor."""
+"""The composition root of a syncing process: a relay and a consumer for each partnership, and the loops that serve all."""
 
 import asyncio
+from collections.abc import Callable
 
 from sqlalchemy import select
 
@@ -8,27 +9,38 @@ from shared_schema.crm.database import DatabaseUnavailable
 from shared_schema.crm.tables import partnerships
 from shared_schema.sync import bell
 from shared_schema.sync.consumer import Consumer
+from shared_schema.sync.limits import Limits
 from shared_schema.sync.patience import keep_at
 from shared_schema.sync.reactor import Reactor
 from shared_schema.sync.relay import Relay
+from shared_schema.sync.restater import Restater
 from shared_schema.sync.station import Station
-from shared_schema.sync.stops import Limits
 from shared_schema.sync.transport import Broker
 from shared_schema.sync.verifier import Verifier
 
 POLL_S = 2.0
 SYNCED = ("invited", "active")
+FindBroker = Callable[[str], Broker]
 
 
 class Node:
-    """One process that syncs a store. Several may run beside each other: leases and positions keep them apart."""
+    """One process that syncs a store. Several may run beside each other: leases and positions keep them apart. `find_broker` says which
+    broker a partnership is on, where that is not the one for all."""
 
-    def __init__(self, station: Station, broker: Broker, limits: Limits = Limits(), verify_minutes: int = 0) -> None:  # noqa: B008  # a tuple of numbers
+    def __init__(
+        self,
+        station: Station,
+        broker: Broker,
+        limits: Limits = Limits(),  # noqa: B008  # a tuple of numbers
+        find_broker: FindBroker | None = None,
+    ) -> None:
         self.station = station
         self.broker = broker
         self.limits = limits
-        self.verify_minutes = verify_minutes
+        self.find_broker: FindBroker = find_broker or (lambda _: broker)
         self.reactor = Reactor(station)
+        self.restater = Restater(station, limits.outbox_max)
+        self.verifier = Verifier(station, self.find_broker, limits.verify_minutes)
         self.served: dict[str, asyncio.Task[None]] = {}
         self.wake = station.bell.listen("partnerships")
 
@@ -37,7 +49,8 @@ class Node:
         await self.broker.start()
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self.reactor.run())
+                for each in (self.reactor, self.restater, self.verifier):
+                    group.create_task(each.run())
                 await keep_at("partnerships", lambda: self.tend(group), (DatabaseUnavailable,))
         finally:
             await self.broker.stop()
@@ -56,16 +69,15 @@ class Node:
             return set((await connection.execute(select(partnerships.c.id).where(partnerships.c.status.in_(SYNCED)))).scalars())
 
     async def serve(self, partnership: str) -> None:
-        """One partnership's two streams, and their verification."""
-        station = self.station
-        relay = Relay(station.database, self.broker, station.clock, station.spec.side, partnership)
+        """One partnership's two streams."""
+        station, broker = self.station, self.find_broker(partnership)
+        relay = Relay(station.database, broker, station.clock, station.spec.side, partnership)
         relay.wake = station.bell.listen(partnership)
-        consumer = Consumer(station.database, self.broker, station.incarnation, partnership, station.spec.due, station.bell)
+        consumer = Consumer(station.database, broker, station.incarnation, partnership, station.spec.due, station.bell)
         consumer.limits = self.limits
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(relay.run())
                 group.create_task(consumer.run())
-                group.create_task(Verifier(station, self.broker, partnership, self.verify_minutes).run())
         finally:
             station.bell.forget(partnership, relay.wake)

@@ -3,12 +3,13 @@
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import and_, delete, func, or_, select, update
+from sqlalchemy import BigInteger, and_, bindparam, delete, func, not_, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.contract.codec import Event, encode_event
 from shared_schema.contract.envelope import EVENT_BYTES_MAX
-from shared_schema.crm.rows import insert_rows
+from shared_schema.crm.rows import Among, insert_rows
+from shared_schema.crm.statements import Statement
 from shared_schema.sync.tables import leases, outbound_epochs, outbox
 
 BACKLOG_MAX = 100_000
@@ -48,32 +49,44 @@ def make_row(event: Event, now_ms: int) -> dict[str, Any]:
     }
 
 
+OURS = outbox.c.partnership == bindparam("partnership")
+PENDING = Statement(
+    select(outbox.c.id, outbox.c.registration, outbox.c.payload, outbox.c.epoch, outbox.c.sequence)
+    .where(OURS, outbox.c.published_ms.is_(None), not_(Among(outbox.c.id, "in_flight")))
+    .order_by(outbox.c.id)
+    .limit(bindparam("limit", type_=BigInteger()))
+)
+
+
 async def read_pending(connection: AsyncConnection, partnership: str, in_flight: Collection[int], limit: int) -> list[Pending]:
     """The oldest unpublished rows that are not in flight. Never by a last id: id order is not commit order."""
-    statement = (
-        select(outbox.c.id, outbox.c.registration, outbox.c.payload, outbox.c.epoch, outbox.c.sequence)
-        .where(outbox.c.partnership == partnership, outbox.c.published_ms.is_(None))
-        .order_by(outbox.c.id)
-        .limit(limit + len(in_flight))
-    )
-    rows = [Pending(*row) for row in await connection.execute(statement)]
-    return [row for row in rows if row.id not in in_flight][:limit]
+    parameters = {"partnership": partnership, "in_flight": sorted(in_flight), "limit": limit}
+    return [Pending(*row) for row in await PENDING.fetch(connection, parameters)]
+
+
+IN_ROW = Statement(
+    update(outbox)
+    .where(outbox.c.id.between(bindparam("first"), bindparam("last")), outbox.c.published_ms.is_(None))
+    .values(epoch=bindparam("epoch"), sequence=outbox.c.id + bindparam("ahead", type_=BigInteger()), published_ms=bindparam("now_ms"))
+    .returning(outbox.c.id)
+)
+SINGLY = Statement(
+    update(outbox)
+    .where(outbox.c.id == bindparam("row"), outbox.c.published_ms.is_(None))
+    .values(epoch=bindparam("epoch"), sequence=bindparam("number"), published_ms=bindparam("now_ms"))
+)
+NAMED = Statement(select(leases.c.epoch).where(leases.c.name == bindparam("lease")).with_for_update())
 
 
 async def mark_published(tx: AsyncConnection, lease: str, epoch: str, numbers: Sequence[tuple[int, int]], now_ms: int) -> int:
     """Give published rows (id, sequence) their number, only while the lease still names this epoch; how many were marked."""
     if not numbers or not await names_epoch(tx, lease, epoch):
         return 0
-    first, last = min(id for id, _ in numbers), max(id for id, _ in numbers)
-    by_sequence = dict(numbers)
-    span = outbox.c.id - first
-    if by_sequence == {first + step: numbers[0][1] + step for step in range(last - first + 1)}:
-        values = {"epoch": epoch, "sequence": numbers[0][1] + span, "published_ms": now_ms}
-        where = and_(outbox.c.id.between(first, last), outbox.c.published_ms.is_(None))
-        return (await tx.execute(update(outbox).where(where).values(values))).rowcount
-    for id, sequence in numbers:
-        where = and_(outbox.c.id == id, outbox.c.published_ms.is_(None))
-        await tx.execute(update(outbox).where(where).values(epoch=epoch, sequence=sequence, published_ms=now_ms))
+    (first, number), (last, _) = numbers[0], numbers[-1]
+    if all(id - sequence == first - number for id, sequence in numbers):
+        named = {"first": first, "last": last, "ahead": number - first, "epoch": epoch, "now_ms": now_ms}
+        return len(await IN_ROW.fetch(tx, named))
+    await SINGLY.run_each(tx, [{"row": id, "number": sequence, "epoch": epoch, "now_ms": now_ms} for id, sequence in numbers])
     return len(numbers)
 
 
@@ -85,18 +98,17 @@ async def mark_resent(tx: AsyncConnection, ids: Sequence[int], now_ms: int) -> N
 
 async def names_epoch(tx: AsyncConnection, lease: str, epoch: str) -> bool:
     """Whether the lease names this epoch now; locked until the transaction ends."""
-    row = await tx.execute(select(leases.c.epoch).where(leases.c.name == lease).with_for_update())
-    return row.scalar_one_or_none() == epoch
+    return [row[0] for row in await NAMED.fetch(tx, {"lease": lease})] == [epoch]
+
+
+LAST_NUMBERS = Statement(
+    select(outbox.c.epoch, func.max(outbox.c.sequence)).where(OURS, outbox.c.epoch.is_not(None)).group_by(outbox.c.epoch)
+)
 
 
 async def read_last_numbers(connection: AsyncConnection, partnership: str) -> dict[str, int]:
     """The last number of every epoch with unacknowledged rows, for the heartbeat."""
-    statement = (
-        select(outbox.c.epoch, func.max(outbox.c.sequence))
-        .where(outbox.c.partnership == partnership, outbox.c.epoch.is_not(None))
-        .group_by(outbox.c.epoch)
-    )
-    return {epoch: last for epoch, last in await connection.execute(statement)}
+    return {epoch: last for epoch, last in await LAST_NUMBERS.fetch(connection, {"partnership": partnership})}
 
 
 async def request_again(tx: AsyncConnection, partnership: str, epoch: str, ranges: Iterable[tuple[int, int]]) -> set[int]:
@@ -108,39 +120,69 @@ async def request_again(tx: AsyncConnection, partnership: str, epoch: str, range
 
 
 class Removed(NamedTuple):
-    """A row that the peer has applied: when it was made (ms), and the event of the peer's that it answered."""
+    """A row that the peer has applied: when it was made (ms), the event of the peer's that it answered, and its registration, if any."""
 
     created_ms: int
     answers: str | None
+    registration: str | None
+
+
+OF_EPOCH = (outbox.c.epoch == bindparam("epoch"), outbox.c.sequence <= bindparam("watermark"))
+REMOVED = (outbox.c.created_ms, outbox.c.answers, outbox.c.registration)
+REMOVE = Statement(delete(outbox).where(OURS, *OF_EPOCH, not_(Among(outbox.c.event, "withheld"))).returning(*REMOVED))
 
 
 async def remove_acknowledged(
     tx: AsyncConnection, partnership: str, epoch: str, watermark: int, withheld: Collection[str]
 ) -> list[Removed]:
     """Drop what the peer has applied: only below its watermark, and without what it withholds."""
-    where = and_(outbox.c.partnership == partnership, outbox.c.epoch == epoch, outbox.c.sequence <= watermark)
-    if withheld:
-        where = and_(where, outbox.c.event.not_in(withheld))
-    removed = await tx.execute(delete(outbox).where(where).returning(outbox.c.created_ms, outbox.c.answers))
-    return [Removed(*row) for row in removed]
+    parameters = {"partnership": partnership, "epoch": epoch, "watermark": watermark, "withheld": list(withheld)}
+    return [Removed(*row) for row in await REMOVE.fetch(tx, parameters)]
+
+
+EPOCH = (outbound_epochs.c.partnership == bindparam("partnership"), outbound_epochs.c.epoch == bindparam("epoch"))
+ACKNOWLEDGED = Statement(select(outbound_epochs.c.acknowledged).where(*EPOCH).with_for_update())
+ACKNOWLEDGE = Statement(update(outbound_epochs).where(*EPOCH).values(acknowledged=bindparam("watermark")))
 
 
 async def raise_acknowledged(tx: AsyncConnection, partnership: str, epoch: str, watermark: int) -> int | None:
     """Keep the peer's watermark of an epoch of ours; the one before, or None if we never had that epoch."""
-    where = and_(outbound_epochs.c.partnership == partnership, outbound_epochs.c.epoch == epoch)
-    before = (await tx.execute(select(outbound_epochs.c.acknowledged).where(where).with_for_update())).scalar_one_or_none()
+    named = {"partnership": partnership, "epoch": epoch}
+    found = await ACKNOWLEDGED.fetch(tx, named)
+    before = found[0][0] if found else None
     if before is not None and watermark != before:
-        await tx.execute(update(outbound_epochs).where(where).values(acknowledged=watermark))
+        await ACKNOWLEDGE.fetch(tx, {**named, "watermark": watermark})
     return before
+
+
+WITHHELD = Statement(select(outbox.c.answers).where(OURS, outbox.c.answers.is_not(None)).distinct())
 
 
 async def read_withheld(connection: AsyncConnection, partnership: str) -> list[str]:
     """The peer's events whose outcome it has not acknowledged yet: they must not read as applied there."""
-    statement = select(outbox.c.answers).where(outbox.c.partnership == partnership, outbox.c.answers.is_not(None)).distinct()
-    return sorted((await connection.execute(statement)).scalars())
+    return sorted(answered for (answered,) in await WITHHELD.fetch(connection, {"partnership": partnership}))
 
 
 async def count_pending(connection: AsyncConnection, partnership: str) -> int:
     """Rows that wait to be published, counted up to BACKLOG_MAX."""
     first = select(outbox.c.id).where(outbox.c.partnership == partnership, outbox.c.published_ms.is_(None)).limit(BACKLOG_MAX).subquery()
     return int((await connection.execute(select(func.count()).select_from(first))).scalar_one())
+
+
+async def is_longer(connection: AsyncConnection, partnership: str, rows: int, *, pending: bool = False) -> bool:
+    """Whether more than so many rows of a partnership are here, or wait to be published."""
+    statement = select(outbox.c.id).where(outbox.c.partnership == partnership)
+    if pending:
+        statement = statement.where(outbox.c.published_ms.is_(None))
+    return (await connection.execute(statement.offset(rows).limit(1))).one_or_none() is not None
+
+
+async def list_partnerships(connection: AsyncConnection) -> list[str]:
+    """The partnerships that have rows here."""
+    return sorted((await connection.execute(select(outbox.c.partnership).distinct())).scalars())
+
+
+async def take_oldest(tx: AsyncConnection, partnership: str, limit: int) -> list[str]:
+    """Remove the oldest rows that answer nothing; their payloads."""
+    oldest = select(outbox.c.id).where(outbox.c.partnership == partnership, outbox.c.answers.is_(None)).order_by(outbox.c.id).limit(limit)
+    return list((await tx.execute(delete(outbox).where(outbox.c.id.in_(oldest)).returning(outbox.c.payload))).scalars())

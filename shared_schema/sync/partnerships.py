@@ -16,10 +16,12 @@ from shared_schema.crm.projected_tables import persons
 from shared_schema.crm.tables import partnerships
 from shared_schema.crm.users import load_user
 from shared_schema.sync.capture import Creation, Write
+from shared_schema.sync.journal import note
 from shared_schema.sync.station import Work
 from shared_schema.sync.transport import Broker
 
 BUNDLE_FORMAT = "dealbridge-bundle-1"
+VERBS = {"active": "resumed", "suspended": "suspended", "terminated": "revoked"}
 
 
 def name_partnership(own: str, peer: str, bits: int) -> str:
@@ -36,13 +38,19 @@ async def invite(work: Work, own_name: str, peer_name: str, broker: str, terms: 
     partnership = name_partnership(own_name, peer_name, work.incarnation.clock.random_bits(32))
     await store(work, partnership, (own_name, peer_name), broker, policy)
     await write_policy(work, partnership, policy)
+    return make_bundle(await load(work.tx, partnership))
+
+
+def make_bundle(row: dict[str, Any], address: str | None = None) -> dict[str, Any]:
+    """What the partner needs to know of a partnership of the vendor's; `address` is the broker's where the partner reaches it."""
     return {
         "format": BUNDLE_FORMAT,
-        "partnership": partnership,
-        "vendor": own_name,
-        "partner": peer_name,
-        "broker": broker,
-        "policy": policy,
+        "partnership": row["id"],
+        "vendor": row["own_name"],
+        "partner": row["peer_name"],
+        "broker": address or row["broker"],
+        "topics": all_topics(row["id"]),
+        "policy": json.loads(row["terms"]),
     }
 
 
@@ -97,12 +105,13 @@ async def join(work: Work, bundle: Any) -> str:
     known = await work.tx.execute(select(partnerships.c.id).where(partnerships.c.id == partnership))
     if known.scalar_one_or_none() is None:
         await store(work, partnership, (checked["partner"], checked["vendor"]), checked["broker"], checked["policy"])
+        await note(work, partnership, None, "partnership joined", checked["vendor"])
     return partnership
 
 
 def check_bundle(bundle: Any) -> dict[str, Any]:
     if not isinstance(bundle, dict) or bundle.get("format") != BUNDLE_FORMAT:
-        raise Invalid("bundle", f"is not of the format {BUNDLE_FORMAT}; use the file that the vendor's `partnerships invite` wrote")
+        raise Invalid("bundle", f"is not of the format {BUNDLE_FORMAT}; use the file that the vendor's `partners invite` wrote")
     for name in ("partnership", "vendor", "partner", "broker"):
         if not isinstance(bundle.get(name), str) or not bundle[name]:
             raise Invalid("bundle", f"lacks {name}; ask the vendor for a new one")
@@ -111,7 +120,21 @@ def check_bundle(bundle: Any) -> dict[str, Any]:
     if not isinstance(bundle.get("policy"), dict):
         raise Invalid("bundle", "lacks policy; ask the vendor for a new one")
     check_terms(bundle["policy"])
+    check_way(bundle)
     return bundle
+
+
+def check_way(bundle: dict[str, Any]) -> None:
+    """The optional parts: how to come in at the broker."""
+    if bundle.get("security", "plaintext") not in ("plaintext", "tls", "sasl_tls"):
+        raise Invalid("bundle", "asks for a security that this version does not know; upgrade this node")
+    if not isinstance(bundle.get("ca"), str | None):
+        raise Invalid("bundle", "holds a CA that is no text; ask the vendor for a new one")
+    credential = bundle.get("credential")
+    if credential is None and bundle.get("security") != "sasl_tls":
+        return
+    if not isinstance(credential, dict) or not all(isinstance(credential.get(name), str) for name in ("user", "password")):
+        raise Invalid("bundle", "lacks a user and a password; ask the vendor for a new one")
 
 
 async def load(tx: AsyncConnection, partnership: str) -> dict[str, Any]:
@@ -133,6 +156,18 @@ async def choose(tx: AsyncConnection, named: str | None) -> str:
         return str(found[0])
     names = ", ".join(row["peer_name"] for row in known) or "none yet: invite or join first"
     raise Invalid("partnership", f"takes one of {names}")
+
+
+async def change_status(work: Work, partnership: str, status: str) -> dict[str, Any]:
+    """Active, suspended or terminated; the last is for good. Whether it changed is in the journal; the same again is harmless."""
+    row = await load(work.tx, partnership)
+    if row["status"] == "terminated" != status:
+        raise WrongState(f"the partnership with {row['peer_name']} was revoked", remedy="invite them anew: that is another partnership")
+    if row["status"] != status:
+        await work.tx.execute(update(partnerships).where(partnerships.c.id == partnership).values(status=status))
+        await note(work, partnership, None, "partner " + VERBS[status], row["peer_name"])
+        work.woken.add("partnerships")
+    return {**row, "status": status}
 
 
 async def set_lead_recipient(work: Work, partnership: str, user_id: int | None) -> None:

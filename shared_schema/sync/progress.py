@@ -5,11 +5,12 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.contract.envelope import Control, EpochAcknowledgement, Heartbeat, Void
 from shared_schema.crm.rows import upsert
+from shared_schema.crm.statements import Statement
 from shared_schema.sync import sequence
 from shared_schema.sync.arrivals import Arrivals
 from shared_schema.sync.sequence import Progress
@@ -56,12 +57,19 @@ class Reach:
                 self.epochs[epoch] = sequence.void(self.of(epoch), ranges)
 
 
+RECEIVED = Statement(
+    select(inbound_epochs.c.epoch, inbound_epochs.c.next_sequence, inbound_epochs.c.gaps, inbound_epochs.c.event).where(
+        inbound_epochs.c.partnership == bindparam("partnership")
+    )
+)
+
+
 async def load(tx: AsyncConnection, partnership: str) -> Reach:
     """Every epoch received so far; a peer's restart adds one."""
     reach = Reach(partnership)
-    for row in await tx.execute(select(inbound_epochs).where(inbound_epochs.c.partnership == partnership)):
-        reach.epochs[row.epoch] = Progress(row.next_sequence, tuple((low, high) for low, high in json.loads(row.gaps)))
-        reach.events[row.epoch] = row.event
+    for epoch, next_sequence, gaps, event in await RECEIVED.fetch(tx, {"partnership": partnership}):
+        reach.epochs[epoch] = Progress(next_sequence, tuple((low, high) for low, high in json.loads(gaps)))
+        reach.events[epoch] = event
     return reach
 
 

@@ -21,10 +21,10 @@ from shared_schema.crm.problems import Invalid, NotAllowed, NotFound, WrongState
 from shared_schema.crm.projected_tables import shared_deals
 from shared_schema.crm.shared_deals import LIVING_OPEN
 from shared_schema.crm.shared_records import SharedRecord, load_records
+from shared_schema.crm.statements import Statement
 from shared_schema.crm.tables import deals
+from shared_schema.sync import owed_states
 from shared_schema.sync.capture import Captured, Creation, Write
-from shared_schema.sync.outbox import append
-from shared_schema.sync.restate import make_statement
 from shared_schema.sync.rich_text import clean
 from shared_schema.sync.station import Work
 from shared_schema.sync.tables import outbox
@@ -32,16 +32,18 @@ from shared_schema.sync.tables import outbox
 Row = dict[str, Any]
 QUALIFYING = ("intro_note", "pain", "next_steps")
 RESTORE_DAYS = 90
-BY_ID = select(shared_deals).where(shared_deals.c.id == bindparam("id"))
+BY_ID = Statement(select(shared_deals).where(shared_deals.c.id == bindparam("id")))
+OF_DEAL = Statement(select(shared_deals).where(shared_deals.c.deal_id == bindparam("deal_id")).order_by(shared_deals.c.id))
+COLUMNS = tuple(shared_deals.c.keys())
 DAY_MS = 86_400_000
 
 
 async def load_shared_deal(tx: AsyncConnection, shared_deal_id: int) -> Row:
     """A registration's row by the id that people see; raises NotFound."""
-    row = (await tx.execute(BY_ID, {"id": shared_deal_id})).mappings().one_or_none()
-    if row is None:
+    found = await BY_ID.fetch(tx, {"id": shared_deal_id})
+    if not found:
         raise NotFound("shared deal", shared_deal_id)
-    return dict(row)
+    return dict(zip(COLUMNS, found[0], strict=True))
 
 
 async def open_shared_deal(tx: AsyncConnection, shared_deal_id: int) -> Row:
@@ -59,8 +61,7 @@ def is_living(row: Row) -> bool:
 
 async def list_registrations(tx: AsyncConnection, deal_id: int) -> list[Row]:
     """A deal's registrations, oldest first."""
-    statement = select(shared_deals).where(shared_deals.c.deal_id == deal_id).order_by(shared_deals.c.id)
-    return [dict(row) for row in (await tx.execute(statement)).mappings()]
+    return [dict(zip(COLUMNS, row, strict=True)) for row in await OF_DEAL.fetch(tx, {"deal_id": deal_id})]
 
 
 def check_qualifying(details: Mapping[str, Any]) -> Row:
@@ -261,9 +262,9 @@ async def withdraw_unnumbered(work: Work, row: Row) -> None:
     unnumbered = (*of_registration, outbox.c.epoch.is_(None), outbox.c.answers.is_(None))
     withdrawn = (await work.tx.execute(delete(outbox).where(*unnumbered).returning(outbox.c.payload))).scalars().all()
     changes = [change for payload in withdrawn for change in decode_event(payload.encode()).data.records]
-    people = await load_records(work.tx, row["partnership"], {change.uid for change in changes if change.kind == "person"})
-    if people:
-        await append(work.tx, [make_statement(work.incarnation, row["partnership"], list(people.values()))], work.now_ms)
+    await owed_states.forgive(work.tx, row["partnership"], row["uid"])
+    await owed_states.owe(work.tx, row["partnership"], {change.uid for change in changes if change.kind == "person"})
+    work.woken.add("owed")
 
 
 async def leave(work: Work, shared_deal_id: int) -> Captured:

@@ -64,7 +64,7 @@ class Relay:
     async def serve_epoch(self) -> None:
         """Take the lease under a new random epoch and publish until something fails; counts from 1, in memory."""
         epoch = f"{self.clock.random_bits(64):016x}"
-        await self.renew_lease(epoch, beginning=True)
+        await self.take_lease(epoch)
         producer = await self.broker.open_producer()
         try:
             await self.publish_on(producer, epoch)
@@ -91,16 +91,20 @@ class Relay:
             if not rows and not flying:
                 await bell.wait(self.wake, POLL_S)
 
-    async def renew_lease(self, epoch: str, *, beginning: bool = False) -> None:
+    async def take_lease(self, epoch: str) -> None:
         async with self.database.transaction() as tx:
             if not await leases.take(tx, self.lease, self.owner, epoch, self.clock.now_ms()):
                 raise LeaseLost(f"another process relays {self.partnership}")
-            if beginning:
-                await leases.begin_epoch(tx, self.partnership, epoch)
+            await leases.begin_epoch(tx, self.partnership, epoch)
+
+    async def renew_lease(self, epoch: str) -> None:
+        async with self.database.transaction() as tx:
+            if not await leases.renew(tx, self.lease, epoch, self.clock.now_ms()):
+                raise LeaseLost(f"the lease of {self.partnership} names another epoch")
 
     async def read_rows(self, flying: deque[Shipment]) -> list[outbox.Pending]:
         in_flight = {id for each in flying for id, _ in each.numbered} | {id for each in flying for id in each.resent}
-        async with self.database.reading() as connection:
+        async with self.database.glancing() as connection:
             return await outbox.read_pending(connection, self.partnership, in_flight, BATCH_ROWS)
 
     async def ship(self, producer: Producer, epoch: str, sequence: int, rows: Sequence[outbox.Pending]) -> Shipment:

@@ -1,32 +1,14 @@
-"""Whole states into the outbox: for a peer that went back, or that lacks what it once acknowledged. States merge like events."""
+"""Events that carry whole states: for repair, for a peer that went back, for a first load. States merge like events."""
 
 from collections.abc import Iterable, Iterator
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from shared_schema.contract.codec import Event, EventData, RecordChange, format_time
 from shared_schema.contract.records import KINDS
-from shared_schema.crm.shared_records import READ, SharedRecord, read_row
-from shared_schema.crm.tables import shared_records
-from shared_schema.sync import outbox
+from shared_schema.crm.shared_records import SharedRecord
 from shared_schema.sync.incarnation import Incarnation
 
 EVENT_RECORDS = 50
 EVENT_CHARACTERS = 400_000
-
-
-async def restate(tx: AsyncConnection, incarnation: Incarnation, partnership: str) -> int:
-    """Queue the state of every record of a partnership, parents first; how many records."""
-    rows = (await tx.execute(READ.where(shared_records.c.partnership == partnership))).all()
-    await restate_records(tx, incarnation, [read_row(row) for row in rows])
-    return len(rows)
-
-
-async def restate_records(tx: AsyncConnection, incarnation: Incarnation, records: Iterable[SharedRecord]) -> None:
-    """Queue the state of these records of one partnership, parents first."""
-    ordered = sorted(records, key=lambda record: (depth_of(record.kind), record.uid))
-    events = [make_statement(incarnation, each[0].partnership, each) for each in cut(ordered)]
-    await outbox.append(tx, events, incarnation.clock.now_ms())
 
 
 def depth_of(kind: str) -> int:

@@ -1,12 +1,14 @@
 """A node's settings, from the environment: DEALBRIDGE_…, frozen, each with its meaning. A bad one stops the process with one line."""
 
 import re
+from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared_schema.crm.database import BadDatabaseUrl, parse_url
+from shared_schema.sync.security import Protocol, Security
 
 PREFIX = "DEALBRIDGE_"
 Role = Literal["web", "sync", "all"]
@@ -42,12 +44,27 @@ class Settings(BaseSettings):
     kafka: Annotated[str, AfterValidator(check_brokers)] = Field(
         "127.0.0.1:9092", description="The broker: `host:port`, or several with commas."
     )
+    kafka_security: Protocol | Literal[""] = Field(
+        "", description="`plaintext`, `tls` or `sasl_tls`; left out, `sasl_tls` with a password, `tls` with a CA, else `plaintext`."
+    )
+    kafka_ca: str = Field("", description="A PEM file: who must have signed the broker's certificate; left out, the system's CAs.")
+    kafka_user: str = Field(
+        "", description="The user at the broker; left out, the password file holds `user:password`, as `join` writes it."
+    )
+    kafka_password_file: str = Field("", description="A file with the password, read at every connection; for its owner's eyes only.")
+    kafka_password: SecretStr = Field(SecretStr(""), description="The password itself, for development: prefer the file.")
+    secrets: str = Field("", description="A directory in which `join` keeps the CA and the password of each vendor's broker.")
     organisation: str = Field("", max_length=200, description="This company's name, as partners see it.")
     host: str = Field("127.0.0.1", description="The address that the API listens on.")
     port: int = Field(8080, ge=0, le=65535, description="The port that the API listens on; 0 takes a free one.")
     role: Role = Field("all", description="What a process does: `web`, `sync` or `all`.")
     parked_max: int = Field(1_000, ge=1, description="So many records parked since the last `sync resume` stop a partnership's stream.")
     parked_per_minute: int = Field(100, ge=1, description="So many records parked within a minute stop it, too.")
+    outbox_max: int = Field(
+        200_000,
+        ge=1_000,
+        description="So many unacknowledged events of a partnership are kept; more become whole states to send.",
+    )
     verify_minutes: int = Field(60, ge=0, description="After so many minutes both sides are compared again, and repaired; 0 for never.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least level that is logged.")
     log_format: Literal["text", "json"] = Field("text", description="One line of text or one JSON object per log record.")
@@ -56,9 +73,38 @@ class Settings(BaseSettings):
 def load_settings() -> Settings:
     """The settings of the environment; raises BadSettings."""
     try:
-        return Settings()
+        settings = Settings()
     except ValidationError as error:
         raise BadSettings(describe_error(error)) from error
+    secure(settings)
+    return settings
+
+
+def secure(settings: Settings) -> Security:
+    """How to come in at the broker, by the settings; raises BadSettings where they contradict each other."""
+    password, file = settings.kafka_password.get_secret_value(), settings.kafka_password_file
+    protocol = settings.kafka_security or ("sasl_tls" if password or file else "tls" if settings.kafka_ca else "plaintext")
+    check_credential(settings, protocol, has_password=bool(password or file))
+    return Security(
+        protocol,
+        Path(settings.kafka_ca) if settings.kafka_ca else None,
+        settings.kafka_user,
+        password,
+        Path(file) if file else None,
+    )
+
+
+def check_credential(settings: Settings, protocol: Protocol, *, has_password: bool) -> None:
+    """Nothing may be set that would have no effect: it would look safer than it is."""
+    if protocol == "sasl_tls":
+        if not has_password:
+            raise BadSettings(f"{PREFIX}KAFKA_PASSWORD_FILE is not set, but sasl_tls needs a password. Name the file that holds it.")
+        if not settings.kafka_user:
+            raise BadSettings(f"{PREFIX}KAFKA_USER is not set, but there is a password. Name the user whose it is.")
+    elif has_password or settings.kafka_user:
+        raise BadSettings(f"{PREFIX}KAFKA_SECURITY is wrong: {protocol} has no users, but one is set. Use sasl_tls, or unset it.")
+    if protocol == "plaintext" and settings.kafka_ca:
+        raise BadSettings(f"{PREFIX}KAFKA_SECURITY is wrong: plaintext verifies nothing, but a CA is set. Use tls or sasl_tls.")
 
 
 def describe_error(error: ValidationError) -> str:
@@ -77,6 +123,6 @@ def describe() -> list[tuple[str, str, str]]:
     """Every variable with its default and its meaning: the table of the README."""
     rows = []
     for name, field in Settings.model_fields.items():
-        default = "required" if field.is_required() else f"`{field.default}`" if field.default != "" else ""
+        default = "required" if field.is_required() else f"`{field.default}`" if str(field.default) else ""
         rows.append((f"{PREFIX}{name.upper()}", default, field.description or ""))
     return rows

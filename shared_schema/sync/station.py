@@ -1,9 +1,9 @@
 """A node's working place: what every command needs, and what makes a node the one it is."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -15,6 +15,7 @@ from shared_schema.sync.capture import Captured, Command, Creation, Write, captu
 from shared_schema.sync.clock import Clock
 from shared_schema.sync.effects import Due
 from shared_schema.sync.incarnation import Incarnation
+from shared_schema.sync.transport import Broker
 
 
 class Author(NamedTuple):
@@ -80,12 +81,14 @@ Reaction = Callable[[Work, str, str], Awaitable[None]]
 
 @dataclass(frozen=True)
 class NodeSpec:
-    """What makes a node: its side, what states ask of it, and how it answers. `reactions` take (work, partnership, registration)."""
+    """What makes a node: its side, what states ask of it, and how it answers. `reactions` take (work, partnership, registration); `tends`
+    are loops of its own in every process that syncs, until cancelled."""
 
     side: Side
     due: Due
     reactions: Mapping[str, Reaction]
     migrations: str
+    tends: tuple[Callable[["Station", Broker], Coroutine[Any, Any, None]], ...] = ()
 
 
 class Station:

@@ -1,4 +1,5 @@
-"""How the sync stands, per partnership: backlog and its age, what is unacknowledged, gaps, what is parked, and when the peer was heard."""
+"""How the sync stands, per partnership: backlog and its age, what is unacknowledged, gaps, what is parked, what is wrong at the broker, and
+when the peer was heard."""
 
 import json
 from typing import Any
@@ -8,9 +9,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.crm.projected_tables import conflicts
 from shared_schema.crm.tables import partnerships
+from shared_schema.sync.drift import SURELY
+from shared_schema.sync.owed_states import count_owed
 from shared_schema.sync.stops import read_stops
 from shared_schema.sync.tables import drifts, inbound_epochs, outbox, parked, peer_outcomes, peers, reactions
-from shared_schema.sync.verification import SURE
+from shared_schema.sync.troubles import find_trouble, read_troubles
 
 Row = dict[str, Any]
 
@@ -24,10 +27,12 @@ async def read_status(connection: AsyncConnection, now_ms: int) -> list[Row]:
         "open_conflicts": await count_by(connection, conflicts),
         "reactions": await count_by(connection, reactions, reactions.c.due_ms <= now_ms),
         "refused": await count_refused(connection),
-        "drift": await count_by(connection, drifts, drifts.c.looks >= SURE),
+        "drift": await count_by(connection, drifts, SURELY),
+        "owed": await count_owed(connection),
     }
     heard = {row.partnership: row for row in await connection.execute(select(peers))}
     stopped = await read_stops(connection)
+    found_wrong = await read_troubles(connection, now_ms)
     nothing = {"backlog": 0, "unacknowledged": 0, "oldest_ms": None}
     rows = []
     for row in await connection.execute(select(partnerships).order_by(partnerships.c.created_ms, partnerships.c.id)):
@@ -41,6 +46,7 @@ async def read_status(connection: AsyncConnection, now_ms: int) -> list[Row]:
                 "gaps": gaps.get(row.id, 0),
                 **{name: found.get(row.id, 0) for name, found in counts.items()},
                 "stopped": stopped.get(row.id),
+                **find_trouble(found_wrong, row.id),
                 "peer_heard_ms_ago": now_ms - peer.heard_ms if peer else None,
                 "peer_backlog": peer.backlog if peer else None,
                 "clock_skew_ms": peer.skew_ms if peer else None,

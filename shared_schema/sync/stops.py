@@ -1,8 +1,6 @@
 """The stop of an inbound stream: so many records parked are a bug or an attack and not a poison pill. The position is kept until a person
 resumes; what is parked by then is forgiven."""
 
-from typing import NamedTuple
-
 from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -10,18 +8,12 @@ from shared_schema.contract.envelope import Control
 from shared_schema.crm.problems import WrongState
 from shared_schema.crm.rows import upsert
 from shared_schema.sync.journal import note
+from shared_schema.sync.limits import Limits
 from shared_schema.sync.station import Work
 from shared_schema.sync.tables import parked, stops
 
 MINUTE_MS = 60_000
 PATIENT = "missing_parent"  # a child before its parent is the daily bread of a stream out of order
-
-
-class Limits(NamedTuple):
-    """How many records of one partnership may be parked since it was last resumed, and within a minute."""
-
-    most: int = 1_000
-    per_minute: int = 100
 
 
 class StreamStopped(Exception):
@@ -39,10 +31,10 @@ async def check_flood(tx: AsyncConnection, partnership: str, limits: Limits, now
     recent = func.count().filter(parked.c.at_ms > now_ms - MINUTE_MS)
     most, lately = (await tx.execute(select(func.count(), recent).where(*where))).one()
     remedy = "look at the dead letters, then `sync resume`"
-    if most > limits.most:
-        raise StreamStopped(f"{limits.most:,} records are parked, which is the limit; {remedy}")
-    if lately > limits.per_minute:
-        raise StreamStopped(f"{limits.per_minute:,} records were parked within a minute, which is the limit; {remedy}")
+    if most > limits.parked_max:
+        raise StreamStopped(f"{limits.parked_max:,} records are parked, which is the limit; {remedy}")
+    if lately > limits.parked_per_minute:
+        raise StreamStopped(f"{limits.parked_per_minute:,} records were parked within a minute, which is the limit; {remedy}")
 
 
 async def stop(tx: AsyncConnection, partnership: str, why: str, now_ms: int) -> None:

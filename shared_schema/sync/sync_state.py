@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from shared_schema.contract.records import is_one_way
 from shared_schema.contract.registers import Register, differs
 from shared_schema.crm.tables import property_history, shared_records
+from shared_schema.sync.owed_states import load_owed
 from shared_schema.sync.tables import outbox, peer_outcomes
 
 WORST_FIRST = ("parked", "refused", "conflict", "pending", "sent", "ignored", "applied", "not shared")
@@ -23,10 +24,12 @@ class Outcome(NamedTuple):
 
 
 class SyncIndex(NamedTuple):
-    """Of one registration: the fields on their way by (uid, field), and what the peer said of those that did not simply apply."""
+    """Of one registration: the fields on their way by (uid, field), what the peer said of those that did not simply
+    apply, and the records whose whole state it is owed."""
 
     travelling: dict[Place, str]
     outcomes: dict[Place, Outcome]
+    owed: dict[str, str]
 
     def of_field(self, kind: str, uid: str, field: str, register: Register) -> str:
         """pending, sent, applied by the peer, conflict, parked, refused or ignored."""
@@ -35,7 +38,7 @@ class SyncIndex(NamedTuple):
             return said.outcome
         if differs(register) and not is_one_way(kind, field):
             return "conflict"
-        return self.travelling.get((uid, field), "applied")
+        return self.travelling.get((uid, field)) or self.owed.get(uid, "applied")
 
 
 def worst(states: Iterable[str]) -> str:
@@ -47,7 +50,9 @@ def worst(states: Iterable[str]) -> str:
 async def load_index(connection: AsyncConnection, partnership: str, registration: str) -> SyncIndex:
     """The sync index of one registration's records."""
     return SyncIndex(
-        await load_travelling(connection, partnership, registration), await load_outcomes(connection, partnership, registration)
+        await load_travelling(connection, partnership, registration),
+        await load_outcomes(connection, partnership, registration),
+        await load_owed(connection, partnership, registration),
     )
 
 

@@ -1,5 +1,5 @@
-"""The runtime's tables: the outbox, what each stream has reached, leases, what is parked, refused and stopped, reactions to run,
-a journal for people, and when each peer was heard."""
+"""The runtime's tables: the outbox, what each stream has reached, leases, what is parked, refused and stopped, states
+that are owed, verifications and drift, reactions to run, a journal for people, and when each peer was heard."""
 
 from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, String, Table, Text, UniqueConstraint
 
@@ -117,6 +117,17 @@ drifts = Table(
     Column("look", String(16), nullable=False),
     Column("looks", Integer, nullable=False),
     Column("since_ms", BigInteger, nullable=False),
+    Column("fields", Text),
+)
+
+owed_states = Table(
+    "owed_states",
+    metadata,
+    Column("partnership", String(63), primary_key=True),
+    Column("uid", String(36), primary_key=True),
+    Column("depth", Integer, nullable=False),
+    Column("event", String(36)),
+    Index("ix_owed_states_next", "partnership", "event", "depth", "uid"),
 )
 
 stops = Table(
@@ -126,6 +137,18 @@ stops = Table(
     Column("forgiven", BigInteger, nullable=False),
     Column("why", Text),
     Column("since_ms", BigInteger, nullable=False),
+)
+
+troubles = Table(
+    "troubles",
+    metadata,
+    Column("process", String(16), primary_key=True),
+    Column("partnership", String(63), primary_key=True),
+    Column("topic", String(200), primary_key=True),
+    Column("kind", String(20), primary_key=True),
+    Column("why", Text, nullable=False),
+    Column("since_ms", BigInteger, nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
 )
 
 refusals = Table(

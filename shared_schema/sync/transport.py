@@ -6,6 +6,9 @@ Promises nothing about who implements it: `broker.KafkaBroker` in production, `t
 from collections.abc import Awaitable, Sequence
 from typing import NamedTuple, Protocol
 
+from shared_schema.contract.registers import Side
+from shared_schema.sync.security import Security
+
 
 class Record(NamedTuple):
     """A record to send; a `value` of None is a tombstone."""
@@ -35,15 +38,39 @@ class TopicInfo(NamedTuple):
 
 
 class BrokerError(Exception):
-    """Anything that went wrong between us and the broker."""
+    """Anything that went wrong between us and the broker. `kind` is one word for it, for metrics and programs."""
+
+    kind = "failed"
 
 
 class BrokerUnavailable(BrokerError):
     """The broker did not answer within our own deadline; trying again later may help."""
 
+    kind = "down"
+
+
+class CredentialRefused(BrokerUnavailable):
+    """The broker answers, and does not take our user and password."""
+
+    kind = "credential"
+
+
+class BrokerUntrusted(BrokerUnavailable):
+    """Whoever answers shows a certificate that our CA does not vouch for: perhaps it is not the broker at all."""
+
+    kind = "certificate"
+
+
+class AccessDenied(BrokerError):
+    """The broker knows us, and we have no right to this."""
+
+    kind = "access"
+
 
 class TopicMissing(BrokerError):
-    """The topic does not exist (any more), or this node may not see it."""
+    """The topic does not exist (any more)."""
+
+    kind = "missing"
 
 
 class SendFailed(BrokerError):
@@ -52,6 +79,14 @@ class SendFailed(BrokerError):
 
 class OffsetOutOfRange(BrokerError):
     """The position is below the start or above the end of the log: retention, a lost tail, or a topic created anew."""
+
+
+class Trouble(NamedTuple):
+    """What is wrong at the broker now. `topic` is empty where it concerns all of them; `why` says what to do about it."""
+
+    topic: str
+    kind: str
+    why: str
 
 
 class Producer(Protocol):
@@ -70,7 +105,8 @@ class Reader(Protocol):
     """Reads one topic onwards from the offset it was opened at; belongs to no consumer group."""
 
     async def fetch(self, max_records: int, wait_ms: int) -> list[Received]:
-        """Return the next records, or [] after `wait_ms` of silence; raises OffsetOutOfRange, TopicMissing or BrokerUnavailable."""
+        """Return the next records, or [] after `wait_ms` of silence; raises OffsetOutOfRange, TopicMissing, AccessDenied or
+        BrokerUnavailable."""
         ...
 
     async def close(self) -> None:
@@ -78,8 +114,36 @@ class Reader(Protocol):
         ...
 
 
+class Gate(Protocol):
+    """Who may come in at the broker, and to what: the vendor's to say. Everything may be said again; all raise BrokerError."""
+
+    async def list_users(self) -> list[str]:
+        """Return all users, in order."""
+        ...
+
+    async def admit(self, user: str, password: str) -> None:
+        """Make a user without any right, or give it another password."""
+        ...
+
+    async def allow(self, users: Sequence[str], partnership: str, side: Side) -> None:
+        """Let users read and write as this side of the partnership does, and nothing else."""
+        ...
+
+    async def deny(self, users: Sequence[str]) -> None:
+        """Take every right from users; what they have open reads and writes nothing any more."""
+        ...
+
+    async def dismiss(self, users: Sequence[str]) -> None:
+        """Take every right from users, and the users away."""
+        ...
+
+
 class Broker(Protocol):
-    """One node's way to the broker."""
+    """One node's way to the broker. `gate` is None where the broker has no users, or this node none of its own."""
+
+    address: str
+    security: Security
+    gate: Gate | None
 
     async def start(self) -> None:
         """Make ready; the broker itself may still be down."""
@@ -94,7 +158,15 @@ class Broker(Protocol):
         ...
 
     async def describe_topics(self, names: Sequence[str]) -> dict[str, TopicInfo]:
-        """Return the topics that exist, missing ones absent; raises BrokerUnavailable."""
+        """Return the topics that exist, missing ones absent; raises BrokerUnavailable or AccessDenied."""
+        ...
+
+    async def check_topics(self, names: Sequence[str]) -> list[Trouble]:
+        """Return the topics that are missing, or have other settings than we rely on; raises BrokerUnavailable or AccessDenied."""
+        ...
+
+    def list_troubles(self) -> list[Trouble]:
+        """Return what is wrong now, as far as whoever asked the broker for something has found out."""
         ...
 
     async def open_producer(self) -> Producer:
@@ -102,5 +174,5 @@ class Broker(Protocol):
         ...
 
     async def open_reader(self, topic: str, offset: int) -> Reader:
-        """Return a reader whose first fetch begins at `offset`; raises TopicMissing or BrokerUnavailable."""
+        """Return a reader whose first fetch begins at `offset`; raises TopicMissing, AccessDenied or BrokerUnavailable."""
         ...

@@ -1,5 +1,5 @@
 """Verify and repair: digests are compared on demand or by schedule; what differs at two looks, with both hashes unmoved and nothing on
-its way, is drift. Repair sends the states both ways; states merge like events, so it is safe to repeat.
+its way, is drift. Repair makes both sides owe each other the states; states merge like events, so it is safe to repeat.
 
 The steps of one verification stand in its row; messages may be lost or come twice, then the look is taken again under another name.
 """
@@ -7,30 +7,30 @@ The steps of one verification stand in its row; messages may be lost or come twi
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import and_, delete, func, or_, select, update
+from sqlalchemy import and_, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.contract.digests import differing, pack_sums, unpack_sums
 from shared_schema.contract.documents import bucket_of
-from shared_schema.contract.envelope import Control, Digest, Hashes, Repair
+from shared_schema.contract.envelope import Control, Digest, Hashes, Inspect, Repair, Shown, ShownRecord
 from shared_schema.crm.digests import Hashed, read_hashes, read_sums
 from shared_schema.crm.problems import WrongState
-from shared_schema.crm.rows import Among, upsert
-from shared_schema.crm.shared_records import load_records
-from shared_schema.crm.tables import shared_records
+from shared_schema.crm.rows import upsert
+from shared_schema.crm.shared_records import SharedRecord, load_records
+from shared_schema.sync import drift, owed_states
 from shared_schema.sync.incarnation import Incarnation
-from shared_schema.sync.restate import restate_records
+from shared_schema.sync.restate import cut
 from shared_schema.sync.station import Work
-from shared_schema.sync.tables import drifts, outbox, peers, refusals, verifications
+from shared_schema.sync.tables import outbox, peers, verifications
 
 Row = dict[str, Any]
 ANSWER_MS = 10_000
 HEARD_MS = 20_000
 PAUSE_MS = 1_000
+PAUSES_MAX = 30
 PART_RECORDS = 8_000
 PARTS_MAX = 5
 LOOKS_MAX = 20
-SURE = 2  # looks at which a difference has stood still
 REPAIR_RECORDS = 10_000
 
 
@@ -46,8 +46,8 @@ async def start(tx: AsyncConnection, partnership: str, now_ms: int, *, repair: b
     await upsert(tx, verifications, [{"partnership": partnership, **fresh}], tuple(fresh))
 
 
-async def ask(tx: AsyncConnection, incarnation: Incarnation, partnership: str) -> Digest | None:
-    """The digest to send now, if a look is due and the peer is there to answer."""
+async def ask(tx: AsyncConnection, incarnation: Incarnation, partnership: str) -> Digest | Inspect | None:
+    """What to send now, if a look is due and the peer is there to answer. While states are owed to it, no look is worth taking."""
     now_ms = incarnation.clock.now_ms()
     heard = select(peers.c.heard_ms).where(peers.c.partnership == partnership).scalar_subquery()
     due = or_(
@@ -55,9 +55,16 @@ async def ask(tx: AsyncConnection, incarnation: Incarnation, partnership: str) -
         and_(verifications.c.look.is_not(None), verifications.c.asked_ms <= now_ms - ANSWER_MS),
     )
     where = (verifications.c.partnership == partnership, verifications.c.phase != "done", due, heard > now_ms - HEARD_MS)
-    look = f"{incarnation.clock.random_bits(64):016x}"
-    if not (await tx.execute(update(verifications).where(*where).values(look=look, part=0, asked_ms=now_ms))).rowcount:
+    if await owed_states.is_owing(tx, partnership):
         return None
+    look = f"{incarnation.clock.random_bits(64):016x}"
+    asked = update(verifications).where(*where).values(look=look, part=0, asked_ms=now_ms).returning(verifications.c.phase)
+    phase = (await tx.execute(asked)).scalar_one_or_none()
+    if phase is None:
+        return None
+    if phase == "detail":
+        uids = await drift.find_undescribed(tx, partnership)
+        return Inspect(partnership=partnership, sent_ms=now_ms, look=look, uids=uids)
     return Digest(partnership=partnership, sent_ms=now_ms, look=look, sums=pack_sums(await read_sums(tx, partnership)))
 
 
@@ -100,6 +107,8 @@ def cut_parts(buckets: Sequence[int], found: Sequence[Hashed]) -> list[tuple[lis
 
 async def find_busy(tx: AsyncConnection, partnership: str) -> set[str | None]:
     """The registrations with something on its way from here; None for what belongs to no registration, and so may hold anything."""
+    if await owed_states.is_owing(tx, partnership):
+        return {None}
     where = (outbox.c.partnership == partnership, outbox.c.answers.is_(None))
     return set((await tx.execute(select(outbox.c.registration).where(*where).distinct())).scalars())
 
@@ -111,85 +120,103 @@ def is_busy(busy: set[str | None], record: Hashed) -> bool:
 
 async def take_hashes(tx: AsyncConnection, incarnation: Incarnation, told: Hashes) -> list[Control]:
     """Compare one part of the peer's answer; after the last one the look is concluded. What is owed to the peer then."""
-    statement = select(verifications).where(verifications.c.partnership == told.partnership).with_for_update()
-    row = (await tx.execute(statement)).mappings().one_or_none()
-    if row is None or row["look"] != told.look or row["part"] != told.part or row["phase"] == "done":
+    row = await lock_look(tx, told)
+    if row is None or row["phase"] == "detail":
         return []
-    now_ms = incarnation.clock.now_ms()
-    busy = await compare(tx, told, now_ms) + (row["busy"] if told.part else 0)
+    busy = await compare(tx, told, incarnation.clock.now_ms()) + (row["busy"] if told.part else 0)
     if told.part + 1 < told.parts:
         await change(tx, told.partnership, part=told.part + 1, busy=busy)
         return []
     if told.complete:
-        await tx.execute(delete(drifts).where(drifts.c.partnership == told.partnership, drifts.c.look != told.look))
+        await drift.forget_others(tx, told.partnership, told.look)
     return await conclude(tx, incarnation, {**row, "busy": busy}, told)
+
+
+async def lock_look(tx: AsyncConnection, told: Hashes | Shown) -> Row | None:
+    """The verification that this part answers, locked; None if it answers another look, or came twice."""
+    statement = select(verifications).where(verifications.c.partnership == told.partnership).with_for_update()
+    row = (await tx.execute(statement)).mappings().one_or_none()
+    if row is None or row["look"] != told.look or row["part"] != told.part or row["phase"] == "done":
+        return None
+    return dict(row)
 
 
 async def compare(tx: AsyncConnection, told: Hashes, now_ms: int) -> int:
     """Keep the records of these buckets that differ, with how often they were seen so; how many were busy and are left for later."""
-    ours = {each.uid: each for each in await read_hashes(tx, told.partnership, told.buckets)} if told.buckets else {}
-    theirs = {uid: (hash_, busy) for uid, hash_, busy in told.records}
-    busy_here = await find_busy(tx, told.partnership)
-    unequal = [uid for uid in {*ours, *theirs} if (ours[uid].hash if uid in ours else None) != theirs.get(uid, (None,))[0]]
-    still = [uid for uid in unequal if not theirs.get(uid, (0, False))[1] and not is_busy(busy_here, ours.get(uid) or Hashed(uid, 0, None))]
-    known = await load_drifts(tx, told.partnership, still)
-    rows = []
-    for uid in sorted(still):
-        pair = {"ours": ours[uid].hash if uid in ours else None, "theirs": theirs[uid][0] if uid in theirs else None}
-        before = known.get(uid)
-        moved = before is None or (before["ours"], before["theirs"]) != (pair["ours"], pair["theirs"])
-        looks = 1 if before is None or moved else before["looks"] + (before["look"] != told.look)
-        since_ms = now_ms if before is None else before["since_ms"]
-        rows.append({"partnership": told.partnership, "uid": uid, **pair, "look": told.look, "looks": looks, "since_ms": since_ms})
-    await upsert(tx, drifts, rows, ("ours", "theirs", "look", "looks", "since_ms"))
+    ours = await read_hashes(tx, told.partnership, told.buckets) if told.buckets else []
+    unequal = drift.find_unequal(ours, [(uid, hash_) for uid, hash_, _ in told.records])
+    busy_here, here = await find_busy(tx, told.partnership), {each.uid: each for each in ours}
+    busy_there = {uid for uid, _, busy in told.records if busy}
+    still = {
+        uid: pair
+        for uid, pair in unequal.items()
+        if uid not in busy_there and not is_busy(busy_here, here.get(uid) or Hashed(uid, 0, None))
+    }
+    await drift.note_unequal(tx, told.partnership, still, told.look, now_ms)
     return len(unequal) - len(still)
 
 
-async def load_drifts(tx: AsyncConnection, partnership: str, uids: Sequence[str]) -> dict[str, Row]:
-    statement = select(drifts).where(drifts.c.partnership == partnership, Among(drifts.c.uid, "uids"))
-    return {row["uid"]: dict(row) for row in (await tx.execute(statement, {"uids": sorted(uids)})).mappings()}
-
-
 async def conclude(tx: AsyncConnection, incarnation: Incarnation, row: Row, told: Hashes) -> list[Control]:
-    """After a whole look: look again, repair, or end."""
+    """After a whole look: look again, repair, have the differences shown, or end."""
     partnership, now_ms = told.partnership, incarnation.clock.now_ms()
     looks = row["looks"] + 1
-    unsure = await count_drift(tx, partnership, sure=False)
-    again = {"look": None, "looks": looks, "busy": row["busy"], "due_ms": now_ms + PAUSE_MS}
+    unsure = await drift.count_drift(tx, partnership, sure=False)
+    due_ms = now_ms + PAUSE_MS * min(2 ** row["looks"], PAUSES_MAX)
+    again = {"look": None, "looks": looks, "busy": row["busy"], "due_ms": due_ms}
     if (unsure or row["busy"]) and looks < LOOKS_MAX:
         await change(tx, partnership, phase="second", **again)
         return []
-    uids = await find_repairable(tx, partnership) if row["repair"] else []
-    if not uids:
-        await change(tx, partnership, phase="done", looks=looks, busy=row["busy"], ended_ms=now_ms)
+    uids = await drift.find_repairable(tx, partnership, REPAIR_RECORDS) if row["repair"] else []
+    if uids:
+        await owed_states.owe(tx, partnership, uids)
+        more = not told.complete or len(uids) == REPAIR_RECORDS
+        values = again | {"looks": 0, "repair": more, "repaired": row["repaired"] + len(uids), "due_ms": now_ms + PAUSE_MS}
+        await change(tx, partnership, phase="first", **values)
+        return [Repair(partnership=partnership, sent_ms=now_ms, look=told.look, uids=uids)]
+    if await drift.find_undescribed(tx, partnership):
+        await change(tx, partnership, phase="detail", **again | {"due_ms": now_ms})
         return []
-    await restate_records(tx, incarnation, list((await load_records(tx, partnership, uids)).values()))
-    more = not told.complete or len(uids) == REPAIR_RECORDS
-    await change(tx, partnership, phase="first", repair=more, repaired=row["repaired"] + len(uids), **again | {"looks": 0})
-    return [Repair(partnership=partnership, sent_ms=now_ms, look=told.look, uids=uids)]
+    await change(tx, partnership, phase="done", looks=looks, busy=row["busy"], ended_ms=now_ms)
+    return []
 
 
 async def change(tx: AsyncConnection, partnership: str, **values: Any) -> None:
     await tx.execute(update(verifications).where(verifications.c.partnership == partnership).values(values))
 
 
-async def find_repairable(tx: AsyncConnection, partnership: str) -> list[str]:
-    """The records that drifted; not those of which this side refused something: sending them again would be refused again."""
-    refused = select(refusals.c.uid).where(refusals.c.partnership == partnership)
-    where = (drifts.c.partnership == partnership, drifts.c.looks >= SURE, drifts.c.uid.not_in(refused))
-    return list((await tx.execute(select(drifts.c.uid).where(*where).order_by(drifts.c.uid).limit(REPAIR_RECORDS))).scalars())
+async def take_repair(tx: AsyncConnection, asked: Repair) -> None:
+    """The peer is owed the states that it asks for, of the records that are here."""
+    await owed_states.owe(tx, asked.partnership, asked.uids)
 
 
-async def count_drift(connection: AsyncConnection, partnership: str, *, sure: bool = True) -> int:
-    seen = drifts.c.looks >= SURE if sure else drifts.c.looks < SURE
-    return int((await connection.execute(select(func.count()).where(drifts.c.partnership == partnership, seen))).scalar_one())
+async def answer_inspection(tx: AsyncConnection, incarnation: Incarnation, asked: Inspect) -> list[Control]:
+    """What the records that the peer asks for hold here, in messages of bounded size."""
+    records = await load_records(tx, asked.partnership, asked.uids)
+    parts: list[list[SharedRecord]] = list(cut(records.values())) or [[]]
+    return [
+        Shown(
+            partnership=asked.partnership,
+            sent_ms=incarnation.clock.now_ms(),
+            look=asked.look,
+            part=place,
+            parts=len(parts),
+            records=[ShownRecord(uid=each.uid, fields=drift.show(each.document)) for each in part],
+        )
+        for place, part in enumerate(parts)
+    ]
 
 
-async def send_states(tx: AsyncConnection, incarnation: Incarnation, asked: Repair) -> int:
-    """Queue the states that the peer asks for, of the records that are here; how many."""
-    records = list((await load_records(tx, asked.partnership, asked.uids)).values())
-    await restate_records(tx, incarnation, records)
-    return len(records)
+async def take_shown(tx: AsyncConnection, incarnation: Incarnation, told: Shown) -> None:
+    """Keep in which fields the records of this part differ; after the last one the verification ends."""
+    row = await lock_look(tx, told)
+    if row is None or row["phase"] != "detail":
+        return
+    ours = await load_records(tx, told.partnership, {each.uid for each in told.records})
+    await drift.describe(tx, told.partnership, ours, told.records)
+    if told.part + 1 < told.parts:
+        await change(tx, told.partnership, part=told.part + 1)
+    else:
+        await change(tx, told.partnership, phase="done", ended_ms=incarnation.clock.now_ms())
 
 
 async def read_verification(connection: AsyncConnection, partnership: str) -> Row:
@@ -199,18 +226,5 @@ async def read_verification(connection: AsyncConnection, partnership: str) -> Ro
         raise WrongState("nothing was verified yet", field="partnership", remedy="begin a verification first")
     heard = (await connection.execute(select(peers.c.heard_ms).where(peers.c.partnership == partnership))).scalar_one_or_none()
     named = ("partnership", "phase", "repaired", "busy", "began_ms", "ended_ms")
-    return {**{name: row[name] for name in named}, "peer_heard_ms": heard, "drift": await list_drift(connection, partnership)}
-
-
-async def list_drift(connection: AsyncConnection, partnership: str, limit: int = 200) -> list[Row]:
-    """The records that differ for sure: where they are, and since when that is known."""
-    record = and_(shared_records.c.partnership == drifts.c.partnership, shared_records.c.uid == drifts.c.uid)
-    columns = (drifts.c.uid, shared_records.c.kind, shared_records.c.registration, drifts.c.ours, drifts.c.theirs, drifts.c.since_ms)
-    where = (drifts.c.partnership == partnership, drifts.c.looks >= SURE)
-    statement = select(*columns).select_from(drifts.outerjoin(shared_records, record)).where(*where).order_by(drifts.c.uid).limit(limit)
-    return [describe_drift(dict(row)) for row in (await connection.execute(statement)).mappings()]
-
-
-def describe_drift(row: Row) -> Row:
-    ours, theirs = row.pop("ours"), row.pop("theirs")
-    return {**row, "where": "only there" if ours is None else "only here" if theirs is None else "on both sides, unequal"}
+    told = {"peer_heard_ms": heard, "owed": (await owed_states.count_owed(connection)).get(partnership, 0)}
+    return {**{name: row[name] for name in named}, **told, "drift": await drift.list_drift(connection, partnership)}

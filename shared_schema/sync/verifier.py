@@ -1,11 +1,14 @@
-"""The verifier: sends the digests that are due, and begins verifications with repair by the schedule."""
+"""The verifier: sends the looks that are due, and begins verifications with repair by the schedule."""
 
-from sqlalchemy import select
+from collections.abc import Callable
+
+from sqlalchemy import and_, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.contract.codec import HEADER_CONTROL, encode_control
 from shared_schema.contract.topics import record_topic
 from shared_schema.crm.database import DatabaseUnavailable
+from shared_schema.crm.tables import partnerships
 from shared_schema.sync import bell, verification
 from shared_schema.sync.patience import keep_at
 from shared_schema.sync.relay import deliver
@@ -15,66 +18,64 @@ from shared_schema.sync.transport import Broker, BrokerError, Record
 
 POLL_S = 1.0
 MINUTE_MS = 60_000
+UNDER_WAY = select(verifications.c.partnership).where(verifications.c.phase != "done").order_by(verifications.c.partnership)
 
 
 class Verifier:
-    """One partnership's. `every_minutes` is the schedule, 0 for none."""
+    """One per process; several processes share the work by the rows. `find_broker` says where a
+    partnership's topics are; `every_minutes` is the schedule, 0 for none."""
 
-    def __init__(self, station: Station, broker: Broker, partnership: str, every_minutes: int = 0) -> None:
+    def __init__(self, station: Station, find_broker: Callable[[str], Broker], every_minutes: int) -> None:
         self.station = station
-        self.broker = broker
-        self.partnership = partnership
+        self.find_broker = find_broker
         self.every_minutes = every_minutes
-        self.topic = record_topic(partnership, station.spec.side)
         self.wake = station.bell.listen("verifications")
 
     async def run(self) -> None:
         """Until cancelled."""
-        try:
-            await keep_at(f"verification of {self.partnership}", self.turn, (BrokerError, DatabaseUnavailable))
-        finally:
-            self.station.bell.forget("verifications", self.wake)
+        await keep_at("verification", self.turn, (BrokerError, DatabaseUnavailable))
 
     async def turn(self) -> None:
+        await self.start_scheduled()
         async with self.station.database.reading() as connection:
-            due = self.is_due(await self.read_row(connection))
-        if due:
-            await self.ask()
+            under_way = list((await connection.execute(UNDER_WAY)).scalars())
+        failures = [failure for each in under_way if (failure := await self.ask(each)) is not None]
+        if failures:
+            raise failures[0]
         await bell.wait(self.wake, POLL_S)
 
-    def is_due(self, row: tuple[str, int] | None) -> bool:
-        """Whether a verification is under way, or the schedule asks for one."""
-        return is_under_way(row) or self.is_scheduled(row)
-
-    def is_scheduled(self, row: tuple[str, int] | None) -> bool:
-        last_ms = row[1] if row else 0
-        return bool(self.every_minutes) and self.station.clock.now_ms() - last_ms >= self.every_minutes * MINUTE_MS
-
-    async def read_row(self, connection: AsyncConnection) -> tuple[str, int] | None:
-        """Phase of the last verification, and when it ended (ms)."""
-        statement = select(verifications.c.phase, verifications.c.ended_ms).where(verifications.c.partnership == self.partnership)
-        row = (await connection.execute(statement)).one_or_none()
-        return (row.phase, int(row.ended_ms or 0)) if row else None
-
-    async def ask(self) -> None:
-        """Take the look that is due; one whose message is lost is taken again when no answer came."""
-        incarnation = self.station.incarnation
-        async with self.station.database.transaction() as tx:
-            row = await self.read_row(tx)
-            if not is_under_way(row):
-                if not self.is_scheduled(row):
-                    return  # it ended since it was looked at
-                await verification.start(tx, self.partnership, incarnation.clock.now_ms(), repair=True)
-            digest = await verification.ask(tx, incarnation, self.partnership)
-        if digest is None:
+    async def start_scheduled(self) -> None:
+        """Begin, with repair, where the last verification ended long enough ago."""
+        if not self.every_minutes:
             return
-        producer = await self.broker.open_producer()
+        async with self.station.database.reading() as connection:
+            due = await self.find_scheduled(connection)
+        for partnership in due:
+            async with self.station.database.transaction() as tx:
+                if partnership in await self.find_scheduled(tx):
+                    await verification.start(tx, partnership, self.station.clock.now_ms(), repair=True)
+
+    async def find_scheduled(self, connection: AsyncConnection) -> list[str]:
+        before_ms = self.station.clock.now_ms() - self.every_minutes * MINUTE_MS
+        joined = partnerships.outerjoin(verifications, verifications.c.partnership == partnerships.c.id)
+        ended = and_(verifications.c.phase == "done", verifications.c.ended_ms <= before_ms)
+        where = (partnerships.c.status == "active", or_(verifications.c.partnership.is_(None), ended))
+        statement = select(partnerships.c.id).select_from(joined).where(*where).order_by(partnerships.c.id)
+        return list((await connection.execute(statement)).scalars())
+
+    async def ask(self, partnership: str) -> BrokerError | None:
+        """Send what is due; one whose message is lost is sent again when no answer came. One bad topic starves no other."""
+        async with self.station.database.transaction() as tx:
+            asked = await verification.ask(tx, self.station.incarnation, partnership)
+        if asked is None:
+            return None
+        record = Record(None, encode_control(asked), ((HEADER_CONTROL, asked.type.encode()),))
         try:
-            record = Record(None, encode_control(digest), ((HEADER_CONTROL, digest.type.encode()),))
-            await deliver(await producer.send(self.topic, [record]))
-        finally:
-            await producer.close()
-
-
-def is_under_way(row: tuple[str, int] | None) -> bool:
-    return row is not None and row[0] != "done"
+            producer = await self.find_broker(partnership).open_producer()
+            try:
+                await deliver(await producer.send(record_topic(partnership, self.station.spec.side), [record]))
+            finally:
+                await producer.close()
+        except BrokerError as error:
+            return error
+        return None

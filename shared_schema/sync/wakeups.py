@@ -50,7 +50,7 @@ class Wakeups:
 
     async def listen(self) -> None:
         """Hear the others on a connection of its own, until it is lost."""
-        async with self.station.database.reading() as connection:
+        async with self.station.database.glancing() as connection:
             raw: Any = (await connection.get_raw_connection()).driver_connection
             await raw.add_listener(CHANNEL, self.hear)
             try:

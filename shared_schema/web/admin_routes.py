@@ -1,13 +1,10 @@
 """What admins do: users, tokens, partnerships, their policy."""
 
-from typing import Any
-
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
 
 from shared_schema.contract.topics import other
 from shared_schema.crm import users
 from shared_schema.sync import partnerships, people
-from shared_schema.sync.transport import Broker, BrokerError
 from shared_schema.web.bearer import Admin, Caller, Here
 from shared_schema.web.payloads import Id, Json, Line, PathId, Payload, Values
 
@@ -29,18 +26,6 @@ class UserChange(Payload):
 class Token(Payload):
     user_id: Id
     name: Line
-
-
-class Invitation(Payload):
-    """`terms` of the policy: preset, approval, capacity, rules, timers."""
-
-    own_name: Line
-    peer_name: Line
-    terms: Values = {}
-
-
-class Bundle(Payload):
-    bundle: Values
 
 
 class Terms(Payload):
@@ -103,38 +88,6 @@ async def list_partnerships(station: Here, _: Caller) -> Json:
 async def list_people(partnership: str, station: Here, _: Caller) -> Json:
     async with station.database.reading() as connection:
         return {"results": await partnerships.list_people(connection, partnership, other(station.spec.side))}
-
-
-@router.post("/partnerships/invite", status_code=201, summary="The vendor begins a partnership: the bundle for the partner")
-async def invite(invitation: Invitation, station: Here, author: Admin, request: Request) -> Json:
-    broker: Broker = request.app.state.broker
-    async with station.working(author) as work:
-        address = request.app.state.broker_address
-        bundle = await partnerships.invite(work, invitation.own_name, invitation.peer_name, address, invitation.terms)
-    return {"bundle": bundle, **await make_topics(broker, bundle["partnership"])}
-
-
-@router.post("/partnerships/{partnership}/topics", summary="Create a partnership's topics, if the broker was away before")
-async def create_topics(partnership: str, station: Here, _: Admin, request: Request) -> Json:
-    async with station.database.reading() as connection:
-        await partnerships.load(connection, partnership)
-    return await make_topics(request.app.state.broker, partnership)
-
-
-async def make_topics(broker: Broker, partnership: str) -> dict[str, Any]:
-    """Whether the topics are there; a broker that is away is no reason to lose the invitation."""
-    try:
-        await partnerships.create_topics(broker, partnership)
-    except BrokerError as error:
-        remedy = f"the broker is away ({error}); POST /api/partnerships/{partnership}/topics when it is back"
-        return {"topics_created": False, "remedy": remedy}
-    return {"topics_created": True}
-
-
-@router.post("/partnerships/join", status_code=201, summary="The partner joins with the vendor's bundle")
-async def join(bundle: Bundle, station: Here, author: Admin) -> Json:
-    async with station.working(author) as work:
-        return {"partnership": await partnerships.join(work, bundle.bundle)}
 
 
 @router.put("/partnerships/{partnership}/policy", summary="The vendor changes the partnership's policy")

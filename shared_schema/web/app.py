@@ -1,6 +1,7 @@
 """The HTTP API of a node: routes common to both sides, and the node's own. No request waits for Kafka to deliver anything."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from sqlalchemy import text
@@ -16,10 +17,10 @@ BODY_MAX = 1_048_576
 COMMON = (deal_routes, shared_deal_routes, customer_routes, conflict_routes, admin_routes, sync_routes)
 
 
-def make_app(station: Station, broker: Broker, routers: Sequence[APIRouter] = (), broker_address: str = "") -> FastAPI:
-    """The application of one node."""
+def make_app(station: Station, broker: Broker, routers: Sequence[APIRouter] = (), secrets: Path | None = None) -> FastAPI:
+    """The application of one node; `secrets` is where it keeps credentials that bundles bring."""
     app = FastAPI(title=f"Dealbridge: {station.spec.side} node", version="0.1.0", generate_unique_id_function=lambda route: route.name)
-    app.state.station, app.state.broker, app.state.broker_address = station, broker, broker_address
+    app.state.station, app.state.broker, app.state.secrets = station, broker, secrets
     app.add_middleware(BodyLimit)
     answer_errors(app)
     for router in (*(module.router for module in COMMON), *routers):
@@ -29,7 +30,9 @@ def make_app(station: Station, broker: Broker, routers: Sequence[APIRouter] = ()
 
 
 def serve_health(app: FastAPI) -> None:
-    """Liveness, readiness and metrics, without a token."""
+    """Liveness, readiness and metrics, without a token. Without the broker a process that only syncs is not ready; one with the API is, and
+    says what waits."""
+    app.state.troubles = lambda: ([], False)
 
     @app.get("/healthz", include_in_schema=False)
     async def healthz() -> Response:
@@ -39,7 +42,9 @@ def serve_health(app: FastAPI) -> None:
     async def readyz(request: Request) -> Response:
         async with request.app.state.station.database.reading() as connection:
             await connection.execute(text("SELECT 1"))
-        return Response("ready\n", media_type="text/plain")
+        troubles, hindered = request.app.state.troubles()
+        lines = ["not ready" if troubles and hindered else "ready", *troubles]
+        return Response("\n".join(lines) + "\n", 503 if troubles and hindered else 200, media_type="text/plain")
 
     @app.get("/metrics", include_in_schema=False)
     async def metrics() -> Response:

@@ -1,11 +1,13 @@
 """The node's deals, and their private notes."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
+from pydantic import AfterValidator
 from sqlalchemy import select
 
-from shared_schema.crm import deals, private_notes
+from shared_schema.crm import deal_views, deals, private_notes
+from shared_schema.crm.problems import NotAllowed
 from shared_schema.crm.tables import deal_history
 from shared_schema.sync.beside import read_beside
 from shared_schema.sync.deals import Saved, save_deal, take_over
@@ -14,8 +16,9 @@ from shared_schema.sync.registrations import list_registrations, load_shared_dea
 from shared_schema.sync.rich_text import clean
 from shared_schema.sync.station import Work
 from shared_schema.web.bearer import Caller, Here
-from shared_schema.web.payloads import After, Body, Id, Json, Limit, Line, PathId, Payload, Save, Seen, Targets, Values, page
+from shared_schema.web.payloads import After, Body, Id, Json, Limit, Line, PathId, Payload, Save, Seen, Targets, Values, check_json, page
 
+Conditions = Annotated[list[Any], AfterValidator(check_json)]
 router = APIRouter(prefix="/api", tags=["deals"])
 
 
@@ -65,14 +68,30 @@ class Filters(Payload):
     number_of_deal_registrations: Annotated[int, Query(ge=0, le=2**31 - 1)] | None = None
     number_of_active_deal_registrations: Annotated[int, Query(ge=0, le=2**31 - 1)] | None = None
     is_active_shared_deal: bool | None = None
+    view: Annotated[int, Query(ge=0, le=2**53 - 1)] | None = None
     after: After = 0
     limit: Limit = 50
 
 
+class NewView(Payload):
+    """Conditions over any property: [{"property": "amount", "operator": "at least", "value": "10000"}]. `everybody` is for admins."""
+
+    name: Line
+    conditions: Conditions
+    everybody: bool = False
+
+
+class ViewChange(Payload):
+    name: Line | None = None
+    conditions: Conditions | None = None
+
+
 @router.get("/deals", summary="List deals")
-async def list_deals(station: Here, _: Caller, filters: Annotated[Filters, Query()]) -> Json:
-    given = filters.model_dump(exclude_none=True, exclude={"after", "limit"})
+async def list_deals(station: Here, author: Caller, filters: Annotated[Filters, Query()]) -> Json:
+    given = filters.model_dump(exclude_none=True, exclude={"after", "limit", "view"})
     async with station.database.reading() as connection:
+        if filters.view is not None:
+            given["view"] = (await deal_views.load_view(connection, filters.view, author.user_id))["conditions"]
         return page(await deals.list_deals(connection, given, filters.after, filters.limit))
 
 
@@ -81,6 +100,34 @@ async def add_deal(deal: NewDeal, station: Here, author: Caller) -> Json:
     async with station.working(author) as work:
         deal_id = await deals.add_deal(work.tx, {"owner_id": author.user_id, **deal.values}, author.user_id, work.now_ms)
         return await deals.load_deal(work.tx, deal_id)
+
+
+@router.get("/views", summary="List the saved views of deals: the built-in one, everybody's and one's own")
+async def list_views(station: Here, author: Caller) -> Json:
+    async with station.database.reading() as connection:
+        return {"results": await deal_views.list_views(connection, author.user_id)}
+
+
+@router.post("/views", status_code=201, summary="Save a view of deals")
+async def add_view(view: NewView, station: Here, author: Caller) -> Json:
+    if view.everybody and author.role != "admin":
+        raise NotAllowed("only an admin saves a view for everybody", remedy="save it for yourself, or ask an admin")
+    async with station.working(author) as work:
+        view_id = await deal_views.add_view(work.tx, view.name, view.conditions, None if view.everybody else author.user_id)
+        return await deal_views.load_view(work.tx, view_id, author.user_id)
+
+
+@router.patch("/views/{view_id}", summary="Change a saved view")
+async def change_view(view_id: PathId, change: ViewChange, station: Here, author: Caller) -> Json:
+    async with station.working(author) as work:
+        await deal_views.change_view(work.tx, view_id, change.model_dump(), author.user_id, is_admin=author.role == "admin")
+        return await deal_views.load_view(work.tx, view_id, author.user_id)
+
+
+@router.delete("/views/{view_id}", status_code=204, summary="Delete a saved view")
+async def remove_view(view_id: PathId, station: Here, author: Caller) -> None:
+    async with station.working(author) as work:
+        await deal_views.remove_view(work.tx, view_id, author.user_id, is_admin=author.role == "admin")
 
 
 @router.get("/deals/{deal_id}", summary="Read a deal with its registrations")

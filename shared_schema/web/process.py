@@ -7,6 +7,8 @@ import signal
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
 
 import uvicorn
 from fastapi import APIRouter, FastAPI
@@ -14,15 +16,16 @@ from fastapi import APIRouter, FastAPI
 from shared_schema.crm.database import Database, DatabaseUnavailable
 from shared_schema.crm.migrations import check_migrated
 from shared_schema.sync import event_loop
-from shared_schema.sync.broker import KafkaBroker
+from shared_schema.sync.broker import KafkaBroker, Lines
 from shared_schema.sync.clock import SystemClock
+from shared_schema.sync.limits import Limits
 from shared_schema.sync.metrics import note_status
 from shared_schema.sync.node import Node
 from shared_schema.sync.patience import keep_at
-from shared_schema.sync.settings import BadSettings, Settings
+from shared_schema.sync.settings import BadSettings, Settings, secure
 from shared_schema.sync.station import NodeSpec, Station
 from shared_schema.sync.status import read_status
-from shared_schema.sync.stops import Limits
+from shared_schema.sync.troubles import Reporter
 from shared_schema.sync.wakeups import Wakeups
 from shared_schema.web.app import make_app, serve_health
 from shared_schema.web.problem_documents import answer_errors
@@ -82,19 +85,27 @@ def listen(settings: Settings) -> socket.socket:
 
 async def serve_station(settings: Settings, station: Station, routers: Sequence[APIRouter], listener: socket.socket) -> None:
     """All loops of the role, until one ends or a signal comes."""
-    broker = KafkaBroker(settings.kafka)
-    app = make_app(station, broker, routers, settings.kafka) if settings.role != "sync" else make_health_app(station)
+    secrets = Path(settings.secrets) if settings.secrets else None
+    lines = Lines(KafkaBroker(settings.kafka, secure(settings)), secrets)
+    app = make_app(station, lines.broker, routers, secrets) if settings.role != "sync" else make_health_app(station)
+    app.state.troubles = partial(list_hindrances, lines, settings.role)
     server = Server(uvicorn.Config(app, log_config=None, lifespan="off", access_log=False, timeout_graceful_shutdown=5))
-    loops = [server.serve(sockets=[listener]), Wakeups(station).run(), watch(station)]
+    loops = [server.serve(sockets=[listener]), Wakeups(station).run(), watch(station, lines if settings.role != "web" else None)]
     if settings.role != "web":
-        limits = Limits(settings.parked_max, settings.parked_per_minute)
-        loops.append(Node(station, broker, limits, settings.verify_minutes).run())
+        limits = Limits(settings.parked_max, settings.parked_per_minute, settings.outbox_max, settings.verify_minutes)
+        node = Node(station, lines.broker, limits, lines.find)
+        loops += [node.run(), *(tend(station, lines.broker) for tend in station.spec.tends)]
     host, port = listener.getsockname()[:2]
     print(f"{station.spec.side}-node ({settings.role}) listens on http://{host}:{port}", flush=True)
     try:
         await until_stopped([asyncio.ensure_future(each) for each in loops])
     finally:
-        await broker.stop()
+        await lines.stop()
+
+
+def list_hindrances(lines: Lines, role: str) -> tuple[list[str], bool]:
+    """What is wrong at the broker, and whether this process can do nothing without it: one that only syncs."""
+    return [found.trouble.why for found in lines.list_troubles()], role == "sync"
 
 
 def make_health_app(station: Station) -> FastAPI:
@@ -125,10 +136,14 @@ async def until_stopped(tasks: list[asyncio.Future[None]]) -> None:
             await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def watch(station: Station) -> None:
-    """Keep the gauges of the store's state true to within seconds."""
+async def watch(station: Station, lines: Lines | None) -> None:
+    """Keep what the store says of the broker, and the gauges of the store's state, true to within seconds. A process that does not sync
+    knows nothing of the broker."""
+    reporter = Reporter(station)
 
     async def look() -> None:
+        if lines is not None:
+            await reporter.report(lines.list_troubles())
         async with station.database.reading() as connection:
             note_status(await read_status(connection, station.clock.now_ms()))
         await asyncio.sleep(WATCH_S)

@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
@@ -65,13 +66,21 @@ async def run_verification(station: Station, partnership: str, wait: int, *, rep
     return found
 
 
+def spread(drift: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """One line per field that differs, or per record that one side lacks."""
+    for row in drift:
+        fields = row["fields"] or [{"field": None, "ours": None, "theirs": None}]
+        named = {"record": row["uid"], "kind": row["kind"], "where": row["where"], "since": format_time(row["since_ms"])}
+        yield from ({**named, **each} for each in fields)
+
+
 def conclude(found: dict[str, Any], as_json: bool) -> None:
     """Print what was found; the exit code says it too."""
     if found["phase"] != "done":
         heard = format_time(found["peer_heard_ms"]) if found["peer_heard_ms"] else "ever"
         print(f"no answer from the peer since {heard}; is its node running, and this one's?", file=sys.stderr)
         raise typer.Exit(2)
-    show(found if as_json else found["drift"], as_json)
+    show(found if as_json else list(spread(found["drift"])), as_json)
     if found["repaired"] and not as_json:
         print(f"repaired: {found['repaired']:,}")
     if found["busy"]:

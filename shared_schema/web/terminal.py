@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from shared_schema.contract.records import InvalidValue
-from shared_schema.crm import customers, deals, private_notes, users
+from shared_schema.crm import customers, deal_views, deals, private_notes, users
 from shared_schema.crm.database import BadDatabaseUrl, Database, DatabaseUnavailable
 from shared_schema.crm.migrations import NotMigrated, check_migrated, migrate
 from shared_schema.crm.problems import Invalid, NotFound, Problem
@@ -23,10 +24,10 @@ from shared_schema.sync.clock import SystemClock
 from shared_schema.sync.deals import save_shared
 from shared_schema.sync.merging import merge_deals
 from shared_schema.sync.rich_text import clean
-from shared_schema.sync.settings import BadSettings, Role, Settings, load_settings
+from shared_schema.sync.settings import BadSettings, Role, Settings, load_settings, secure
 from shared_schema.sync.station import Author, NodeSpec, Station, Work
 from shared_schema.sync.status import read_status
-from shared_schema.sync.transport import BrokerError
+from shared_schema.sync.transport import Broker, BrokerError
 from shared_schema.web import process
 
 ERRORS = (Problem, InvalidValue, NotMigrated, DatabaseUnavailable, BadDatabaseUrl, BadSettings, BrokerError)
@@ -44,7 +45,7 @@ class Terminal:
         self.app = typer.Typer(no_args_is_help=True, add_completion=False, help=f"The {spec.side}'s node of Dealbridge.")
         for name in ("run", "migrate", "seed", "status"):
             self.app.command(name)(getattr(self, f"{name}_node" if name == "run" else name))
-        for group in (self.deal_commands, self.note_commands, self.partnership_commands, self.conflict_commands, self.people_commands):
+        for group in (self.deal_commands, self.note_commands, self.conflict_commands, self.people_commands):
             group()
 
     def main(self) -> None:
@@ -80,6 +81,21 @@ class Terminal:
                 await database.close()
 
         return asyncio.run(whole())
+
+    def with_broker(self, run: Callable[[Station, Broker], Awaitable[Any]]) -> Any:
+        """The same with the broker of the settings; why it can not be reached is for the error alone to say."""
+        settings = load_settings()
+        logging.getLogger().addHandler(logging.NullHandler())
+
+        async def whole(station: Station) -> Any:
+            broker = KafkaBroker(settings.kafka, secure(settings))
+            await broker.start()
+            try:
+                return await run(station, broker)
+            finally:
+                await broker.stop()
+
+        return self.with_station(whole)
 
     def run_node(self, role: Annotated[Role | None, typer.Option(help="web, sync or all.")] = None) -> None:
         """Run the node until it is stopped."""
@@ -119,9 +135,11 @@ class Terminal:
         group = self.group("deals", "The CRM's deals.")
 
         @group.command("list")
-        def list_(shared: bool | None = None, search: str | None = None, as_json: Json = False) -> None:
-            """List deals; --shared for shared ones alone."""
-            filters = {name: value for name, value in (("shared", shared), ("search", search)) if value is not None}
+        def list_(shared: bool | None = None, search: str | None = None, view: int | None = None, as_json: Json = False) -> None:
+            """List deals; --shared for shared ones alone, --view for everybody's saved view of that id."""
+            filters: dict[str, Any] = {name: value for name, value in (("shared", shared), ("search", search)) if value is not None}
+            if view is not None:
+                filters["view"] = self.read(deal_views.load_view, view, None)["conditions"]
             columns = ("id", "name", "company", "stage", "amount", "owner", "number_of_active_deal_registrations")
             show(self.read(deals.list_deals, filters, 0, 200), as_json, columns)
 
@@ -161,51 +179,6 @@ class Terminal:
                 return await private_notes.add(work.tx, deal["id"], work.author.user_id, clean("body", body), work.now_ms)
 
             print(self.act(command, as_))
-
-    def partnership_commands(self) -> None:
-        group = self.group("partnerships", "Who this company sells with.")
-
-        @group.command("list")
-        def list_(as_json: Json = False) -> None:
-            """List partnerships."""
-            show(self.read(partnerships.list_all), as_json, ("id", "peer_name", "status", "broker"))
-
-        if self.spec.side == "partner":
-            group.command("join")(self.join)
-        else:
-            group.command("invite")(self.invite)
-
-    def join(self, bundle: Path) -> None:
-        """Join a vendor's partnership with the bundle that it sent."""
-        content = partnerships.read_bundle(read_file(bundle))
-        print(self.act(lambda work: partnerships.join(work, content)))
-
-    def invite(
-        self,
-        partner: str,
-        out: Path,
-        approval: Annotated[str, typer.Option(help="auto or manual")] = "auto",
-        capacity: int = 100,
-        preset: str = "default",
-    ) -> None:
-        """Invite a partner: creates the topics and writes the bundle to send to it."""
-        settings = load_settings()
-        if not settings.organisation:
-            raise BadSettings("DEALBRIDGE_ORGANISATION is not set: the partner sees it as your company's name")
-        terms = {"approval": approval, "capacity": capacity, "preset": preset}
-
-        async def whole(station: Station) -> str:
-            async with station.working() as work:
-                bundle = await partnerships.invite(work, settings.organisation, partner, settings.kafka, terms)
-            out.write_text(json.dumps(bundle, indent=2) + "\n")
-            broker = KafkaBroker(settings.kafka)
-            try:
-                await partnerships.create_topics(broker, bundle["partnership"])
-            finally:
-                await broker.stop()
-            return str(bundle["partnership"])
-
-        print(self.with_station(whole))
 
     def conflict_commands(self) -> None:
         group = self.group("conflicts", "Fields that both sides changed at once.")

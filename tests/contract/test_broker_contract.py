@@ -4,12 +4,16 @@ import asyncio
 import itertools
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import NamedTuple
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 
+from deploy.kafka.secured import SecuredKafka
 from shared_schema.sync.broker import KafkaBroker
+from shared_schema.sync.broker.reasons import client_options
+from shared_schema.sync.security import PLAINTEXT, Security
 from shared_schema.sync.transport import Broker, OffsetOutOfRange, Reader, Received, Record, SendFailed, TopicMissing
 from tests.twins.memory_broker import MAX_RECORD_BYTES, MemoryBroker, MemoryCluster
 
@@ -25,7 +29,7 @@ class Bench(NamedTuple):
     delete_topic: Callable[[str], Awaitable[None]]
 
 
-@pytest.fixture(params=["memory", "kafka"])
+@pytest.fixture(params=["memory", "kafka", "secured"])
 async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
     topic = f"dealbridge.contract-{os.getpid()}-{next(numbers)}.from-partner"
     cluster = MemoryCluster()
@@ -33,21 +37,27 @@ async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
     async def delete_from_memory(name: str) -> None:
         cluster.delete_topic(name)
 
-    async def delete_from_kafka(name: str) -> None:
-        admin = AIOKafkaAdminClient(bootstrap_servers=request.getfixturevalue("kafka_address"))
-        await admin.start()
-        await admin.delete_topics([name])
-        await admin.close()
-
     broker: Broker
     if request.param == "memory":
         broker, delete = MemoryBroker(cluster), delete_from_memory
+    elif request.param == "kafka":
+        address = request.getfixturevalue("kafka_address")
+        broker, delete = KafkaBroker(address, delivery_s=5), partial(delete_from_kafka, address, PLAINTEXT)
     else:
-        broker, delete = KafkaBroker(request.getfixturevalue("kafka_address"), delivery_s=5), delete_from_kafka
+        kafka: SecuredKafka = request.getfixturevalue("secured_kafka")
+        broker = KafkaBroker(kafka.address, await kafka.add_vendor(), delivery_s=5)
+        delete = partial(delete_from_kafka, kafka.address, kafka.operator)
     await broker.start()
     await broker.create_topics([topic])
     yield Bench(broker, topic, delete)
     await broker.stop()
+
+
+async def delete_from_kafka(address: str, security: Security, name: str) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=address, **client_options(security))
+    await admin.start()
+    await admin.delete_topics([name])
+    await admin.close()
 
 
 def make(count: int, first: int = 0) -> list[Record]:

@@ -14,10 +14,10 @@ from shared_schema.crm.database import Database
 from shared_schema.crm.tables import metadata, property_history, shared_records
 from shared_schema.sync import partnerships
 from shared_schema.sync.clock import SystemClock
+from shared_schema.sync.limits import Limits
 from shared_schema.sync.node import Node
 from shared_schema.sync.station import Author, NodeSpec, Station
 from shared_schema.sync.status import read_status
-from shared_schema.sync.stops import Limits
 from shared_schema.sync.transport import Broker
 from vendor_node.spec import SPEC as VENDOR
 
@@ -43,8 +43,8 @@ class Side:
             await customers.add_pipeline(work.tx, "Sales", [("New", "open"), ("Proposal", "open"), ("Won", "won")])
         self.author = Author(user_id, uid, name, "rep")
 
-    def start(self, *limits: Limits, verify_minutes: int = 0) -> None:
-        self.task = asyncio.create_task(Node(self.station, self.broker, *limits, verify_minutes=verify_minutes).run())
+    def start(self, *limits: Limits) -> None:
+        self.task = asyncio.create_task(Node(self.station, self.broker, *limits).run())
 
     async def stop(self) -> None:
         task, self.task = self.task, None
@@ -73,7 +73,7 @@ class Side:
     async def is_quiet(self) -> bool:
         """Nothing waits here: no row unacknowledged, no gap, no reaction."""
         statuses = await self.read(read_status, self.station.clock.now_ms())
-        return all(not (each["unacknowledged"] or each["gaps"] or each["reactions"]) for each in statuses)
+        return all(not (each["unacknowledged"] or each["gaps"] or each["reactions"] or each["owed"]) for each in statuses)
 
 
 class Pair:

@@ -16,9 +16,9 @@ from shared_schema.crm.tables import shared_records
 from shared_schema.sync import stops, views
 from shared_schema.sync.broker import KafkaBroker
 from shared_schema.sync.deals import save_shared
+from shared_schema.sync.limits import Limits
 from shared_schema.sync.relay import deliver
 from shared_schema.sync.status import read_status
-from shared_schema.sync.stops import Limits
 from shared_schema.sync.tables import parked, peer_outcomes
 from shared_schema.sync.transport import Broker, Record
 from tests.contract.golden import SAMPLES
@@ -142,7 +142,7 @@ async def test_what_can_not_be_read_is_parked_whole_with_its_reason(pair: Pair) 
 async def test_a_flood_stops_the_stream_and_loses_nothing(pair: Pair) -> None:
     """What came before and behind the flood is applied, the one at once, the other when an admin resumes."""
     await pair.vendor.stop()
-    pair.vendor.start(Limits(most=4, per_minute=100))
+    pair.vendor.start(Limits(parked_max=4, parked_per_minute=100))
     stream = Stream(pair)
     await pair.partner.do(save_shared, 1, {"name": "before the flood"})
     for _ in range(7):

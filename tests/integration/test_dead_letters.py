@@ -16,8 +16,9 @@ from shared_schema.sync import apply, dead_letters, stops
 from shared_schema.sync.clock import SystemClock
 from shared_schema.sync.consumer import Consumer
 from shared_schema.sync.dead_letters import Replayed
+from shared_schema.sync.limits import Limits
 from shared_schema.sync.station import Author, Station
-from shared_schema.sync.stops import Limits, StreamStopped
+from shared_schema.sync.stops import StreamStopped
 from shared_schema.sync.tables import inbound_positions, journal, outbound_epochs, outbox, parked
 from shared_schema.sync.transport import Received
 from tests.contract.golden import SAMPLES
@@ -163,7 +164,7 @@ async def position(inbox: Inbox) -> int:
     return int(row.next_offset)
 
 
-@pytest.mark.parametrize("limits", [Limits(most=3, per_minute=100), Limits(most=100, per_minute=3)])
+@pytest.mark.parametrize("limits", [Limits(parked_max=3, parked_per_minute=100), Limits(parked_max=100, parked_per_minute=3)])
 async def test_too_much_that_is_parked_stops_the_stream_where_it_is_until_it_is_resumed(inbox: Inbox, limits: Limits) -> None:
     inbox.consumer.limits = limits
     bad = [b"bad %d" % n for n in range(8)]
@@ -191,7 +192,7 @@ async def test_too_much_that_is_parked_stops_the_stream_where_it_is_until_it_is_
 
 
 async def test_children_that_wait_for_their_parents_stop_nothing(inbox: Inbox) -> None:
-    inbox.consumer.limits = Limits(most=1, per_minute=1)
+    inbox.consumer.limits = Limits(parked_max=1, parked_per_minute=1)
     record = PERSON["data"]["records"][0]
     for count in range(4):
         orphan = record | {"uid": EVENT % (0x40 + count), "kind": "comment", "parent": EVENT % 0x99}

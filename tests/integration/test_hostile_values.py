@@ -17,7 +17,7 @@ from shared_schema.sync import arrivals
 from shared_schema.sync.clock import SystemClock
 from shared_schema.sync.consumer import Consumer
 from shared_schema.sync.incarnation import Incarnation
-from shared_schema.sync.stops import Limits
+from shared_schema.sync.limits import Limits
 from shared_schema.sync.tables import inbound_positions, outbound_epochs, outbox, parked
 from shared_schema.sync.transport import Received
 from tests.contract.golden import SAMPLES, Sample
@@ -32,7 +32,7 @@ OURS = "00000000000000aa"
 async def consumer(request: pytest.FixtureRequest, database_url: str) -> AsyncIterator[Consumer]:
     database = Database(database_url)
     made = Consumer(database, None, Incarnation(request.param, SystemClock()), P)  # type: ignore[arg-type]  # nothing is sent here
-    made.limits = Limits(most=10**6, per_minute=10**6)
+    made.limits = Limits(parked_max=10**6, parked_per_minute=10**6)
     async with database.transaction() as tx:
         await tx.run_sync(metadata.create_all)
         await tx.execute(insert(inbound_positions).values(topic=made.inbound, topic_id="t", next_offset=0))

@@ -34,7 +34,10 @@ class Three(NamedTuple):
 
     async def settle(self) -> None:
         async def quiet() -> bool:
-            return all([await side.is_quiet() for side in (self.partner, *self.vendors.values())])
+            sides = (self.partner, *self.vendors.values())
+            return all(
+                [await side.is_quiet() for side in (*sides, *sides)]
+            )  # what one was still answering is on its way at the second look
 
         await until(quiet)
 

@@ -13,6 +13,7 @@ from shared_schema.crm.tables import shared_records
 from shared_schema.sync import refusals, verification, verifier, views
 from shared_schema.sync.broker import KafkaBroker
 from shared_schema.sync.deals import save_shared
+from shared_schema.sync.limits import Limits
 from shared_schema.sync.notes import add_note
 from shared_schema.sync.registrations import unshare
 from shared_schema.sync.status import read_status
@@ -23,19 +24,22 @@ from tests.twins.memory_broker import MemoryBroker, MemoryCluster
 Row = dict[str, Any]
 
 
-@pytest.fixture(params=["memory", "kafka"])
-async def pair(request: pytest.FixtureRequest, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Pair]:
+@pytest.fixture(params=["memory-sqlite", "memory-postgresql", "kafka-postgresql"])
+async def pair(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Pair]:
     """Two nodes that share an active deal, in step; looks follow each other at once."""
     monkeypatch.setattr(verification, "PAUSE_MS", 50)
+    monkeypatch.setattr(verification, "PAUSES_MAX", 1)
     monkeypatch.setattr(verifier, "POLL_S", 0.05)
+    medium, store = request.param.split("-")
     brokers: tuple[Broker, Broker]
-    if request.param == "memory":
+    if medium == "memory":
         cluster = MemoryCluster()
         brokers = MemoryBroker(cluster), MemoryBroker(cluster)
     else:
         address = request.getfixturevalue("kafka_address")
         brokers = KafkaBroker(address), KafkaBroker(address)
-    async with open_pair((f"sqlite:///{tmp_path}/partner.db", database_url), brokers) as opened:
+    url = f"sqlite:///{tmp_path}/vendor.db" if store == "sqlite" else request.getfixturevalue("postgres_url")
+    async with open_pair((f"sqlite:///{tmp_path}/partner.db", url), brokers) as opened:
         await opened.become_partners()
         opened.partner.start()
         opened.vendor.start()
@@ -122,13 +126,16 @@ async def test_a_state_that_went_back_on_one_side_comes_forward_again(pair: Pair
         update(shared_records).where(shared_records.c.uid == before.uid).values(document=before.document, hash=before.hash),
     )
     found = await verify(pair.vendor, pair.partnership)
-    assert [(row["uid"], row["where"]) for row in found["drift"]] == [(before.uid, "on both sides, unequal")]
+    (row,) = found["drift"]
+    assert (row["uid"], row["where"]) == (before.uid, "on both sides, unequal")
+    assert row["fields"] == [{"field": "name", "ours": ["Globex roll-out"], "theirs": ["Renamed"]}]
     assert (await verify(pair.vendor, pair.partnership, repair=True))["drift"] == []
     await pair.settle()
     await pair.check_same()
 
 
-async def test_a_busy_pair_shows_no_false_difference(pair: Pair) -> None:
+async def test_a_busy_pair_shows_no_false_difference(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verification, "LOOKS_MAX", 5)
     await add_notes(pair, 4)
     stopped = asyncio.Event()
 
@@ -137,6 +144,7 @@ async def test_a_busy_pair_shows_no_false_difference(pair: Pair) -> None:
         while not stopped.is_set():
             count += 1
             await side.do(save_shared, 1, {field: f"{field} {count}"})
+            await asyncio.sleep(0.02)
 
     editing = [asyncio.create_task(edit(pair.partner, "name")), asyncio.create_task(edit(pair.vendor, "next_step"))]
     try:
@@ -177,7 +185,7 @@ async def test_the_schedule_verifies_and_repairs_by_itself(pair: Pair) -> None:
     await add_notes(pair, 2)
     await pair.partner.stop()
     await write(pair.vendor, delete(shared_records).where(PARTNERS_NOTES))
-    pair.partner.start(verify_minutes=1)
+    pair.partner.start(Limits(verify_minutes=1))
 
     async def repaired() -> bool:
         return len(await pair.vendor.rows(select(shared_records.c.uid).where(PARTNERS_NOTES))) == 1

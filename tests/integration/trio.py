@@ -79,10 +79,10 @@ class Trio:
         return int((await self.vendor.rows(select(shared_deals.c.deal_id).where(shared_deals.c.id == shared_deal_id)))[0][0])
 
     async def settle(self) -> None:
-        """Until nothing is on its way any more."""
+        """Until nothing is on its way any more, at two looks: what one side was still answering is on its way at the second."""
 
         async def quiet() -> bool:
-            return all([await side.is_quiet() for side in self.sides])
+            return all([await side.is_quiet() for side in (*self.sides, *self.sides)])
 
         await until(quiet)
 
@@ -110,10 +110,14 @@ async def share_with_contact(side: Side, company: str, email: str, **deal: Any) 
         return await share_from_contact(work, None, contact_id, {"name": f"{company} deal", **deal}, DETAILS)
 
 
+def table_names(side: Side) -> set[str]:
+    """The tables that a side has."""
+    return set(metadata.tables) - (OWN_TABLES if side.station.spec.side == "partner" else set())
+
+
 async def read_whole_store(side: Side) -> str:
-    """All rows of all tables that the side has, as text."""
-    names = set(metadata.tables) - (OWN_TABLES if side.station.spec.side == "partner" else set())
-    return "".join([repr(await side.rows(select(metadata.tables[name]))) for name in sorted(names)])
+    """All rows of all tables that a side has, as text."""
+    return "".join([repr(await side.rows(select(metadata.tables[name]))) for name in sorted(table_names(side))])
 
 
 async def read_topic(broker: Broker, topic: str) -> list[bytes]:

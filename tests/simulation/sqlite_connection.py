@@ -74,6 +74,16 @@ class SimulatedConnection:
     def cursor(self) -> SimulatedCursor:
         return SimulatedCursor(self)
 
+    async def execute_fetchall(self, statement: str, parameters: Sequence[Any] = ()) -> list[Any]:
+        await self.reach(statement)
+        found: list[Any] = []
+        await self.patiently(lambda: found.extend(self.raw.execute(statement, parameters).fetchall()))
+        return found
+
+    async def executemany(self, statement: str, parameters: Sequence[Sequence[Any]]) -> None:
+        await self.reach(statement)
+        await self.patiently(lambda: self.raw.executemany(statement, parameters))
+
     async def reach(self, statement: str) -> None:
         if self.fate.dead:
             raise sqlite3.OperationalError("connection closed")

@@ -195,7 +195,7 @@ class Actor:
             return connection.execute(statement, parameters).fetchall()
 
     def is_quiet(self) -> bool:
-        if self.rows("SELECT 1 FROM outbox LIMIT 1") or self.rows("SELECT 1 FROM reactions LIMIT 1"):
+        if self.rows("SELECT 1 FROM outbox LIMIT 1") or self.rows("SELECT 1 FROM reactions UNION SELECT 1 FROM owed_states LIMIT 1"):
             return False
         return not any(json.loads(gaps) for (gaps,) in self.rows("SELECT gaps FROM inbound_epochs"))
 

@@ -10,8 +10,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
+from shared_schema.sync.security import PLAINTEXT
 from shared_schema.sync.transport import (
     BrokerUnavailable,
+    Gate,
     OffsetOutOfRange,
     Producer,
     Reader,
@@ -20,6 +22,7 @@ from shared_schema.sync.transport import (
     SendFailed,
     TopicInfo,
     TopicMissing,
+    Trouble,
 )
 
 MAX_RECORD_BYTES = 1_048_576
@@ -132,6 +135,10 @@ class MemoryBroker:
     What it raises (a crash is a BaseException) leaves through whatever was waiting.
     """
 
+    address = "memory"
+    security = PLAINTEXT
+    gate: Gate | None = None
+
     def __init__(self, cluster: MemoryCluster, on_step: OnStep | None = None) -> None:
         self.cluster = cluster
         self.on_step = on_step
@@ -166,6 +173,14 @@ class MemoryBroker:
         await self.reach("describe")
         found = {name: self.cluster.logs[name] for name in names if name in self.cluster.logs}
         return {name: TopicInfo(log.topic_id, log.start, log.end) for name, log in found.items()}
+
+    async def check_topics(self, names: Sequence[str]) -> list[Trouble]:
+        """Only whether they exist: a log in memory has no settings."""
+        await self.reach("describe")
+        return [Trouble(name, "missing", f"{name} does not exist") for name in names if name not in self.cluster.logs]
+
+    def list_troubles(self) -> list[Trouble]:
+        return []
 
     async def open_producer(self) -> Producer:
         await self.reach("open")

@@ -4,9 +4,11 @@ import asyncio
 
 import pytest
 
-from shared_schema.sync.broker.kafka import answering
-from shared_schema.sync.closing import close_within
+from shared_schema.sync.broker import KafkaBroker
+from shared_schema.sync.closing import close_within, start_whole
 from shared_schema.sync.transport import BrokerUnavailable
+
+NOWHERE = "127.0.0.1:1"
 
 
 async def await_cancelled() -> None:
@@ -16,8 +18,8 @@ async def await_cancelled() -> None:
 
 
 async def test_a_wait_that_the_client_cancels_is_an_outage() -> None:
-    with pytest.raises(BrokerUnavailable, match="gave the wait up"):
-        async with answering(5):
+    with pytest.raises(BrokerUnavailable, match="does not answer"):
+        async with KafkaBroker(NOWHERE).line.answering(5):
             await await_cancelled()
     assert not await close_within(await_cancelled)
 
@@ -26,7 +28,7 @@ async def test_our_own_cancellation_passes() -> None:
     begun = asyncio.Event()
 
     async def wait_for_ever() -> None:
-        async with answering(60):
+        async with KafkaBroker(NOWHERE).line.answering(60):
             begun.set()
             await asyncio.Event().wait()
 
@@ -39,5 +41,21 @@ async def test_our_own_cancellation_passes() -> None:
 
 async def test_the_deadline_is_an_outage() -> None:
     with pytest.raises(BrokerUnavailable):
-        async with answering(0.01):
+        async with KafkaBroker(NOWHERE).line.answering(0.01):
             await asyncio.Event().wait()
+
+
+async def test_a_client_cancelled_while_it_starts_still_comes_to_its_end() -> None:
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    async def start() -> None:
+        begun.set()
+        await asyncio.sleep(0.01)
+        ended.set()
+
+    task = asyncio.create_task(start_whole(start))
+    await begun.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert ended.is_set()

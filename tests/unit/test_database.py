@@ -266,6 +266,9 @@ class StoreConnection:
     def cursor(self) -> "StoreCursor":
         return StoreCursor(self._connection.cursor())
 
+    async def execute_fetchall(self, statement: str, arguments: object = ()) -> list[object]:
+        return self._connection.execute(statement, arguments).fetchall()  # type: ignore[arg-type]  # handed on as it came
+
     async def create_function(self, *arguments: object, **options: object) -> None:
         self._connection.create_function(*arguments, **options)  # type: ignore[arg-type]  # handed on as it came
 

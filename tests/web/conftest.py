@@ -77,7 +77,7 @@ class Running(threading.Thread):
         await migrate(database, spec.migrations)
         station = Station(spec, database, SystemClock())
         self.token = await plant(station)
-        app = make_app(station, MemoryBroker(MemoryCluster()), routers, "memory")
+        app = make_app(station, MemoryBroker(MemoryCluster()), routers)
         server = Server(uvicorn.Config(app, port=0, log_config=None, lifespan="off"))
         loop = asyncio.get_running_loop()
         self.stop = lambda: loop.call_soon_threadsafe(setattr, server, "should_exit", True)

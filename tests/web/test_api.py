@@ -220,9 +220,22 @@ def test_a_damaged_token_is_refused_and_an_oversized_body_too(partner: Api) -> N
     assert partner.client.post("/api/companies", content=(b"x" * 65_536 for _ in range(20))).status_code == 413
 
 
+def test_a_view_of_deals_is_saved_listed_and_used(partner: Api) -> None:
+    share(partner)
+    partner.post("/api/deals", values={"name": "Not shared", "properties": {"region": "North"}})
+    assert partner.get("/api/deals?view=0") == partner.get("/api/deals?shared=true") != partner.get("/api/deals")
+    north = partner.post("/api/views", name="North", conditions=[{"property": "properties.region", "operator": "equals", "value": "North"}])
+    assert [each["name"] for each in partner.get(f"/api/deals?view={north['id']}")["results"]] == ["Not shared"]
+    partner.ask("PATCH", f"/api/views/{north['id']}", 200, json={"name": "The north"})
+    assert [each["name"] for each in partner.get("/api/views")["results"]] == ["Shared deals", "The north"]
+    assert refused(partner, "POST", "/api/views", 422, name="x", conditions=[{"property": "x", "operator": "known"}])["field"] == "property"
+    partner.ask("DELETE", f"/api/views/{north['id']}", 204)
+    assert refused(partner, "GET", f"/api/deals?view={north['id']}", 404)["field"] == "view"
+
+
 def test_the_vendor_invites_and_keeps_reps_quotes_and_policy(vendor: Api) -> None:
-    made = vendor.post("/api/partnerships/invite", own_name="Initech", peer_name="Acme", terms={"approval": "manual"})
-    assert made["topics_created"] and made["bundle"]["policy"]["approval"] == "manual"
+    made = vendor.post("/api/partners/invite", own_name="Initech", peer_name="Acme", terms={"approval": "manual"})
+    assert made["complete"] and made["bundle"]["policy"]["approval"] == "manual" and len(made["bundle"]["topics"]) == 4
     vendor.post("/api/reps", user_id=1, values={"weight": 2, "territories": ["DE"]})
     vendor.ask("PATCH", "/api/reps/1", 200, json={"values": {"out_from": "2026-12-24", "out_until": "2027-01-02"}})
     assert vendor.get("/api/reps")["results"][0]["territories"] == ["DE"]

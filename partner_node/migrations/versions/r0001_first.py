@@ -189,8 +189,18 @@ def upgrade() -> None:
         sa.Column("look", sa.String(length=16), nullable=False),
         sa.Column("looks", sa.Integer(), nullable=False),
         sa.Column("since_ms", sa.BigInteger(), nullable=False),
+        sa.Column("fields", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("partnership", "uid", name=op.f("pk_drifts")),
     )
+    op.create_table(
+        "owed_states",
+        sa.Column("partnership", sa.String(length=63), nullable=False),
+        sa.Column("uid", sa.String(length=36), nullable=False),
+        sa.Column("depth", sa.Integer(), nullable=False),
+        sa.Column("event", sa.String(length=36), nullable=True),
+        sa.PrimaryKeyConstraint("partnership", "uid", name=op.f("pk_owed_states")),
+    )
+    op.create_index("ix_owed_states_next", "owed_states", ["partnership", "event", "depth", "uid"], unique=False)
     op.create_table(
         "stops",
         sa.Column("partnership", sa.String(length=63), nullable=False),
@@ -198,6 +208,17 @@ def upgrade() -> None:
         sa.Column("why", sa.Text(), nullable=True),
         sa.Column("since_ms", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("partnership", name=op.f("pk_stops")),
+    )
+    op.create_table(
+        "troubles",
+        sa.Column("process", sa.String(length=16), nullable=False),
+        sa.Column("partnership", sa.String(length=63), nullable=False),
+        sa.Column("topic", sa.String(length=200), nullable=False),
+        sa.Column("kind", sa.String(length=20), nullable=False),
+        sa.Column("why", sa.Text(), nullable=False),
+        sa.Column("since_ms", sa.BigInteger(), nullable=False),
+        sa.Column("at_ms", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("process", "partnership", "topic", "kind", name=op.f("pk_troubles")),
     )
     op.create_table(
         "refusals",
@@ -507,6 +528,15 @@ def upgrade() -> None:
     )
     op.create_index("ix_deal_history_deal_id", "deal_history", ["deal_id"], unique=False)
     op.create_table(
+        "deal_views",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("name", sa.String(length=500), nullable=False),
+        sa.Column("owner_id", sa.BigInteger(), nullable=True),
+        sa.Column("conditions", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(["owner_id"], ["users.id"], name=op.f("fk_deal_views_owner_id_users")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_deal_views")),
+    )
+    op.create_table(
         "private_notes",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("deal_id", sa.BigInteger(), nullable=False),
@@ -558,6 +588,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     for table in [
         "shared_deals",
+        "deal_views",
         "private_notes",
         "deal_history",
         "deal_contacts",
@@ -581,7 +612,9 @@ def downgrade() -> None:
         "verifications",
         "drifts",
         "refusals",
+        "troubles",
         "stops",
+        "owed_states",
         "parked",
         "outbox",
         "outbound_epochs",

@@ -1,3 +1,4 @@
 """The broker seam on a real Kafka: the one package that imports aiokafka."""
 
 from shared_schema.sync.broker.kafka import KafkaBroker as KafkaBroker
+from shared_schema.sync.broker.lines import Lines as Lines

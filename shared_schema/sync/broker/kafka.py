@@ -5,20 +5,35 @@ broker does. Not promised: exactly once (a failed send may have arrived; the rec
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Sequence
 from itertools import chain
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import (
+    KafkaError,
+    OffsetOutOfRangeError,
+    TopicAuthorizationFailedError,
+)
 
-from shared_schema.sync.broker.topics import NO_ERROR, TOPIC_EXISTS, ask_topics
-from shared_schema.sync.closing import close_within, own_cancellation_only
+from shared_schema.sync.broker.access import KafkaGate
+from shared_schema.sync.broker.line import Line
+from shared_schema.sync.broker.reasons import say
+from shared_schema.sync.broker.topics import (
+    MAX_REQUEST_BYTES,
+    ask_settings,
+    ask_topics,
+    find_differences,
+    make_topics,
+)
+from shared_schema.sync.closing import close_within
 from shared_schema.sync.quiet_loggers import quieten_loggers
+from shared_schema.sync.security import PLAINTEXT, Security
 from shared_schema.sync.transport import (
+    BrokerError,
     BrokerUnavailable,
+    Gate,
     OffsetOutOfRange,
     Producer,
     Reader,
@@ -27,43 +42,34 @@ from shared_schema.sync.transport import (
     SendFailed,
     TopicInfo,
     TopicMissing,
+    Trouble,
 )
 
-MAX_RECORD_BYTES = 1_048_576
-MAX_REQUEST_BYTES = MAX_RECORD_BYTES + 65_536
 BATCH_BYTES = 131_072
 FETCH_BYTES = 4_194_304
 FETCH_WAIT_MS = 500
 ANSWER_DEADLINE_S = 10.0
 DELIVERY_DEADLINE_S = 30.0
 SILENCE_S = 3.0  # a reader that has heard nothing for this long asks whether its topic and the broker are still there
-TOPIC_SETTINGS = {"retention.ms": "-1", "max.message.bytes": str(MAX_REQUEST_BYTES), "message.timestamp.type": "CreateTime"}
-
-
-@asynccontextmanager
-async def answering(deadline_s: float) -> AsyncIterator[None]:
-    """Turn a late answer, and whatever Kafka's client raises, into BrokerUnavailable."""
-    try:
-        async with asyncio.timeout(deadline_s):
-            with own_cancellation_only():
-                yield
-    except (KafkaError, OSError, TimeoutError) as error:
-        raise BrokerUnavailable(describe(error)) from error
-
-
-def describe(error: BaseException) -> str:
-    return str(error) or type(error).__name__
+READING, WRITING, SEEING, SETTINGS = "read", "write", "see", "settings"
 
 
 class KafkaBroker:
     """One node's way to the Kafka at `address` (host:port, or several with commas)."""
 
-    def __init__(self, address: str, *, answer_s: float = ANSWER_DEADLINE_S, delivery_s: float = DELIVERY_DEADLINE_S) -> None:
+    def __init__(  # where and how, and for the tests how long
+        self,
+        address: str,
+        security: Security = PLAINTEXT,
+        *,
+        answer_s: float = ANSWER_DEADLINE_S,
+        delivery_s: float = DELIVERY_DEADLINE_S,
+    ) -> None:
         self.address = address
-        self.answer_s = answer_s
+        self.security = security
         self.delivery_s = delivery_s
-        self.admin: AIOKafkaAdminClient | None = None
-        self.admin_turn = asyncio.Lock()
+        self.line = Line(address, security, answer_s)
+        self.gate: Gate | None = KafkaGate(address, security, answer_s) if security.protocol == "sasl_tls" else None
         self.opened: list[KafkaProducer | KafkaReader] = []
 
     async def start(self) -> None:
@@ -71,47 +77,42 @@ class KafkaBroker:
 
     async def stop(self) -> None:
         await asyncio.gather(*(each.close() for each in list(self.opened)))
-        await self.drop_admin()
-
-    async def drop_admin(self) -> None:
-        admin, self.admin = self.admin, None
-        if admin is not None:
-            await close_within(admin.close)
-
-    @asynccontextmanager
-    async def asking(self) -> AsyncIterator[AIOKafkaAdminClient]:
-        """The admin client, for one caller at a time; a failure drops it, so that the next caller connects anew."""
-        async with self.admin_turn:
-            try:
-                async with answering(self.answer_s):
-                    if self.admin is None:
-                        self.admin = AIOKafkaAdminClient(bootstrap_servers=self.address, request_timeout_ms=int(self.answer_s * 1000))
-                        await self.admin.start()
-                    yield self.admin
-            except BaseException:
-                await self.drop_admin()
-                raise
+        await self.line.drop_admin()
 
     async def create_topics(self, names: Sequence[str]) -> None:
-        wanted = [NewTopic(name, num_partitions=1, replication_factor=1, topic_configs=TOPIC_SETTINGS) for name in names]
-        if not wanted:
+        if not names:
             return
-        async with self.asking() as admin:
-            answer = await admin.create_topics(wanted)
-        for name, code, message in answer.topic_errors:
-            if code not in (NO_ERROR, TOPIC_EXISTS):
-                raise BrokerUnavailable(f"topic {name} was not created: {message or code}")
-        async with answering(self.answer_s):  # the controller knows them before the broker does
+        await self.line.ask(lambda admin: make_topics(admin, names), trying="create")
+        async with self.line.answering(self.line.answer_s):  # the controller knows them before the broker does
             while len(await self.describe_topics(names)) < len(set(names)):
                 await asyncio.sleep(0.02)
 
     async def describe_topics(self, names: Sequence[str]) -> dict[str, TopicInfo]:
         if not names:
             return {}
-        async with self.asking() as admin:
+
+        async def look(admin: AIOKafkaAdminClient) -> dict[str, TopicInfo]:
             while (found := await ask_topics(admin, names)) is None:
                 await asyncio.sleep(0.05)  # a leader is being elected; the deadline is around us
             return found
+
+        return await self.line.ask(look, names[0] if len(names) == 1 else "", SEEING)
+
+    async def check_topics(self, names: Sequence[str]) -> list[Trouble]:
+        found = await self.line.ask(lambda admin: ask_settings(admin, names), trying="see the settings of")
+        troubles = []
+        for name in names:
+            missing = Trouble(name, "missing", f"{name} does not exist; `vendor-node partners topics` creates it")
+            trouble = find_differences(name, *found[name]) if name in found else missing
+            if trouble is None:
+                self.line.health.clear(name, SETTINGS)
+            else:
+                self.line.health.tell(trouble, SETTINGS)
+                troubles.append(trouble)
+        return troubles
+
+    def list_troubles(self) -> list[Trouble]:
+        return self.line.health.list_troubles()
 
     async def open_producer(self) -> Producer:
         client = AIOKafkaProducer(
@@ -122,8 +123,9 @@ class KafkaBroker:
             max_batch_size=BATCH_BYTES,
             max_request_size=MAX_REQUEST_BYTES,
             linger_ms=0,
+            **self.line.options(),
         )
-        await start_client(client.start, client.stop, self.answer_s)
+        await self.line.start_client(client.start, client.stop)
         producer = KafkaProducer(self, client)
         self.opened.append(producer)
         return producer
@@ -139,8 +141,9 @@ class KafkaBroker:
             auto_offset_reset="none",
             fetch_max_wait_ms=FETCH_WAIT_MS,
             max_partition_fetch_bytes=FETCH_BYTES,
+            **self.line.options(),
         )
-        await start_client(client.start, client.stop, self.answer_s)
+        await self.line.start_client(client.start, client.stop)
         partition = TopicPartition(topic, 0)
         client.assign([partition])
         client.seek(partition, offset)
@@ -151,16 +154,6 @@ class KafkaBroker:
     def forget(self, each: "KafkaProducer | KafkaReader") -> None:
         if each in self.opened:
             self.opened.remove(each)
-
-
-async def start_client(start: Callable[[], Awaitable[None]], stop: Callable[[], Coroutine[Any, Any, None]], deadline_s: float) -> None:
-    """Start a producer or consumer, or leave nothing of it behind."""
-    try:
-        async with answering(deadline_s):
-            await start()
-    except BaseException:
-        await close_within(stop)
-        raise
 
 
 class KafkaProducer:
@@ -180,14 +173,28 @@ class KafkaProducer:
             fail(delivered, "the producer is closed")
             return delivered
         try:
-            async with self.turn, answering(self.broker.delivery_s):
+            async with self.turn, self.broker.line.answering(self.broker.delivery_s, topic, WRITING):
                 futures = [await self.client.send(topic, value, key, 0, None, list(headers)) for key, value, headers in records]
-        except BrokerUnavailable as error:
+        except BrokerError as error:
             fail(delivered, f"{topic}: {error}")
             return delivered
         acknowledged = asyncio.gather(*futures, return_exceptions=True)
-        acknowledged.add_done_callback(lambda done: settle(delivered, done, topic))
+        acknowledged.add_done_callback(lambda done: self.settle(delivered, done, topic))
         return delivered
+
+    def settle(self, delivered: "asyncio.Future[None]", done: "asyncio.Future[list[Any]]", topic: str) -> None:
+        if done.cancelled():
+            fail(delivered, f"{topic}: the sending was cancelled")
+            return
+        error = next((each for each in done.result() if isinstance(each, BaseException)), None)
+        if isinstance(error, TopicAuthorizationFailedError):
+            error = self.broker.line.deny(error, topic, WRITING)
+        if error is not None:
+            fail(delivered, f"{topic}: {say(error)}")
+            return
+        self.broker.line.be_well(topic, WRITING)
+        if not delivered.done():
+            delivered.set_result(None)
 
     def expect_delivery(self) -> "asyncio.Future[None]":
         """A future that somebody settles: the broker, the deadline or `close`."""
@@ -233,17 +240,6 @@ def fail(delivered: "asyncio.Future[None]", reason: str) -> None:
         delivered.set_exception(SendFailed(reason))
 
 
-def settle(delivered: "asyncio.Future[None]", done: "asyncio.Future[list[Any]]", topic: str) -> None:
-    if done.cancelled():
-        fail(delivered, f"{topic}: the sending was cancelled")
-        return
-    error = next((each for each in done.result() if isinstance(each, BaseException)), None)
-    if error is not None:
-        fail(delivered, f"{topic}: {describe(error)}")
-    elif not delivered.done():
-        delivered.set_result(None)
-
-
 def read_back(record: ConsumerRecord[bytes, bytes]) -> Received:
     """A header without a value, which Kafka allows, reads as an empty one."""
     headers = tuple((name, value or b"") for name, value in record.headers)
@@ -262,15 +258,16 @@ class KafkaReader:
 
     async def fetch(self, max_records: int, wait_ms: int) -> list[Received]:
         try:
-            async with answering(wait_ms / 1000 + self.broker.answer_s):
+            async with self.broker.line.answering(wait_ms / 1000 + self.broker.line.answer_s, self.partition.topic, READING):
                 found = await self.client.getmany(self.partition, timeout_ms=wait_ms, max_records=max_records)
         except BrokerUnavailable as error:
             if isinstance(error.__cause__, OffsetOutOfRangeError):
-                raise OffsetOutOfRange(describe(error.__cause__)) from error
+                raise OffsetOutOfRange(say(error.__cause__)) from error
             raise
         now_s = asyncio.get_running_loop().time()
         if found:
             self.heard_at_s = now_s
+            self.broker.line.be_well(self.partition.topic, READING)
             return [read_back(each) for each in found[self.partition]]
         if now_s - self.heard_at_s >= SILENCE_S:
             self.heard_at_s = now_s
@@ -285,6 +282,7 @@ class KafkaReader:
             raise TopicMissing(topic)
         if found.topic_id != self.topic_id:
             raise OffsetOutOfRange(f"{topic} was created anew")
+        self.broker.line.be_well(topic, READING)  # what may not be read would have said so
 
     async def close(self) -> None:
         self.broker.forget(self)

@@ -1,18 +1,88 @@
-"""What Kafka is asked about topics beyond what aiokafka knows: their ids, and where their logs begin and end."""
+"""Topics as we need them: their settings, and what Kafka is asked beyond what aiokafka knows (ids, where logs begin and end)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.offset import OffsetRequest
 from aiokafka.protocol.types import AbstractType, Boolean, CompactArray, CompactString, Int16, Int32, Schema, TaggedFields
 
-from shared_schema.sync.transport import TopicInfo
+from shared_schema.contract.topics import is_blob_topic
+from shared_schema.sync.transport import BrokerUnavailable, TopicInfo, Trouble
 
+MAX_RECORD_BYTES = 1_048_576
+MAX_REQUEST_BYTES = MAX_RECORD_BYTES + 65_536
+MAX_CHUNK_BYTES = 700_000
+RETENTION_MS = -1  # for ever: what expired while a peer was away would have to be sent again as states
+HOUR_MS = 3_600_000
+PARTITIONS = 1  # order within a partnership rests on it
+BROKERS_DEFAULT = -1
+RECORD_SETTINGS = {
+    "cleanup.policy": "delete",
+    "retention.ms": str(RETENTION_MS),
+    "retention.bytes": "-1",
+    "segment.bytes": str(128 * 1_048_576),
+    "max.message.bytes": str(MAX_REQUEST_BYTES),
+    "message.timestamp.type": "CreateTime",
+}
+# Chunks are keyed by their content, and a tombstone must take the bytes away: small segments, since the active one is never compacted.
+BLOB_SETTINGS = {
+    "cleanup.policy": "compact,delete",
+    "retention.ms": str(RETENTION_MS),
+    "retention.bytes": "-1",
+    "segment.bytes": str(4 * 1_048_576),
+    "segment.ms": str(HOUR_MS),
+    "max.compaction.lag.ms": str(HOUR_MS),
+    "min.cleanable.dirty.ratio": "0.01",
+    "delete.retention.ms": str(24 * HOUR_MS),
+    "max.message.bytes": str(MAX_CHUNK_BYTES),
+    "message.timestamp.type": "CreateTime",
+}
 NO_ERROR, UNKNOWN_TOPIC, FORBIDDEN, TOPIC_EXISTS = 0, 3, 29, 36
 EARLIEST, LATEST = -2, -1
 TAGS = ("tags", TaggedFields)
+
+
+class Forbidden(Exception):
+    """This user may not do that with the topic of this name, or not even see it."""
+
+
+def settings_of(topic: str) -> dict[str, str]:
+    """The settings that a topic is created with, and held to."""
+    return BLOB_SETTINGS if is_blob_topic(topic) else RECORD_SETTINGS
+
+
+def plan_topic(name: str) -> NewTopic:
+    """As many copies as the broker makes by default: one on one broker, three on three."""
+    topic = NewTopic(name, num_partitions=PARTITIONS, replication_factor=1, topic_configs=settings_of(name))
+    topic.replication_factor = BROKERS_DEFAULT  # the constructor knows only explicit numbers
+    return topic
+
+
+async def make_topics(admin: AIOKafkaAdminClient, names: Sequence[str]) -> None:
+    """Create those that do not exist. Raises Forbidden or BrokerUnavailable."""
+    answer = await admin.create_topics([plan_topic(name) for name in names])
+    for name, code, message in answer.topic_errors:
+        if code == FORBIDDEN:
+            raise Forbidden(name)
+        if code not in (NO_ERROR, TOPIC_EXISTS):
+            raise BrokerUnavailable(f"topic {name} was not created: {message or code}")
+
+
+def find_differences(topic: str, partitions: int, found: Mapping[str, str]) -> Trouble | None:
+    """What is not as we rely on, with what to do."""
+    wanted = {name: value for name, value in settings_of(topic).items() if found.get(name) != value}
+    if partitions != PARTITIONS:
+        why = f"{topic} has {partitions} partitions, and order rests on {PARTITIONS}; delete it and create it anew (`partners topics`)"
+        return Trouble(topic, "settings", why)
+    if not wanted:
+        return None
+    has = ", ".join(f"{name}={found.get(name)}" for name in wanted)
+    change = ",".join(f"{name}=[{value}]" if "," in value else f"{name}={value}" for name, value in wanted.items())
+    remedy = f"kafka-configs.sh --alter --topic {topic} --add-config {change}"
+    return Trouble(topic, "settings", f"{topic} has {has}, which is not what Dealbridge relies on; at the broker: {remedy}")
 
 
 class Uuid(AbstractType[str]):
@@ -94,13 +164,16 @@ class TopicsRequest(Request[TopicsRequestStruct]):
 
 
 async def ask_topics(admin: AIOKafkaAdminClient, names: Sequence[str]) -> dict[str, TopicInfo] | None:
-    """Ids and offsets of the topics that exist; None while a partition has no leader or went away between the questions."""
+    """Ids and offsets of the topics that exist; None while a partition has no leader or went away between the questions. Raises
+    Forbidden for a topic that this user may not even see."""
     answer = await admin._send_request(TopicsRequest(names))
     ids: dict[str, str] = {}
     by_leader: dict[int, list[str]] = {}
     for code, name, topic_id, _, partitions, *_ in answer.topics:
-        if code in (UNKNOWN_TOPIC, FORBIDDEN):
+        if code == UNKNOWN_TOPIC:
             continue
+        if code == FORBIDDEN:
+            raise Forbidden(name)
         if code != NO_ERROR or not partitions or partitions[0][2] < 0:
             return None
         ids[name] = topic_id
@@ -120,3 +193,19 @@ async def ask_offsets(admin: AIOKafkaAdminClient, by_leader: dict[int, list[str]
             if code == NO_ERROR:
                 offsets[name] = offset
     return offsets
+
+
+async def ask_settings(admin: AIOKafkaAdminClient, names: Sequence[str]) -> dict[str, tuple[int, dict[str, str]]]:
+    """Partitions and settings of the topics that exist. Raises Forbidden."""
+    answer = await admin._send_request(TopicsRequest(names))
+    counts = {name: len(partitions) for code, name, _, _, partitions, *_ in answer.topics if code == NO_ERROR}
+    if not counts:
+        return {}
+    settings = {}
+    for response in await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name) for name in counts]):
+        for code, _, _, name, entries in response.resources:
+            if code == FORBIDDEN:
+                raise Forbidden(name)
+            if code == NO_ERROR:
+                settings[name] = counts[name], {entry[0]: entry[1] for entry in entries}
+    return settings

@@ -1,0 +1,13 @@
+"""What a syncing process keeps to: thresholds and schedules, from the settings."""
+
+from typing import NamedTuple
+
+
+class Limits(NamedTuple):
+    """Per partnership: how many records may be parked since the stream was last resumed, and within a minute; how many unacknowledged
+    outbox rows are kept; and after how many minutes both sides are compared again (0 for never)."""
+
+    parked_max: int = 1_000
+    parked_per_minute: int = 100
+    outbox_max: int = 200_000
+    verify_minutes: int = 0

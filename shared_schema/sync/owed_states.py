@@ -1,0 +1,104 @@
+"""The records whose whole state the peer is owed: after a repair, by a peer that went back, or because the outbox grew past its limit.
+
+A debt is a row, so it costs the same however often a record changes meanwhile, outlives a crash, and is paid in pieces of bounded size.
+It is forgotten once the event that paid it has left the outbox.
+"""
+
+from collections.abc import Collection
+from typing import Any
+
+from sqlalchemy import Select, and_, bindparam, case, delete, exists, func, literal, null, or_, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from shared_schema.contract.records import KINDS
+from shared_schema.crm.rows import Among, insert_for, take_turn, upsert
+from shared_schema.crm.shared_records import load_records
+from shared_schema.crm.tables import shared_records
+from shared_schema.sync import outbox
+from shared_schema.sync.incarnation import Incarnation
+from shared_schema.sync.restate import cut, depth_of, make_statement
+from shared_schema.sync.tables import outbox as outbox_rows
+from shared_schema.sync.tables import owed_states
+
+PIECE_RECORDS = 1_000
+DEPTH = case({kind: depth_of(kind) for kind in KINDS}, value=shared_records.c.kind, else_=len(KINDS))
+OF_PARTNERSHIP = select(shared_records.c.partnership, shared_records.c.uid, DEPTH, null()).where(
+    shared_records.c.partnership == bindparam("of")
+)
+NEXT = (
+    select(owed_states.c.uid, owed_states.c.depth)
+    .where(owed_states.c.partnership == bindparam("of"), owed_states.c.event.is_(None))
+    .order_by(owed_states.c.depth, owed_states.c.uid)
+    .limit(bindparam("most"))
+)
+TRAVELLING = exists().where(outbox_rows.c.event == owed_states.c.event)
+PAID = delete(owed_states).where(owed_states.c.partnership == bindparam("of"), owed_states.c.event.is_not(None), ~TRAVELLING)
+
+
+async def owe_all(tx: AsyncConnection, partnership: str) -> None:
+    """The peer is owed every record of the partnership."""
+    await owe_selected(tx, OF_PARTNERSHIP, {"of": partnership})
+
+
+async def owe(tx: AsyncConnection, partnership: str, uids: Collection[str]) -> None:
+    """The peer is owed these records; those that are not here are passed over."""
+    if uids:
+        await owe_selected(tx, OF_PARTNERSHIP.where(Among(shared_records.c.uid, "uids")), {"of": partnership, "uids": sorted(uids)})
+
+
+async def owe_selected(tx: AsyncConnection, chosen: Select[Any], parameters: dict[str, Any]) -> None:
+    statement = insert_for(tx, owed_states).from_select(["partnership", "uid", "depth", "event"], chosen)
+    key = [owed_states.c.partnership, owed_states.c.uid]
+    await tx.execute(statement.on_conflict_do_update(index_elements=key, set_={"event": null()}), parameters)
+
+
+async def pay(tx: AsyncConnection, incarnation: Incarnation, partnership: str) -> int:
+    """Queue the next piece of what is owed, parents first; how many records."""
+    await take_turn(tx, f"owed:{partnership}")
+    depths = {uid: depth for uid, depth in await tx.execute(NEXT, {"of": partnership, "most": PIECE_RECORDS})}
+    if not depths:
+        return 0
+    records = await load_records(tx, partnership, depths)
+    ordered = sorted(records.values(), key=lambda record: (depths[record.uid], record.uid))
+    events, rows = [], []
+    for some in cut(ordered):
+        event = make_statement(incarnation, partnership, some)
+        events.append(event)
+        rows += [{"partnership": partnership, "uid": each.uid, "depth": depths[each.uid], "event": event.id} for each in some]
+    await outbox.append(tx, events, incarnation.clock.now_ms())
+    await upsert(tx, owed_states, rows, ("event",))
+    return len(rows)
+
+
+async def forgive(tx: AsyncConnection, partnership: str, registration: str) -> None:
+    """What is not queued yet of a registration is no longer owed: its sharing stopped."""
+    of_it = or_(shared_records.c.uid == registration, shared_records.c.registration == registration)
+    its = select(shared_records.c.uid).where(shared_records.c.partnership == partnership, of_it)
+    where = (owed_states.c.partnership == partnership, owed_states.c.event.is_(None), owed_states.c.uid.in_(its))
+    await tx.execute(delete(owed_states).where(*where))
+
+
+async def forget_paid(tx: AsyncConnection, partnership: str) -> None:
+    """Drop the debts whose events the peer has acknowledged."""
+    await tx.execute(PAID, {"of": partnership})
+
+
+async def is_owing(connection: AsyncConnection, partnership: str) -> bool:
+    """Whether states of this partnership wait to be queued or acknowledged."""
+    found = select(literal(1)).where(owed_states.c.partnership == partnership).limit(1)
+    return (await connection.execute(found)).one_or_none() is not None
+
+
+async def count_owed(connection: AsyncConnection) -> dict[str, int]:
+    """Records whose state is owed, per partnership."""
+    statement = select(owed_states.c.partnership, func.count()).group_by(owed_states.c.partnership)
+    return {partnership: count for partnership, count in await connection.execute(statement)}
+
+
+async def load_owed(connection: AsyncConnection, partnership: str, registration: str) -> dict[str, str]:
+    """Of one registration's records that are owed: pending until the broker has the state, then sent."""
+    record = and_(shared_records.c.partnership == owed_states.c.partnership, shared_records.c.uid == owed_states.c.uid)
+    joined = owed_states.join(shared_records, record).outerjoin(outbox_rows, outbox_rows.c.event == owed_states.c.event)
+    where = (shared_records.c.partnership == partnership, shared_records.c.registration == registration)
+    rows = await connection.execute(select(owed_states.c.uid, outbox_rows.c.published_ms).select_from(joined).where(*where))
+    return {uid: "pending" if published_ms is None else "sent" for uid, published_ms in rows}
