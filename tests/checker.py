@@ -10,7 +10,7 @@ from shared_schema.contract.codec import decode_event
 from shared_schema.contract.documents import Document
 from shared_schema.contract.records import is_one_way
 from shared_schema.contract.registers import differs
-from shared_schema.contract.registration import is_active, status_of
+from shared_schema.contract.registration import is_active, is_open, status_of
 from vendor_node.assignment import decide_again
 
 # What an outbox loses is kept, so that the checker can ask whether the peer really had it.
@@ -47,6 +47,7 @@ def check_stores(partner: Store, vendor: Store) -> None:
         check_removed(store, peer)
         check_conflict_index(store)
         check_statuses(store)
+        check_counts(store)
         demand(not store.rows("SELECT * FROM parked"), f"{store.side}: something is still parked")
     check_assignments(vendor)
 
@@ -124,6 +125,17 @@ def check_statuses(store: Store) -> None:
     for body, document in store.rows("SELECT n.body, r.document FROM shared_notes n JOIN shared_records r ON r.uid = n.uid"):
         values = [each.value for each in Document.decode(document).get("body").siblings]
         demand(body in values, f"{store.side}: a note shows {body!r}, but it is one of {values}")
+
+
+def check_counts(store: Store) -> None:
+    """A deal's counts are those of its registrations."""
+    registrations = store.rows("SELECT deal_id, status, state FROM shared_deals")
+    counted = "SELECT id, number_of_deal_registrations, number_of_active_deal_registrations, open_registrations FROM deals"
+    for deal_id, *said in store.rows(counted):
+        statuses = [(status, state != "deleted") for deal, status, state in registrations if deal == deal_id]
+        living = [status for status, lives in statuses if lives]
+        real = [len(statuses), sum(map(is_active, living)), sum(map(is_open, living))]
+        demand(said == real, f"{store.side}: deal {deal_id} counts {said}, but it has {real}")
 
 
 def check_assignments(vendor: Store) -> None:

@@ -64,8 +64,11 @@ class Desk:
 
 async def apply_events(tx: AsyncConnection, desk: Desk, arrivals: Arrivals) -> None:
     """Merge the events in order and write what changed; the caller moves the position in the same transaction."""
-    desk.records |= await load_records(tx, desk.partnership, named_uids(arrivals.events))
-    desk.foreign |= await find_elsewhere(tx, desk.partnership, missing_uids(desk, arrivals.events))
+    named = named_uids(arrivals.events)
+    desk.records |= await load_records(tx, desk.partnership, named)
+    if missing := named - desk.records.keys():
+        coming = {change.uid for each in arrivals.events for change in each.event.data.records}
+        desk.foreign |= await find_elsewhere(tx, desk.partnership, missing - coming)
     for each in arrivals.unreadable:
         row = parking.make_row(desk.partnership, each.received, each.reason, each.detail, desk.now_ms)
         desk.to_park.append(row | {"event": each.event})
@@ -87,11 +90,6 @@ def named_uids(events: Iterable[Numbered]) -> set[str]:
     """Every record that the events carry, hang on, or belong to."""
     changes = [change for each in events for change in each.event.data.records]
     return {uid for change in changes for uid in (change.uid, change.parent, change.registration) if uid}
-
-
-def missing_uids(desk: Desk, events: Iterable[Numbered]) -> set[str]:
-    """What the events hang on or belong to and is neither here nor among them: still to come, or another partnership's."""
-    return named_uids(events) - desk.records.keys() - {change.uid for each in events for change in each.event.data.records}
 
 
 def apply_event(desk: Desk, numbered: Numbered) -> None:

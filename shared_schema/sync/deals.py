@@ -10,14 +10,14 @@ from typing import Any, NamedTuple
 
 from shared_schema.contract.documents import LIFE, Document
 from shared_schema.contract.identifiers import deal_uid
-from shared_schema.contract.policy import Policy, display, value_of
-from shared_schema.contract.records import DEAL_FIELDS
-from shared_schema.contract.registers import Context, covers, encode_value
+from shared_schema.contract.policy import Policy, display, may_write, value_of
+from shared_schema.contract.records import DEAL_FIELDS, KINDS
+from shared_schema.contract.registers import Context, Side, covers, encode_value
 from shared_schema.crm.customers import find_stage
 from shared_schema.crm.deals import change_deal, check_values, load_deal
 from shared_schema.crm.policies import load_policy
 from shared_schema.crm.problems import Invalid, WrongState
-from shared_schema.crm.shared_records import load_records
+from shared_schema.crm.shared_records import SharedRecord, load_records
 from shared_schema.sync.capture import Captured, FieldResult, Write
 from shared_schema.sync.journal import note
 from shared_schema.sync.registrations import (
@@ -43,12 +43,14 @@ class Saved(NamedTuple):
 
 
 class Standing(NamedTuple):
-    """A registration of a deal, its deal record's document, and the fields in which that shows what the deal has."""
+    """A registration of a deal, its deal record's document, the fields in which that shows what the deal has, and those that are this
+    side's to write."""
 
     row: Row
     document: Document
     policy: Policy
     agreeing: frozenset[str]
+    writable: frozenset[str]
 
 
 class Targets(NamedTuple):
@@ -58,10 +60,11 @@ class Targets(NamedTuple):
     seen: Tokens
 
     def goes(self, standing: Standing, field: str) -> bool:
-        """Whether a field goes to a registration. A token of what it showed names it, too."""
+        """Whether a field goes to a registration. A token of what it showed names it, too. What is not this side's to write there goes
+        by name alone, and is then refused; else it is this side's own."""
         if self.named is not None:
             return standing.row["id"] in self.named
-        return field in standing.agreeing or field in self.seen
+        return field in standing.agreeing & standing.writable or field in self.seen
 
     def tokens(self, standing: Standing) -> Tokens:
         return self.seen if self.named is None else self.named[standing.row["id"]]
@@ -93,19 +96,25 @@ async def hold(work: Work, deal_id: int) -> tuple[Row, list[Standing]]:
     """The deal and how its registrations stand to it. Their records are held, before the deal is, as apply does it; then all is read
     again, because it may have changed until they were."""
     deal_id = (await load_deal(work.tx, deal_id))["id"]
-    documents: dict[int, Document] = {}
+    held: dict[int, SharedRecord] = {}
     for row in sorted(await list_registrations(work.tx, deal_id), key=lambda each: (each["partnership"], each["uid"])):
         uid = deal_uid(row["uid"])
         found = await load_records(work.tx, row["partnership"], (row["uid"], uid))
-        documents |= {row["id"]: found[uid].document} if uid in found else {}
+        held |= {row["id"]: found[uid]} if uid in found else {}
     deal = await load_deal(work.tx, deal_id)
     standings = []
     for row in await list_registrations(work.tx, deal_id):
-        document = documents.get(row["id"])
-        if document is not None:
+        record = held.get(row["id"])
+        if record is not None:
             policy = await load_policy(work.tx, row["partnership"])
-            standings.append(Standing(row, document, policy, find_agreeing(work.side, deal, document, policy)))
+            agreeing = find_agreeing(work.side, deal, record.document, policy)
+            standings.append(Standing(row, record.document, policy, agreeing, find_writable(work.side, record, policy)))
     return deal, standings
+
+
+def find_writable(side: Side, record: SharedRecord, policy: Policy) -> frozenset[str]:
+    """The fields of a registration's deal that a side may write."""
+    return frozenset(name for name in KINDS["deal"].fields if may_write(policy, "deal", name, side, record.side))
 
 
 def find_agreeing(side: str, deal: Row, document: Document, policy: Policy) -> frozenset[str]:

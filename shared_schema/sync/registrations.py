@@ -22,7 +22,7 @@ from shared_schema.crm.projected_tables import shared_deals
 from shared_schema.crm.shared_deals import LIVING_OPEN
 from shared_schema.crm.shared_records import SharedRecord, load_records
 from shared_schema.crm.statements import Statement
-from shared_schema.crm.tables import deals
+from shared_schema.crm.tables import deals, partnerships
 from shared_schema.sync import owed_states
 from shared_schema.sync.capture import Captured, Creation, Write
 from shared_schema.sync.rich_text import clean
@@ -69,6 +69,13 @@ def check_qualifying(details: Mapping[str, Any]) -> Row:
     return {name: clean(name, details.get(name) or "") for name in QUALIFYING}
 
 
+async def check_partnership(tx: AsyncConnection, partnership: str) -> None:
+    """Raises WrongState where the partnership has ended: nobody would ever read what is shared in it."""
+    row = (await tx.execute(select(partnerships.c.status, partnerships.c.peer_name).where(partnerships.c.id == partnership))).one()
+    if row.status == "terminated":
+        raise WrongState(f"the partnership with {row.peer_name} was revoked", field="partnership", remedy="begin another one first")
+
+
 async def check_capacity(tx: AsyncConnection, partnership: str) -> None:
     """Raises WrongState where the partner has as many open registrations as the policy allows."""
     limit = (await load_policy(tx, partnership)).capacity
@@ -109,6 +116,7 @@ class Opening(NamedTuple):
 
 async def register(work: Work, partnership: str, deal: Row, opening: Opening) -> int:
     """A registration of this deal in a partnership, whatever others it has; the new shared deal's id."""
+    await check_partnership(work.tx, partnership)
     await check_capacity(work.tx, partnership)
     previous = await check_not_shared(work.tx, partnership, deal["id"])
     registration = work.incarnation.new_uid()

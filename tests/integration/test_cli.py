@@ -95,7 +95,7 @@ def test_a_deals_registrations_are_compared_saved_and_taken(run: Run, tmp_path: 
 def test_the_vendor_brings_a_partner_in(run: Run, tmp_path: Path) -> None:
     run("vendor", "migrate")
     run("vendor", "seed")
-    partnership = run("vendor", "partnerships", "invite", "Acme", str(tmp_path / "acme.json"))
+    partnership = run("vendor", "partners", "invite", "Acme", str(tmp_path / "acme.json"))
     asyncio.run(plant_deal(f"sqlite:///{tmp_path}/vendor.db", VENDOR))
     assert run("vendor", "registrations", "people", partnership) == "nothing"
     asked = ("registrations", "invite", "1", "Acme", "--intro-note", "Would you?")

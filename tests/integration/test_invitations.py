@@ -136,6 +136,12 @@ async def test_what_is_missing_is_named_and_nothing_is_half_done(trio: Trio) -> 
     assert await trio.vendor.read(views.list_shared_deals, {}) == []
 
 
+async def test_nobody_is_brought_in_over_a_partnership_that_has_ended(trio: Trio) -> None:
+    await trio.vendor.do(partnerships.change_status, trio.partnerships["Acme"], "terminated")
+    with pytest.raises(WrongState, match="was revoked"):
+        await trio.vendor.do(bring_in, 1, "Acme", Invitation(INTRO, confirmed=True))
+
+
 async def test_a_second_partner_gets_what_the_vendor_gives_it_and_both_work_with_the_same_rep(trio: Trio) -> None:
     first = await invite(trio, "Acme")
     given = {"next_step": None, "amount": {"amount": "400", "currency": "EUR"}}

@@ -14,8 +14,10 @@ from shared_schema.crm.projected_tables import conflicts as conflict_rows
 from shared_schema.crm.projected_tables import members, shared_deals
 from shared_schema.crm.tables import deals
 from shared_schema.sync import conflicts, notes, offers, views
+from shared_schema.sync.capture import NotWritable
 from shared_schema.sync.deals import save_deal, save_shared, take_over
 from shared_schema.sync.merging import merge_deals
+from shared_schema.sync.partnerships import change_policy
 from shared_schema.sync.registrations import delete_for_both, leave, unshare, withdraw
 from tests.integration.trio import Trio, open_trio
 from tests.twins.memory_broker import MemoryBroker, MemoryCluster
@@ -186,6 +188,21 @@ async def test_a_save_that_names_the_single_one_ends_the_difference(trio: Trio) 
     await trio.partners["Acme"].do(save_deal, 1, {"next_step": "Theirs"})
     await trio.settle()
     assert (await trio.vendor.read(load_deal, deal_id))["next_step"] == "Theirs"
+    await trio.check_same()
+
+
+async def test_a_name_that_is_the_partners_alone_leaves_the_vendors_deal_a_name_of_its_own(trio: Trio) -> None:
+    acme = await trio.register("Acme")
+    await trio.vendor.do(change_policy, trio.partnerships["Acme"], {"preset": "hubspot-parity"})
+    await trio.settle()
+    deal_id = await trio.deal_of(acme)
+    await trio.vendor.do(save_deal, deal_id, {"name": "Our name for it", "next_step": "Call"})
+    await trio.settle()
+    assert [await shown_at(trio, "Acme", name) for name in ("name", "next_step")] == ["Globex of Acme", "Call"]
+    deal = await trio.vendor.read(load_deal, deal_id)
+    assert (deal["name"], (await trio.beside(deal))[acme]["differs"]) == ("Our name for it", ["name"])
+    with pytest.raises(NotWritable):
+        await trio.vendor.do(save_deal, deal_id, {"name": "Theirs too"}, None, {acme: {}})
     await trio.check_same()
 
 

@@ -69,8 +69,14 @@ def test_a_registration_agrees_in_what_it_shows_alike_and_in_a_stage_that_it_was
     assert "partner_stage" in find_agreeing("partner", DEAL, told, Policy())
 
 
-def stand(number: int, *agreeing: str) -> Standing:
-    return Standing({"id": number}, Document(), Policy(), frozenset(agreeing))
+def stand(number: int, *agreeing: str, writable: tuple[str, ...] = ("name", "amount")) -> Standing:
+    return Standing({"id": number}, Document(), Policy(), frozenset(agreeing), frozenset(writable))
+
+
+def test_what_is_not_ones_own_to_write_goes_by_name_alone() -> None:
+    standing = stand(1, "name", "amount", writable=("amount",))
+    assert [choose_targets(DEAL, [standing], None, None).goes(standing, name) for name in ("name", "amount")] == [False, True]
+    assert choose_targets(DEAL, [standing], None, {1: {}}).goes(standing, "name")
 
 
 def test_a_save_goes_where_it_says_or_else_to_those_that_agreed() -> None:

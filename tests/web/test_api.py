@@ -95,7 +95,7 @@ def test_a_deal_shows_what_each_registration_says_and_a_save_names_where_it_goes
 
 
 def test_the_vendor_brings_a_partner_in_once_it_was_asked(vendor: Api) -> None:
-    partnership = vendor.post("/api/partnerships/invite", own_name="Initech", peer_name="Acme")["bundle"]["partnership"]
+    partnership = vendor.post("/api/partners/invite", own_name="Initech", peer_name="Acme")["bundle"]["partnership"]
     company = vendor.post("/api/companies", name="Globex", domain="globex.example")
     contact = vendor.post("/api/contacts", name="Hank", email="hank@globex.example", company_id=company["id"])
     vendor.post("/api/deals", values={"name": "Depots", "company_id": company["id"]})
