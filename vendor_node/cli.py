@@ -6,6 +6,7 @@ import typer
 
 from shared_schema.sync import partnerships
 from shared_schema.sync.station import Work
+from shared_schema.web.deletion_commands import serve_deletion
 from shared_schema.web.registration_commands import serve_registrations
 from shared_schema.web.sync_commands import serve_sync
 from shared_schema.web.terminal import As, Json, Terminal, show
@@ -18,6 +19,7 @@ from vendor_node.spec import SPEC
 def main() -> None:
     terminal = Terminal(SPEC, ROUTERS)
     serve_sync(terminal)
+    serve_deletion(terminal)
     serve_partners(terminal)
     serve_reps(terminal)
     serve_vendor(terminal)

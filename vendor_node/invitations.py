@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import select
 
 from shared_schema.contract.records import DEAL_FIELDS, InvalidValue, canonical_value
-from shared_schema.contract.registration import status_of
+from shared_schema.contract.registration import part, status_of
 from shared_schema.crm.deals import load_deal
 from shared_schema.crm.policies import load_policy
 from shared_schema.crm.problems import Invalid
@@ -15,7 +15,7 @@ from shared_schema.crm.rows import upsert
 from shared_schema.crm.shared_records import load_records
 from shared_schema.sync import partnerships
 from shared_schema.sync.journal import note
-from shared_schema.sync.registrations import Opening, load_customer, load_shared_deal, register
+from shared_schema.sync.registrations import Opening, load_customer, register
 from shared_schema.sync.rich_text import clean
 from shared_schema.sync.station import Work
 from shared_schema.sync.tables import reactions
@@ -49,9 +49,7 @@ async def bring_in(work: Work, deal_id: int, partnership: str | None, invitation
     deal = await load_deal(work.tx, deal_id)
     company, contact = await load_customer(work.tx, deal)
     opening = Opening("registration.invited", company, contact, said, invitation.products, check_instead(invitation.values))
-    shared_deal_id = await register(work, chosen, deal, opening)
-    await set_timer(work, chosen, (await load_shared_deal(work.tx, shared_deal_id))["uid"])
-    return shared_deal_id
+    return await register(work, chosen, deal, opening)
 
 
 async def find_contact(work: Work, partnership: str, contact_id: int) -> str:
@@ -74,19 +72,18 @@ def check_instead(values: Mapping[str, Any]) -> Row:
         raise Invalid(error.field, error.remedy) from error
 
 
-async def set_timer(work: Work, partnership: str, registration: str) -> None:
-    """When the policy sets one, the invitation is looked at again once the time to answer is over."""
-    days = (await load_policy(work.tx, partnership)).invitation_days
-    if days > 0:
-        row = {"partnership": partnership, "registration": registration, "kind": "invitation", "created_ms": work.now_ms, "attempts": 0}
-        await upsert(work.tx, reactions, [row | {"due_ms": work.now_ms + days * DAY_MS}], ("due_ms",))
-
-
 async def react_invitation(work: Work, partnership: str, registration: str) -> None:
-    """The time to answer is over: an invitation without an answer expires."""
+    """Look at an invitation again when its time is over; one that has no answer by then expires. When that is follows from the invitation
+    itself, so a store that went back and got it again knows it too."""
     record = (await load_records(work.tx, partnership, [registration])).get(registration)
     status = status_of(record.document) if record else "missing"
-    if status != "invited":
+    if record is None or status != "invited":
         await note(work, partnership, registration, "no invitation to end", f"the registration is {status}")
         return
-    await write_decision(work, partnership, registration, "invitation expired", "nobody answered in time")
+    days = (await load_policy(work.tx, partnership)).invitation_days
+    ends_ms = int(part(record.document, "invitation", "at")) + days * DAY_MS
+    if days > 0 and ends_ms <= work.now_ms:
+        await write_decision(work, partnership, registration, "invitation expired", "nobody answered in time")
+    elif days > 0:
+        row = {"partnership": partnership, "registration": registration, "kind": "invitation", "created_ms": work.now_ms, "attempts": 0}
+        await upsert(work.tx, reactions, [row | {"due_ms": ends_ms}], ("due_ms",))

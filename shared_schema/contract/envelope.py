@@ -26,6 +26,8 @@ EVENT_TYPES: dict[str, str] = {
     "deal.restored": "A restore that had the deletion in view.",
     "deal.unshared": "Sharing stopped; both keep their copies.",
     "deal.merged": "One side made two of its deals one; the other is offered the same.",
+    "company.merged": "One side made the companies of two registrations one; the other is offered the same.",
+    "contact.merged": "One side made the contacts of two registrations one; the other is offered the same.",
     "deal.left": "One side deleted its own copy only.",
     "registration.submitted": "The partner submitted, or submitted again.",
     "registration.invited": "The vendor brings a partner into a deal: a registration with its deal, company, contact and intro note.",
@@ -49,6 +51,7 @@ EVENT_TYPES: dict[str, str] = {
     "person.changed": "Name, role or activity of a person who acts.",
     "policy.changed": "The partnership's policy, the vendor's.",
     "conflict.settled": "A person's choice between siblings.",
+    "record.erased": "Records, or fields of one, erased for ever on both sides; what hangs below a record goes with it.",
     "record.restated": "Whole states: repair, first load, a peer that went back.",
     "outcome.reported": "What became of the peer's event when that is not simply applied.",
 }
@@ -62,6 +65,8 @@ CONTROL_TYPES: dict[str, str] = {
     "sync.repair": "A request for the states of records that differ.",
     "sync.inspect": "A request to show records that differ, for people to see; nothing is merged.",
     "sync.shown": "The answer: what the records hold there.",
+    "sync.restore": "The sender's store went back: it asks for the state of every record of the partnership.",
+    "sync.restated": "All of them are on their way to whoever asked, and acknowledged: up to which number of which epoch.",
 }
 
 Uid = Annotated[str, Field(pattern=UID_PATTERN)]
@@ -98,7 +103,8 @@ class RegisterModel(Wire):
 
 
 class RecordModel(Wire):
-    """The changed fields of one shared record, with what identifies it for ever: kind, parent and the side that made it."""
+    """The changed fields of one shared record, with what identifies it for ever: kind, parent and the side that made it. `erased`: its
+    content is gone for ever, and that of all records below it; `erased_fields`: that of these fields."""
 
     uid: Uid
     kind: Name
@@ -106,6 +112,8 @@ class RecordModel(Wire):
     registration: Uid | None
     side: Literal["partner", "vendor"]
     fields: dict[Name, RegisterModel]
+    erased: bool | None = None
+    erased_fields: list[Name] = []
 
 
 class OutcomeModel(Wire):
@@ -252,7 +260,26 @@ class Shown(Wire):
     records: Annotated[list[ShownRecord], Field(max_length=SHOWN_MAX)]
 
 
-Control = Acknowledgement | Heartbeat | Resend | Void | Digest | Hashes | Repair | Inspect | Shown
+class Restore(Wire):
+    """Sent again and again until `Restated` names the same request."""
+
+    type: Literal["sync.restore"] = "sync.restore"
+    partnership: Label
+    sent_ms: Number
+    request: Uid
+
+
+class Restated(Wire):
+    """The states went under these numbers: whoever has all of them up to the last of each epoch has the states."""
+
+    type: Literal["sync.restated"] = "sync.restated"
+    partnership: Label
+    sent_ms: Number
+    request: Uid
+    epochs: dict[Epoch, Number]
+
+
+Control = Acknowledgement | Heartbeat | Resend | Void | Digest | Hashes | Repair | Inspect | Shown | Restore | Restated
 CONTROLS: dict[str, type[Control]] = {
     "sync.acknowledged": Acknowledgement,
     "sync.heartbeat": Heartbeat,
@@ -263,4 +290,6 @@ CONTROLS: dict[str, type[Control]] = {
     "sync.repair": Repair,
     "sync.inspect": Inspect,
     "sync.shown": Shown,
+    "sync.restore": Restore,
+    "sync.restated": Restated,
 }

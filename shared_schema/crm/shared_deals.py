@@ -25,12 +25,14 @@ from shared_schema.crm.shared_records import SharedRecord
 from shared_schema.crm.statements import Statement
 from shared_schema.crm.tables import deals, users
 
+ENDED = ("unshared", "erased")
 CHANGING = ("status", "reason", "domain", "contact_email", "initiated_by", "rep_person", "expires", "left_here")
 
 
 OF_REGISTRATIONS = (shared_deals.c.partnership == bindparam("partnership"), Among(shared_deals.c.uid, "uids"))
 DEALS_OF = Statement(select(shared_deals.c.uid, shared_deals.c.deal_id).where(*OF_REGISTRATIONS))
-LIVING_OPEN = (shared_deals.c.status.in_(sorted(OPEN)), shared_deals.c.state != "deleted")
+GONE = ("deleted", "erased")
+LIVING_OPEN = (shared_deals.c.status.in_(sorted(OPEN)), shared_deals.c.state.not_in(GONE))
 HOLD = Statement(
     select(deals.c.id)
     .where(deals.c.id.in_(select(shared_deals.c.deal_id).where(*OF_REGISTRATIONS)))
@@ -59,7 +61,7 @@ async def project_registrations(tx: AsyncConnection, side: Side, records: Sequen
     if not records:
         return
     deal_ids = await find_deals(tx, records)
-    arrived = [each for each in records if each.uid not in deal_ids and status_of(each.document) != "unshared"]
+    arrived = [each for each in records if each.uid not in deal_ids and status_of(each.document) not in ENDED]
     deal_ids |= await adopt(tx, side, arrived, policy, now_ms)
     known = [each for each in records if each.uid in deal_ids]
     rows = [{**registration_row(each, side, policy), "deal_id": deal_ids[each.uid], "created_ms": now_ms} for each in known]
@@ -85,6 +87,9 @@ async def adopt(tx: AsyncConnection, side: Side, arrived: Sequence[SharedRecord]
     named = {"partnership": arrived[0].partnership, "uids": [uid for uid in previous.values() if uid]}
     earlier = {uid: deal_id for uid, deal_id in await DEALS_OF.fetch(tx, named)} if named["uids"] else {}
     found = {uid: earlier[before] for uid, before in previous.items() if before in earlier}
+    if found:  # shared again, so it is in the lists again
+        again = (deals.c.id.in_(sorted(set(found.values()))), deals.c.merged_into.is_(None))
+        await tx.execute(update(deals).where(*again).values(deleted_ms=None))
     new = {each.uid: describe_customer(each, policy) for each in arrived if each.uid not in found}
     return found | await create_deals(tx, new, side, now_ms)
 
@@ -107,7 +112,7 @@ def registration_row(record: SharedRecord, side: Side, policy: Policy) -> dict[s
         "initiated_by": record.side,
         "rep_person": uid_of(shown_part(record, policy, "rep", "person")),
         "expires": shown(record, policy, "expires"),
-        "left_here": bool(record.document.get(f"{side}_left").siblings),
+        "left_here": shown(record, policy, f"{side}_left") is not None and not shown_part(record, policy, f"{side}_left", "back"),
         "side": record.side,
         "state": "alive",
     }
@@ -134,7 +139,7 @@ async def recount(tx: AsyncConnection, deal_ids: Iterable[int]) -> None:
     counted, because a count beside another transaction's would miss what that one adds."""
     ids = sorted(set(deal_ids))
     await lock_deals(tx, ids)
-    active = count_registrations(shared_deals.c.status.in_(sorted(COUNTED_ACTIVE)), shared_deals.c.state != "deleted")
+    active = count_registrations(shared_deals.c.status.in_(sorted(COUNTED_ACTIVE)), shared_deals.c.state.not_in(GONE))
     values = {
         "number_of_deal_registrations": count_registrations(),
         "number_of_active_deal_registrations": active,
@@ -157,7 +162,7 @@ async def project_deals(tx: AsyncConnection, records: Sequence[SharedRecord], po
     """Columns of the deals that follow their single open registration; only what was touched is written."""
     if not records:
         return
-    await project_lives(tx, [each for each in records if LIFE in each.document], now_ms)
+    await project_lives(tx, [each for each in records if LIFE in each.document or each.erasing], now_ms)
     followed = await find_followers(tx, records)
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
     for record in records:
@@ -193,7 +198,7 @@ async def find_followers(tx: AsyncConnection, records: Sequence[SharedRecord]) -
 
 def is_followed(target: Mapping[str, Any]) -> bool:
     """Whether this registration is its deal's single open one."""
-    return target["open_registrations"] == 1 and target["status"] in OPEN and target["state"] != "deleted"
+    return target["open_registrations"] == 1 and target["status"] in OPEN and target["state"] not in GONE
 
 
 def deal_columns(record: SharedRecord, policy: Policy, target: Mapping[str, Any]) -> dict[str, Any]:
@@ -248,5 +253,5 @@ async def project_lives(tx: AsyncConnection, records: Sequence[SharedRecord], no
         if state == "deleted":
             gone = (deals.c.id == target["deal_id"], deals.c.open_registrations == 0, deals.c.deleted_ms.is_(None))
             await tx.execute(update(deals).where(*gone).values(deleted_ms=now_ms))
-        elif not target["left_here"]:
+        elif state != "erased" and not target["left_here"]:
             await tx.execute(update(deals).where(deals.c.id == target["deal_id"]).values(deleted_ms=None))
