@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import select
 
 from partner_node.invitations import answer
 from shared_schema.crm import customers, users
 from shared_schema.crm.deals import add_deal, list_deals, load_deal
 from shared_schema.crm.problems import Invalid, WrongState
 from shared_schema.sync import partnerships, views
+from shared_schema.sync.clock import SystemClock
 from shared_schema.sync.deals import save_deal
 from shared_schema.sync.registrations import unshare
 from shared_schema.sync.station import Author
@@ -21,7 +22,7 @@ from tests.integration.pair import until
 from tests.integration.trio import Trio, open_trio
 from tests.twins.memory_broker import MemoryBroker, MemoryCluster
 from vendor_node import reps
-from vendor_node.decisions import decide
+from vendor_node.decisions import DAY_MS, decide
 from vendor_node.invitations import Invitation, bring_in
 
 INTRO = "Could you take this one?"
@@ -174,22 +175,30 @@ async def test_two_partners_brought_in_at_once_are_both_counted(trio: Trio) -> N
     await trio.check_same()
 
 
+class Later(SystemClock):
+    """The same clock in fifteen days."""
+
+    def now_ms(self) -> int:
+        return super().now_ms() + 15 * DAY_MS
+
+
 async def let_time_pass(trio: Trio) -> None:
-    """The fortnight is over."""
-    async with trio.vendor.station.working() as work:
-        await work.tx.execute(update(reactions).where(reactions.c.kind == "invitation").values(due_ms=0))
-        work.woken.add("reactions")
-    await trio.settle()
+    """The fortnight is over for the vendor, whose node then starts anew."""
+    await trio.vendor.stop()
+    station = trio.vendor.station
+    station.clock = station.incarnation.clock = Later()
+    trio.vendor.start()
 
 
 async def test_an_invitation_that_nobody_answers_expires_but_never_one_that_was_answered(trio: Trio) -> None:
     await invite(trio, "Acme")
-    await invite(trio, "Besta")
+    second = await invite(trio, "Besta")
     due = await trio.vendor.rows(select(reactions.c.due_ms - reactions.c.created_ms).where(reactions.c.kind == "invitation"))
-    assert [row[0] for row in due] == [14 * 86_400_000] * 2
+    assert [round(row[0] / DAY_MS, 2) for row in due] == [14, 14]
     await trio.partners["Acme"].do(answer, 1, "accepted")
     await trio.settle()
     await let_time_pass(trio)
+    await trio.until_status("Besta", await trio.uid_of(second), "invitation expired")
     assert (await status_at(trio, "Acme"), await status_at(trio, "Besta")) == (["active"], ["invitation expired"])
     with pytest.raises(WrongState, match="invitation expired"):
         await trio.partners["Besta"].do(answer, 1, "accepted")
@@ -200,9 +209,7 @@ async def test_an_answer_on_its_way_is_not_overruled_by_the_timer(trio: Trio) ->
     await invite(trio, "Besta")
     await trio.partners["Besta"].stop()
     await trio.partners["Besta"].do(answer, 1, "accepted")
-    async with trio.vendor.station.working() as work:
-        await work.tx.execute(update(reactions).where(reactions.c.kind == "invitation").values(due_ms=0))
-        work.woken.add("reactions")
+    await let_time_pass(trio)
 
     async def expired() -> bool:
         return [each["status"] for each in await trio.vendor.read(views.list_shared_deals, {})] == ["invitation expired"]
