@@ -34,7 +34,8 @@ class Link(NamedTuple):
 
     @property
     def is_gone(self) -> bool:
-        return self.dialect == "postgresql" and bool(self.driver.is_closed())
+        is_closed = getattr(self.driver, "is_closed", None)  # aiosqlite has none: a file does not go away
+        return is_closed is not None and bool(is_closed())
 
     async def send_gathered(self) -> None:
         """Send what was gathered as one statement."""

@@ -121,7 +121,7 @@ async def prepare_destruction(tx: AsyncConnection, desk: Desk, events: Sequence[
 def named_uids(events: Iterable[Numbered]) -> set[str]:
     """Every record that the events carry, hang on, or belong to."""
     changes = [change for each in events for change in each.event.data.records]
-    deals = {deal_uid(change.registration) for change in changes if change.kind == "note" and change.registration}
+    deals = {deal_uid(each.registration) for each in changes if each.registration and (each.kind == "note" or LIFE in each.fields)}
     return deals | {uid for change in changes for uid in (change.uid, change.parent, change.registration) if uid}
 
 
@@ -240,7 +240,7 @@ def hold_back(desk: Desk, numbered: Numbered, changes: Sequence[RecordChange]) -
     """What of an event goes on, past the brake: all of it, or what destroys nothing, while the event is parked whole."""
     if desk.ledger is None:
         return changes
-    pairs = [(each, act_of_change(each, stored_document(desk, each))) for each in changes]
+    pairs = [(each, None if is_hidden(desk, each) else act_of_change(each, stored_document(desk, each))) for each in changes]
     acts = [act for _, act in pairs if act is not None]
     known = {act.uid for act in acts} <= desk.ledger.held
     why = desk.ledger.judge(numbered.event.id, acts) if acts else None
@@ -251,6 +251,12 @@ def hold_back(desk: Desk, numbered: Numbered, changes: Sequence[RecordChange]) -
         desk.to_park.append(row | {"event": numbered.event.id})
         desk.answers.append(answer(numbered.event, Outcome(numbered.event.id, "parked", BRAKE)))
     return [each for change, act in pairs if (each := change if act is None else spare(change)) is not None]
+
+
+def is_hidden(desk: Desk, change: RecordChange) -> bool:
+    """Whether a change is of a part of a deal that is deleted already: then nothing more is destroyed by deleting it, too."""
+    deal = desk.records.get(deal_uid(change.registration)) if change.registration and change.kind not in ("deal", "registration") else None
+    return deal is not None and deal.state == "deleted" and not change.erased
 
 
 def stored_document(desk: Desk, change: RecordChange) -> Document:

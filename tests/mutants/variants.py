@@ -89,6 +89,11 @@ def contest_each_deletion() -> Any:
     return patch.object(life, "unseen_fields", unseen_fields)
 
 
+def erased_does_not_absorb() -> Any:
+    """19: what arrives after an erasure is merged all the same."""
+    return patch.object(Document, "is_erased", lambda self, name: False)
+
+
 VARIANTS: dict[str, Callable[[], Any]] = {
     "1": cover_what_is_stored,
     "2": one_context_per_record,
@@ -96,4 +101,5 @@ VARIANTS: dict[str, Callable[[], Any]] = {
     "4": skip_unchanged_in_a_conflict,
     "16": believe_own_contexts,
     "18": contest_each_deletion,
+    "19": erased_does_not_absorb,
 }
