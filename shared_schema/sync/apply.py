@@ -235,8 +235,11 @@ def erase_change(desk: Desk, event: Event, record: SharedRecord, change: RecordC
 
 def is_below_erased(desk: Desk, record: SharedRecord) -> bool:
     """Whether what it hangs on is erased: then nothing of it is kept either."""
-    above = (desk.records.get(record.parent or ""), desk.records.get(record.registration or ""))
-    return any(each is not None and each is not record and each.document.erased for each in above)
+    for uid in (record.parent, record.registration):
+        above = desk.records.get(uid) if uid else None
+        if above is not None and above is not record and above.document.erased:
+            return True
+    return False
 
 
 def hold_back(desk: Desk, numbered: Numbered, changes: Sequence[RecordChange]) -> Sequence[RecordChange]:
