@@ -93,10 +93,9 @@ def merge_the_erased() -> Any:
     """19: what comes after an erasure is merged into it."""
 
     def merge_documents(left: Document, right: Document) -> Document:
-        merged = Document({name: raw for name, raw in left.raw().items() if name != ERASED})
+        merged = Document(left.raw())
         for name in right:
-            if name != ERASED:
-                merged.merge_in(name, right.get(name))
+            merged.merge_in(name, right.get(name))
         return merged
 
     return patch.object(documents, "merge_documents", merge_documents)

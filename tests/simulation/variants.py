@@ -7,7 +7,8 @@ from unittest.mock import patch
 
 from sqlalchemy import delete, select, update
 
-from shared_schema.contract.registers import name_incarnation
+from shared_schema.contract.documents import Document
+from shared_schema.contract.registers import Register, name_incarnation
 from shared_schema.crm.database import DatabaseUnavailable
 from shared_schema.sync import controls, outbox, owed_states, parking, sequence
 from shared_schema.sync import leases as lease_rules
@@ -95,6 +96,20 @@ def void_running_epoch() -> Any:
         return False
 
     return patch.object(controls, "is_running", is_running)
+
+
+def merge_into_the_erased() -> Any:
+    """19: what comes late is merged into what is erased."""
+    real = Document.merge_in
+
+    def merge_in(self: Document, name: str, incoming: Register) -> bool:
+        with patch.object(Document, "is_erased", lambda self, name: False):
+            return real(self, name, incoming)
+
+    def erased(self: Document) -> bool:
+        return False
+
+    return both(patch.object(Document, "merge_in", merge_in), patch.object(Document, "erased", property(erased)))
 
 
 def ignore_who_went_back() -> Any:
@@ -214,6 +229,7 @@ VARIANTS: dict[str, Callable[[], Any]] = {
     "14 last id cursor": last_id_cursor,
     "15 parked lost when its parent comes": parked_reported_applied,
     "17 reaction not unique": rotation_outside,
+    "19 erased is not absorbing": merge_into_the_erased,
     "20 a peer that went back is ignored": ignore_who_went_back,
     "own: outcomes are not waited for": forget_withheld,
     "own: a lease astray is waited for": wait_for_astray_leases,
