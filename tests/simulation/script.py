@@ -46,8 +46,10 @@ def count(actor: Actor, table: str, where: str = "1") -> int:
 
 def one(actor: Actor, statement: str) -> Any:
     """The one value that a statement of SQLite's finds."""
-    ((found,),) = actor.rows(statement)
-    return found
+    found = actor.rows(statement)
+    if len(found) != 1:
+        raise LookupError(f"{statement} finds {found} at the {actor.name}")
+    return found[0][0]
 
 
 def shared_deal(actor: Actor, name: str) -> int:

@@ -7,10 +7,10 @@ from unittest.mock import patch
 
 from sqlalchemy import delete, select, update
 
-from shared_schema.contract.documents import Document
-from shared_schema.contract.registers import Register, name_incarnation
+from shared_schema.contract.documents import ERASED
+from shared_schema.contract.registers import name_incarnation
 from shared_schema.crm.database import DatabaseUnavailable
-from shared_schema.sync import controls, outbox, owed_states, parking, sequence
+from shared_schema.sync import apply, controls, outbox, owed_states, parking, sequence
 from shared_schema.sync import leases as lease_rules
 from shared_schema.sync.arrivals import sort_arrivals
 from shared_schema.sync.clock import Clock
@@ -100,16 +100,18 @@ def void_running_epoch() -> Any:
 
 def merge_into_the_erased() -> Any:
     """19: what comes late is merged into what is erased."""
-    real = Document.merge_in
+    real = apply.merge_change
 
-    def merge_in(self: Document, name: str, incoming: Register) -> bool:
-        with patch.object(Document, "is_erased", lambda self, name: False):
-            return real(self, name, incoming)
+    def merge_change(desk: Any, event: Any, change: Any) -> Any:
+        record = desk.records.get(change.uid)
+        if record is not None and not change.erased:
+            record.document.raw().pop(ERASED, None)
+        return real(desk, event, change)
 
-    def erased(self: Document) -> bool:
+    def is_below_erased(desk: Any, record: Any) -> bool:
         return False
 
-    return both(patch.object(Document, "merge_in", merge_in), patch.object(Document, "erased", property(erased)))
+    return both(patch.object(apply, "merge_change", merge_change), patch.object(apply, "is_below_erased", is_below_erased))
 
 
 def ignore_who_went_back() -> Any:
