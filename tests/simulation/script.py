@@ -360,13 +360,20 @@ async def crowd(world: World) -> None:
 async def agree(world: World) -> None:
     """After quiet a verification by either side finds nothing that differs."""
     for partner in world.partners:
-        partnership = world.partnership_of(partner)
         asking = world.random.choice((partner, world.vendor))
-        await begin_verification(world, asking, repair=False, partnership=partnership)
-        done = f"phase = 'done' AND partnership = '{partnership}'"
-        await world.until(lambda by=asking, where=done: count(by, "verifications", where), "the verification ends")
+        partnership = world.partnership_of(partner)
+        went_back = -1
+        while went_back != world.count_restores(asking):  # then its request may have gone with its store
+            went_back = world.count_restores(asking)
+            await begin_verification(world, asking, repair=False, partnership=partnership)
+            await world.until(lambda by=asking, at=partnership, was=went_back: is_verified(world, by, at, was), "the verification ends")
         drift = asking.rows("SELECT uid, ours, theirs FROM drifts WHERE partnership = ? AND looks >= 2", partnership)
         demand(not drift, f"{asking.name}: a verification finds that these differ: {drift}")
+
+
+def is_verified(world: World, actor: Actor, partnership: str, went_back: int) -> bool:
+    done = count(actor, "verifications", f"phase = 'done' AND partnership = '{partnership}'")
+    return bool(done) or world.count_restores(actor) != went_back
 
 
 class Script(NamedTuple):

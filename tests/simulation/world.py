@@ -249,6 +249,10 @@ class World:
             for actor in self.actors
         }
 
+    def count_restores(self, actor: Actor) -> int:
+        """How often its store went back so far."""
+        return len(self.known_before.get(actor.name, ()))
+
     def remember_before_restore(self, actor: Actor) -> None:
         """What the others had of this node's partnerships when its store went back; none of it may be lost."""
         for peer in self.actors:
