@@ -14,9 +14,9 @@ from shared_schema.contract.documents import LIFE, Document
 from shared_schema.contract.erasure import may_erase, may_erase_fields
 from shared_schema.contract.identifiers import deal_uid
 from shared_schema.contract.policy import Policy, read_policy
-from shared_schema.contract.records import KINDS, Kind, is_one_way
-from shared_schema.contract.refusal import AHEAD, Door, refuse
-from shared_schema.contract.registers import Register, Side, covers, differs
+from shared_schema.contract.records import KINDS, Kind
+from shared_schema.contract.refusal import AHEAD, Door, refuse_fields
+from shared_schema.contract.registers import Register, Side, covers
 from shared_schema.contract.topics import other
 from shared_schema.crm.rows import upsert
 from shared_schema.crm.shared_records import SharedRecord, Written, append_history, load_records
@@ -121,7 +121,7 @@ async def prepare_destruction(tx: AsyncConnection, desk: Desk, events: Sequence[
 def named_uids(events: Iterable[Numbered]) -> set[str]:
     """Every record that the events carry, hang on, or belong to."""
     changes = [change for each in events for change in each.event.data.records]
-    deals = {deal_uid(change.registration) for change in changes if change.kind == "note" and change.registration}
+    deals = {deal_uid(each.registration) for each in changes if each.registration and (each.kind == "note" or LIFE in each.fields)}
     return deals | {uid for change in changes for uid in (change.uid, change.parent, change.registration) if uid}
 
 
@@ -151,7 +151,9 @@ def apply_event(desk: Desk, numbered: Numbered) -> None:
 def is_unshared(desk: Desk, change: RecordChange) -> bool:
     """Whether this side knows that sharing of the registration has stopped; then only leaving, stopping and erasing still count."""
     registration = desk.records.get(change.registration or "")
-    if registration is None or change.erased or change.erased_fields or not registration.document.get("unshared").siblings:
+    if registration is None or "unshared" not in registration.document or change.erased or change.erased_fields:
+        return False
+    if not registration.document.get("unshared").siblings:
         return False
     return change.kind != "registration" or not set(change.fields) <= KEPT_WHEN_UNSHARED
 
@@ -181,8 +183,9 @@ def merge_change(desk: Desk, event: Event, change: RecordChange) -> list[Outcome
     if record.document.erased:
         return [Outcome(event.id, "ignored", "erased", change.uid)]
     running = desk.incarnation.name if desk.restoring else None
-    door = Door(desk.side, desk.policy, record.kind, record.side, running)
-    refused = refuse(door, record.document, Document.of(change.fields))
+    refused = refuse_fields(Door(desk.side, desk.policy, record.kind, record.side, running), record.document, change.fields)
+    if not refused:
+        return merge_fields(desk, event, record, change.fields)
     outcomes = [Outcome(event.id, "refused", reason, change.uid, name) for name, reason in refused.items()]
     if record.uid in desk.created and refused.keys() == change.fields.keys():
         desk.created.discard(record.uid)
@@ -193,14 +196,18 @@ def merge_change(desk: Desk, event: Event, change: RecordChange) -> list[Outcome
 
 def merge_fields(desk: Desk, event: Event, record: SharedRecord, fields: Mapping[str, Register]) -> list[Outcome]:
     """Merge what passed the door; the conflicts that this opened, and what a deletion hides."""
-    contested = record.state == "contested"
+    contested = is_contested(record)
     met = [name for name, register in fields.items() if merge_field(desk, event, record, name, register)]
     outcomes = [Outcome(event.id, "conflict", "both sides changed it", record.uid, name) for name in met]
-    if record.state == "contested" and not contested:
+    if is_contested(record) and not contested:
         outcomes.append(Outcome(event.id, "conflict", "deleted by one side, changed by the other", record.uid, LIFE))
     if record.kind == "policy" and record.touched:
         desk.policy = read_policy(record.document)
     return outcomes + tell_hidden(desk, event, record)
+
+
+def is_contested(record: SharedRecord) -> bool:
+    return LIFE in record.document and record.state == "contested"
 
 
 def erase_change(desk: Desk, event: Event, record: SharedRecord, change: RecordChange) -> list[Outcome]:
@@ -230,7 +237,7 @@ def hold_back(desk: Desk, numbered: Numbered, changes: Sequence[RecordChange]) -
     """What of an event goes on, past the brake: all of it, or what destroys nothing, while the event is parked whole."""
     if desk.ledger is None:
         return changes
-    pairs = [(each, act_of_change(each, stored_document(desk, each))) for each in changes]
+    pairs = [(each, None if is_hidden(desk, each) else act_of_change(each, stored_document(desk, each))) for each in changes]
     acts = [act for _, act in pairs if act is not None]
     known = {act.uid for act in acts} <= desk.ledger.held
     why = desk.ledger.judge(numbered.event.id, acts) if acts else None
@@ -241,6 +248,12 @@ def hold_back(desk: Desk, numbered: Numbered, changes: Sequence[RecordChange]) -
         desk.to_park.append(row | {"event": numbered.event.id})
         desk.answers.append(answer(numbered.event, Outcome(numbered.event.id, "parked", BRAKE)))
     return [each for change, act in pairs if (each := change if act is None else spare(change)) is not None]
+
+
+def is_hidden(desk: Desk, change: RecordChange) -> bool:
+    """Whether a change is of a part of a deal that is deleted already: then nothing more is destroyed by deleting it, too."""
+    deal = desk.records.get(deal_uid(change.registration)) if change.registration and change.kind not in ("deal", "registration") else None
+    return deal is not None and deal.state == "deleted" and not change.erased
 
 
 def stored_document(desk: Desk, change: RecordChange) -> Document:
@@ -258,8 +271,7 @@ def merge_field(desk: Desk, event: Event, record: SharedRecord, name: str, incom
     desk.written += [Written(record, name, each, "peer", event.id) for each in fresh]
     if not record.document.merge_in(name, incoming):
         return False
-    record.touch(name, before)
-    return differs(record.document.get(name)) and not differs(before) and not is_one_way(record.kind, name)
+    return record.touch(name, before)
 
 
 def tell_hidden(desk: Desk, event: Event, record: SharedRecord) -> list[Outcome]:

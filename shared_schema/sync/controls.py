@@ -52,7 +52,7 @@ async def obey(tx: AsyncConnection, incarnation: Incarnation, reach: Reach, cont
         await statements.begin_again(tx, partnership)
         reply.owes = True
     if reply.went_back:
-        await restoration.begin(tx, incarnation, reply.went_back)
+        await restoration.start(tx, incarnation, reply.went_back)
     return reply
 
 

@@ -35,8 +35,8 @@ async def follow(tx: AsyncConnection, incarnation: Incarnation, due: Due, policy
     if not changed:
         return
     now_ms = incarnation.clock.now_ms()
-    await save_records(tx, changed)
     await project(tx, incarnation.side, changed, policy, now_ms)
+    await save_records(tx, changed)
     if deleted := [each for each in changed if LIFE in each.touched and each.state == "deleted"]:
         await note_hidden(tx, deleted, now_ms)
     if erased := [each for each in changed if each.erasing]:

@@ -74,7 +74,6 @@ IN_ROW = Statement(
     update(outbox)
     .where(outbox.c.id.between(bindparam("first"), bindparam("last")), outbox.c.published_ms.is_(None))
     .values(epoch=bindparam("epoch"), sequence=outbox.c.id + bindparam("ahead", type_=BigInteger()), published_ms=bindparam("now_ms"))
-    .returning(outbox.c.id)
 )
 SINGLY = Statement(
     update(outbox)
@@ -85,13 +84,14 @@ NAMED = Statement(select(leases.c.epoch).where(leases.c.name == bindparam("lease
 
 
 async def mark_published(tx: AsyncConnection, lease: str, epoch: str, numbers: Sequence[tuple[int, int]], now_ms: int) -> int:
-    """Give published rows (id, sequence) their number, only while the lease still names this epoch; how many were marked."""
+    """Give published rows (id, sequence) their number, only while the lease still names this epoch; how many were published."""
     if not numbers or not await names_epoch(tx, lease, epoch):
         return 0
     (first, number), (last, _) = numbers[0], numbers[-1]
     if all(id - sequence == first - number for id, sequence in numbers):
         named = {"first": first, "last": last, "ahead": number - first, "epoch": epoch, "now_ms": now_ms}
-        return len(await IN_ROW.fetch(tx, named))
+        await IN_ROW.fetch(tx, named)
+        return len(numbers)
     await SINGLY.run_each(tx, [{"row": id, "number": sequence, "epoch": epoch, "now_ms": now_ms} for id, sequence in numbers])
     return len(numbers)
 

@@ -65,7 +65,7 @@ async def judge_claims(tx: AsyncConnection, claims: Sequence[Claim], removed: Co
     return find_false_claim(claims, known)
 
 
-async def begin(tx: AsyncConnection, incarnation: Incarnation, why: str) -> None:
+async def start(tx: AsyncConnection, incarnation: Incarnation, why: str) -> None:
     """Restore every partnership of the store that is not being restored yet: what lacks in one lacks in all."""
     known = (await tx.execute(select(partnerships.c.id).order_by(partnerships.c.id))).scalars()
     now_ms = incarnation.clock.now_ms()
@@ -91,7 +91,7 @@ async def read_restorations(connection: AsyncConnection) -> dict[str, Row]:
 async def confirm(work: Work) -> list[str]:
     """An operator's word that this store went back; the partnerships to restore. Raises WrongState if all are being restored already."""
     before = set(await read_restorations(work.tx))
-    await begin(work.tx, work.incarnation, f"{work.author.name} says so")
+    await start(work.tx, work.incarnation, f"{work.author.name} says so")
     begun = sorted(set(await read_restorations(work.tx)) - before)
     if not begun:
         raise WrongState("nothing is left to restore", field="partnership", remedy="see `status` for what is being restored already")

@@ -10,7 +10,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.contract.registers import Side
 from shared_schema.crm.database import Database
-from shared_schema.crm.policies import load_policy
 from shared_schema.sync.bell import Bell
 from shared_schema.sync.braking import Limits
 from shared_schema.sync.capture import NO_LIMITS, Captured, Command, Creation, Write, capture
@@ -80,7 +79,7 @@ class Work:
         person = self.introduce(partnership)
         made = [Creation(each.uid, "person", None, None) for each in person[:1]]
         command = Command(partnership, registration, type, self.author.person, [*person, *writes], [*made, *creations])
-        captured = await capture(self.tx, self.incarnation, await load_policy(self.tx, partnership), command, self.due, self.keeping.brake)
+        captured = await capture(self.tx, self.incarnation, None, command, self.due, self.keeping.brake)
         self.woken |= {partnership, "reactions"}
         return captured._replace(fields=captured.fields[len(person) :])
 

@@ -2,13 +2,14 @@
 content goes, once nothing of it is on its way any more; the tombstone stays for ever."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import and_, delete, exists, select
+from sqlalchemy import ColumnElement, and_, delete, exists, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.contract.documents import LIFE
-from shared_schema.contract.life import ALIVE, is_deletion, unseen_fields
+from shared_schema.contract.life import ALIVE, is_deletion, make_deletion, unseen_fields
 from shared_schema.contract.policy import Policy, value_of
 from shared_schema.contract.registers import latest_first, side_of
 from shared_schema.crm.database import DatabaseUnavailable
@@ -17,9 +18,10 @@ from shared_schema.crm.policies import load_policy
 from shared_schema.crm.problems import NotFound
 from shared_schema.crm.projected_tables import comments, shared_deals, shared_notes, trash
 from shared_schema.crm.projection import project
-from shared_schema.crm.shared_records import SharedRecord, load_records, read_records, save_records
+from shared_schema.crm.shared_records import SharedRecord, load_of_registrations, load_records, read_records, save_records
 from shared_schema.crm.tables import property_history
 from shared_schema.sync import bell, notes, offers, registrations
+from shared_schema.sync.braking import Limits
 from shared_schema.sync.capture import Write
 from shared_schema.sync.patience import keep_at
 from shared_schema.sync.registrations import DAY_MS, check_restorable
@@ -30,6 +32,8 @@ from shared_schema.sync.views import load_people
 Row = dict[str, Any]
 SWEEP_S = 600.0
 BATCH = 500
+PARTS = ("note", "comment", "product", "quote", "eligibility", "member")
+NO_BRAKE = Limits(10**9, 100)
 PAGE_MAX = 200
 EXCERPT = 120
 TITLES = ("name", "body", "number", "sku", "person")
@@ -112,13 +116,33 @@ async def sweep(station: Station) -> int:
     """Clear the content of what was deleted too long ago to be restored, of which nothing is on its way; how many, at most BATCH."""
     before_ms = station.clock.now_ms() - station.keeping.trash_days * DAY_MS
     travels = exists().where(outbox.c.partnership == trash.c.partnership, outbox.c.registration == trash.c.registration)
-    due = select(trash.c.partnership, trash.c.uid).where(trash.c.deleted_ms < before_ms, ~travels).order_by(trash.c.id).limit(BATCH)
+    over = or_(trash.c.deleted_ms < before_ms, is_below_swept_deal())
+    due = select(trash.c.partnership, trash.c.uid).where(over, ~travels).order_by(trash.c.id).limit(BATCH)
     async with station.working() as work:
         found = (await work.tx.execute(due)).all()
         for partnership in sorted({row.partnership for row in found}):
             uids = [row.uid for row in found if row.partnership == partnership]
             await clear(work, partnership, list((await load_records(work.tx, partnership, uids)).values()))
     return len(found)
+
+
+def is_below_swept_deal() -> ColumnElement[bool]:
+    """Whether a thing in the trash belongs to a deal whose days are over."""
+    others = trash.alias()
+    of_same = (others.c.partnership == trash.c.partnership, others.c.registration == trash.c.registration)
+    kept = exists().where(*of_same, others.c.kind == "deal")
+    of_it = (shared_deals.c.partnership == trash.c.partnership, shared_deals.c.uid == trash.c.registration)
+    return and_(exists().where(*of_it, shared_deals.c.state == "deleted"), ~kept)
+
+
+async def delete_parts(work: Work, partnership: str, registrations: Sequence[str]) -> None:
+    """Each side deletes what it made in deals whose days are over: notes, comments, lines. The brake has let the deals pass."""
+    around = await load_of_registrations(work.tx, partnership, registrations) if registrations else {}
+    ours = [each for each in around.values() if each.side == work.side and each.kind in PARTS and each.state == "alive"]
+    calm = replace(work, keeping=work.keeping._replace(brake=NO_BRAKE))
+    for registration in sorted({str(each.registration) for each in ours}):
+        writes = [Write(each.uid, LIFE, make_deletion(each.document)) for each in ours if each.registration == registration]
+        await calm.capture(partnership, registration, "deal.deleted", writes)
 
 
 async def clear(work: Work, partnership: str, records: Sequence[SharedRecord]) -> None:
@@ -132,4 +156,6 @@ async def clear(work: Work, partnership: str, records: Sequence[SharedRecord]) -
     values = (property_history.c.partnership == partnership, property_history.c.uid.in_(uids), property_history.c.field != LIFE)
     await work.tx.execute(delete(property_history).where(*values))
     await work.tx.execute(delete(trash).where(trash.c.partnership == partnership, trash.c.uid.in_(uids)))
-    await clear_shared_columns(work.tx, partnership, [str(each.registration) for each in gone if each.kind == "deal"])
+    of_deals = [str(each.registration) for each in gone if each.kind == "deal"]
+    await clear_shared_columns(work.tx, partnership, of_deals)
+    await delete_parts(work, partnership, of_deals)

@@ -28,19 +28,22 @@ OFF = Keeping(brake=Limits(10_000, 100))
 TIGHT = Keeping(brake=Limits(1, 100))
 
 
-@pytest.fixture(params=["memory", "kafka"])
-async def pair(request: pytest.FixtureRequest, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Pair]:
+@pytest.fixture(params=["memory-sqlite", "memory-postgresql", "kafka-postgresql"])
+async def pair(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Pair]:
     """Two nodes that share one active deal with seven notes of the partner's, in step."""
     monkeypatch.setattr(verification, "PAUSE_MS", 50)
+    monkeypatch.setattr(verification, "PAUSES_MAX", 1)
     monkeypatch.setattr(verifier, "POLL_S", 0.05)
     brokers: tuple[Broker, Broker]
-    if request.param == "memory":
+    medium, store = request.param.split("-")
+    if medium == "memory":
         cluster = MemoryCluster()
         brokers = MemoryBroker(cluster), MemoryBroker(cluster)
     else:
         address = request.getfixturevalue("kafka_address")
         brokers = KafkaBroker(address), KafkaBroker(address)
-    async with open_pair((f"sqlite:///{tmp_path}/partner.db", database_url), brokers) as opened:
+    url = f"sqlite:///{tmp_path}/vendor.db" if store == "sqlite" else request.getfixturevalue("postgres_url")
+    async with open_pair((f"sqlite:///{tmp_path}/partner.db", url), brokers) as opened:
         await opened.become_partners()
         opened.partner.start()
         opened.vendor.start()

@@ -71,18 +71,25 @@ async def rows_with(side: Side, mark: str) -> list[str]:
     return found
 
 
-@pytest.fixture(params=["memory", "kafka"])
-async def stage(request: pytest.FixtureRequest, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stage]:
+@pytest.fixture(params=["memory-sqlite", "memory-postgresql", "kafka-postgresql"])
+async def stage(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stage]:
     """Two nodes that share an active deal of a contact, with a note of each side, and everything else marked too."""
-    for module, name, value in ((verification, "PAUSE_MS", 50), (verifier, "POLL_S", 0.05), (eraser, "POLL_S", 0.05)):
+    for module, name, value in (
+        (verification, "PAUSE_MS", 50),
+        (verification, "PAUSES_MAX", 1),
+        (verifier, "POLL_S", 0.05),
+        (eraser, "POLL_S", 0.05),
+    ):
         monkeypatch.setattr(module, name, value)
     brokers: tuple[Broker, Broker]
-    address = "" if request.param == "memory" else str(request.getfixturevalue("kafka_address"))
+    medium, store = request.param.split("-")
+    address = "" if medium == "memory" else str(request.getfixturevalue("kafka_address"))
+    database_url = f"sqlite:///{tmp_path}/vendor.db" if store == "sqlite" else request.getfixturevalue("postgres_url")
     cluster = MemoryCluster()
     brokers = (KafkaBroker(address), KafkaBroker(address)) if address else (MemoryBroker(cluster), MemoryBroker(cluster))
     places = [tmp_path / "partner.db", tmp_path / "partner.db-wal"]
     if database_url.startswith("sqlite"):
-        places += [tmp_path / "store.db", tmp_path / "store.db-wal"]
+        places += [tmp_path / "vendor.db", tmp_path / "vendor.db-wal"]
     async with open_pair((f"sqlite:///{tmp_path}/partner.db", database_url), brokers) as opened:
         for side in (opened.partner, opened.vendor):
             path = tmp_path / f"{side.station.spec.side}.erasures"

@@ -3,7 +3,6 @@ gets another rep, and a forger can bring none of it about."""
 
 import asyncio
 import logging
-import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -12,109 +11,24 @@ from unittest.mock import patch
 import pytest
 from sqlalchemy import select, text
 
-from shared_schema.contract.topics import other, record_topic
-from shared_schema.crm import users
-from shared_schema.crm.database import Database, DatabaseUnavailable
+from shared_schema.contract.topics import other
 from shared_schema.crm.deals import load_deal
 from shared_schema.crm.problems import WrongState
-from shared_schema.crm.projected_tables import shared_deals
 from shared_schema.crm.tables import shared_records
-from shared_schema.sync import leases, owed_states, restoration, restorer, views
+from shared_schema.sync import leases, owed_states, restoration, restorer
 from shared_schema.sync.broker import KafkaBroker
 from shared_schema.sync.deals import save_shared
 from shared_schema.sync.notes import add_note, remove
 from shared_schema.sync.status import read_status
-from shared_schema.sync.tables import journal, outbound_epochs, outbox, reactions, refusals, restorations
+from shared_schema.sync.tables import outbound_epochs, outbox, reactions, refusals, restorations
 from shared_schema.sync.transport import Broker
-from tests.integration.pair import Pair, Side, open_pair, until
-from tests.postgres import EmbeddedPostgres
+from tests.integration.pair import open_pair, until
+from tests.integration.rewinding import Rewindable, Scene, active, add_a_rep, check_agree, documents, lose_topic, reps_of, told, work_on
 from tests.twins.memory_broker import MemoryBroker, MemoryCluster
-from vendor_node.reps import add_rep, load_reps
+from vendor_node.reps import load_reps
 from vendor_node.tables import assignments
 
 Row = dict[str, Any]
-
-
-class Rewindable:
-    """A store of which copies are kept, and put back while its node is down."""
-
-    def __init__(self, url: str, postgres: EmbeddedPostgres | None) -> None:
-        self.url = url
-        self.postgres = postgres
-        self.copies = 0
-
-    @property
-    def name(self) -> str:
-        return self.url.rsplit("/", 1)[-1]
-
-    async def keep(self, side: Side) -> str:
-        """A copy of the store as it is now; the node is stopped for it, and stays so."""
-        await side.stop()
-        await side.station.database.close()
-        self.copies += 1
-        if self.postgres is not None:
-            return self.postgres.fresh_database(self.name).rsplit("/", 1)[-1]
-        path = self.url.removeprefix("sqlite:///")
-        copy = f"{path}.{self.copies}"
-        database = Database(self.url)
-        async with database.transaction() as tx:
-            await tx.execute(text("SELECT 1"))
-        await database.close()
-        for ending in ("", "-wal"):
-            if Path(path + ending).exists():
-                shutil.copy(path + ending, copy + ending)
-        return copy
-
-    async def put_back(self, side: Side, copy: str) -> None:
-        """The store is as it was when the copy was made; the node that comes up is another process."""
-        await side.stop()
-        await side.station.database.close()
-        if self.postgres is not None:
-            self.url = self.postgres.fresh_database(copy)
-        else:
-            path = self.url.removeprefix("sqlite:///")
-            for ending in ("", "-wal", "-shm"):
-                Path(path + ending).unlink(missing_ok=True)
-                if Path(copy + ending).exists():
-                    shutil.copy(copy + ending, path + ending)
-        await side.restart(self.url)
-
-
-class Scene:
-    """Two nodes with an active deal, one of whose stores can be put back."""
-
-    def __init__(self, pair: Pair, stores: dict[str, Rewindable], cluster: MemoryCluster | None) -> None:
-        self.pair = pair
-        self.stores = stores
-        self.cluster = cluster
-
-    def side(self, name: str) -> Side:
-        return self.pair.partner if name == "partner" else self.pair.vendor
-
-    async def keep(self, name: str) -> str:
-        copy = await self.stores[name].keep(self.side(name))
-        self.side(name).start()
-        return copy
-
-    async def put_back(self, name: str, copy: str) -> None:
-        await self.stores[name].put_back(self.side(name), copy)
-
-    async def mended(self, name: str) -> None:
-        """Until the store is restored, and everything has arrived."""
-        side = self.side(name)
-
-        async def over() -> bool:
-            try:
-                return bool(await told(side, "store restored")) and not await side.rows(select(restorations.c.partnership))
-            except DatabaseUnavailable:
-                return False
-
-        await until(over)
-        await self.pair.settle()
-
-
-async def told(side: Side, what: str) -> list[Any]:
-    return await side.rows(select(journal).where(journal.c.what == what))
 
 
 @pytest.fixture(params=["memory", "kafka"])
@@ -144,43 +58,6 @@ async def scene(
         await active(pair, 1)
         stores = {side: Rewindable(url, postgres) for side, url in zip(("partner", "vendor"), urls, strict=True)}
         yield Scene(pair, stores, brokers[2])
-
-
-async def add_a_rep(work: Any, name: str) -> None:
-    user_id = await users.add_user(work.tx, work.incarnation.new_uid(), name, f"{name.lower().replace(' ', '.')}@vendor.example")
-    await add_rep(work.tx, user_id, {})
-
-
-async def active(pair: Pair, count: int) -> None:
-    async def so() -> bool:
-        found = await pair.partner.read(views.list_shared_deals, {"status": "active"})
-        return len(found) == count and all(row["rep_person"] for row in found)
-
-    await until(so)
-    await pair.settle()
-
-
-async def work_on(pair: Pair) -> None:
-    """What both sides do after the copy was made: edits, notes, and another deal with its rep."""
-    await pair.partner.do(save_shared, 1, {"name": "Renamed by the partner"})
-    await pair.vendor.do(save_shared, 1, {"next_step": "Set by the vendor"})
-    await pair.partner.do(add_note, 1, "a note of the partner's")
-    await pair.vendor.do(add_note, 1, "a note of the vendor's")
-    await pair.settle()
-    await pair.share_deal("Hooli")
-    await active(pair, 2)
-
-
-async def documents(side: Side) -> dict[str, str]:
-    return {row.uid: row.document for row in await side.rows(select(shared_records.c.uid, shared_records.c.document))}
-
-
-async def reps_of(side: Side) -> dict[str, str]:
-    return {row.uid: row.rep_person for row in await side.rows(select(shared_deals.c.uid, shared_deals.c.rep_person))}
-
-
-async def check_agree(pair: Pair) -> None:
-    assert await documents(pair.partner) == await documents(pair.vendor)
 
 
 @pytest.mark.parametrize("who", ["partner", "vendor"])
@@ -225,13 +102,6 @@ async def test_rotation_goes_on_from_the_assignments_that_came_back(scene: Scene
     assert sorted(row.method for row in made) == ["restored", "restored", *["round_robin"] * 4]
 
 
-async def lose_topic(scene: Scene, name: str) -> None:
-    """A side's topic is empty, as after a loss or long retention."""
-    topic = record_topic(scene.pair.partnership, "partner" if name == "partner" else "vendor")
-    assert scene.cluster is not None
-    scene.cluster.recreate_topic(topic)
-
-
 @pytest.mark.parametrize("brokers", ["memory"], indirect=True)
 @pytest.mark.parametrize("who", ["partner", "vendor"])
 async def test_an_acknowledgement_alone_tells_a_store_that_it_went_back(scene: Scene, who: str) -> None:
@@ -267,7 +137,7 @@ async def test_an_acknowledgement_within_a_known_epoch_tells_it_too(scene: Scene
     await scene.put_back("partner", live)
     async with side.station.database.transaction() as tx:
         for epoch in epochs:
-            await leases.begin_epoch(tx, pair.partnership, epoch, 0)
+            await leases.begin_epoch(tx, pair.partnership, epoch, side.station.clock.now_ms())
     await lose_topic(scene, "partner")
     side.start()
     await scene.mended("partner")

@@ -134,6 +134,26 @@ async def test_after_its_days_the_content_is_gone_on_both_sides_and_the_tombston
         await vendor.do(registrations.restore, 1)
 
 
+async def test_with_a_deal_go_its_notes_and_lines_of_both_sides_past_any_brake(pair: Pair) -> None:
+    partner, vendor = pair.partner, pair.vendor
+    for number in range(7):
+        await partner.do(notes.add_note, 1, f"partner's {number}")
+        await vendor.do(notes.add_note, 1, f"vendor's {number}")
+    await partner.do(offers.put_product, 1, "CRM-PRO", "CRM Professional", "5")
+    await pair.settle()
+    await partner.do(registrations.delete_for_both, 1, None)
+    await pair.settle()
+    for _ in range(2):  # the deal; then what each side deleted of its own thereupon
+        await sweep_both(pair)
+        await pair.settle()
+    await pair.check_same()
+    for side in (partner, vendor):
+        shown = [row.body for row in await side.rows(select(shared_notes.c.body))]
+        assert shown == [""] * 14 and await look(side) == []
+        documents = [row.document for row in await side.rows(select(shared_records.c.document))]
+        assert not any("'s 3" in each or "Professional" in each for each in documents)
+
+
 async def test_nothing_is_swept_while_it_is_on_its_way(pair: Pair) -> None:
     partner = pair.partner
     await pair.vendor.stop()

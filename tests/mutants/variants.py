@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 from unittest.mock import patch
 
-from shared_schema.contract import documents, life, refusal, registers
+from shared_schema.contract import life, refusal, registers
 from shared_schema.contract.codec import RecordChange
 from shared_schema.contract.documents import LIFE, Document
 from shared_schema.contract.registers import Context, Register, Sibling, covers, encode_value, join
@@ -89,16 +89,9 @@ def contest_each_deletion() -> Any:
     return patch.object(life, "unseen_fields", unseen_fields)
 
 
-def merge_the_erased() -> Any:
-    """19: what comes after an erasure is merged into it."""
-
-    def merge_documents(left: Document, right: Document) -> Document:
-        merged = Document(left.raw())
-        for name in right:
-            merged.merge_in(name, right.get(name))
-        return merged
-
-    return patch.object(documents, "merge_documents", merge_documents)
+def erased_does_not_absorb() -> Any:
+    """19: what arrives after an erasure is merged all the same."""
+    return patch.object(Document, "is_erased", lambda self, name: False)
 
 
 VARIANTS: dict[str, Callable[[], Any]] = {
@@ -108,5 +101,5 @@ VARIANTS: dict[str, Callable[[], Any]] = {
     "4": skip_unchanged_in_a_conflict,
     "16": believe_own_contexts,
     "18": contest_each_deletion,
-    "19": merge_the_erased,
+    "19": erased_does_not_absorb,
 }
