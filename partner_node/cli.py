@@ -11,6 +11,7 @@ from partner_node.spec import SPEC
 from shared_schema.sync import joining, partnerships
 from shared_schema.sync.settings import load_settings
 from shared_schema.sync.station import Station
+from shared_schema.web.deletion_commands import serve_deletion
 from shared_schema.web.sync_commands import serve_sync
 from shared_schema.web.terminal import As, Json, Terminal, find_author, read_file, show
 
@@ -18,6 +19,7 @@ from shared_schema.web.terminal import As, Json, Terminal, find_author, read_fil
 def main() -> None:
     terminal = Terminal(SPEC, ROUTERS)
     serve_sync(terminal)
+    serve_deletion(terminal)
     serve_partnerships(terminal)
     serve_registrations(terminal)
     terminal.main()

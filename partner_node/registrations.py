@@ -34,7 +34,7 @@ async def share_from_company(
     company = await load_company(work.tx, company_id)
     contact_id = deal.get("contact_id")
     contact = await load_contact(work.tx, contact_id) if contact_id is not None else {}
-    if contact and contact["company_id"] != company_id:
+    if contact and contact["company_id"] != company["id"]:
         raise Invalid("contact_id", f"names somebody of another company than {company['name']}")
     deal_id = await create(work, {name: value for name, value in deal.items() if name != "contact_id"}, company_id, contact_id)
     return await share(work, chosen, deal_id, company, contact, details)

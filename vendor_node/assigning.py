@@ -20,7 +20,7 @@ from shared_schema.sync.journal import note
 from shared_schema.sync.registrations import open_shared_deal
 from shared_schema.sync.station import Work
 from shared_schema.sync.tables import reactions
-from vendor_node.assignment import Rep, Request, assign
+from vendor_node.assignment import Rep, Request, assign, forget
 from vendor_node.decisions import date_of, has_rep, requested_rep
 from vendor_node.reps import load_reps, save_credits
 from vendor_node.tables import assignments
@@ -47,6 +47,14 @@ async def react_accept(work: Work, partnership: str, registration: str) -> None:
     if record is None or not is_active(status_of(record.document)) or not past or is_settled(past[0]):
         return
     await assign_next(work, record, past)
+
+
+async def react_forget(work: Work, _partnership: str, registration: str) -> None:
+    """The registration is erased: its assignments keep the rotation's account, and nothing that the deal had told."""
+    for row in await list_assignments(work.tx, registration):
+        told = json.dumps(forget(row["explanation"]))
+        await work.tx.execute(update(assignments).where(assignments.c.id == row["id"]).values(explanation=told))
+    work.woken.add("erasures")
 
 
 def is_settled(assignment: Row) -> bool:

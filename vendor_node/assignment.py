@@ -182,7 +182,23 @@ def turn_for(reps: Sequence[Rep], request: Request, rep_id: int) -> dict[int, in
 
 def decide_again(explanation: Mapping[str, Any]) -> Assignment:
     """The decision once more, from the state that a stored explanation names."""
+    return assign(read_reps(explanation), Request(**explanation["request"]))
+
+
+def read_reps(explanation: Mapping[str, Any]) -> list[Rep]:
     lists = ("territories", "segments", "languages")
     known = [{name: value for name, value in each.items() if name != "passed_over"} for each in explanation["considered"]]
-    reps = [Rep(**{**each, **{name: tuple(each[name]) for name in lists}}) for each in known]
-    return assign(reps, Request(**explanation["request"]))
+    return [Rep(**{**each, **{name: tuple(each[name]) for name in lists}}) for each in known]
+
+
+def forget(explanation: Mapping[str, Any]) -> dict[str, Any]:
+    """The explanation without what the deal had told: of the request, only what names a rep or is one's own territory or segment. It leads
+    to the same rep. One that a person chose has nothing of the deal in it."""
+    if "today" not in explanation["request"]:
+        return dict(explanation)
+    reps, request = read_reps(explanation), Request(**explanation["request"])
+    asked, _, _ = choose_requested(reps, request)
+    requested = next((rep.email for rep in reps if rep.id == asked), None)
+    country = request.country if any(request.country in rep.territories for rep in reps) else None
+    industry = request.industry if any(request.industry in rep.segments for rep in reps) else None
+    return assign(reps, request._replace(requested=requested, country=country, industry=industry)).explanation

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from shared_schema.sync.station import Work
+from shared_schema.web.deletion_commands import serve_deletion
 from shared_schema.web.sync_commands import serve_sync
 from shared_schema.web.terminal import As, Json, Terminal, show
 from vendor_node import assigning, reps
@@ -16,6 +17,7 @@ from vendor_node.spec import SPEC
 def main() -> None:
     terminal = Terminal(SPEC, ROUTERS)
     serve_sync(terminal)
+    serve_deletion(terminal)
     serve_partners(terminal)
     serve_reps(terminal)
     terminal.main()

@@ -68,9 +68,12 @@ async def react_decide(work: Work, partnership: str, registration: str) -> None:
 
 
 def due(record: SharedRecord) -> frozenset[str]:
-    """What a registration's state asks of the vendor: a decision when submitted, a rep when active without one."""
+    """What a registration's state asks of the vendor: a decision when submitted, a rep when active without one, and when it is erased
+    that its assignments forget what they were made from."""
     if record.kind != "registration":
         return frozenset()
+    if record.document.erased:
+        return frozenset({"forget"})
     status = status_of(record.document)
     wanted = {"decide"} if status == "submitted" else set()
     if is_active(status) and not has_rep(record):

@@ -13,9 +13,11 @@ from shared_schema.contract.registers import EMPTY, Register, merge
 
 LIFE = "life"
 ERASED = "$erased"
+ALL = msgspec.Raw(b"true")  # erased as a whole; else the names of the erased fields stand there
 
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _register = msgspec.json.Decoder(Register)
+_names = msgspec.json.Decoder(list[str])
 _encoder = msgspec.json.Encoder(order="sorted")
 
 
@@ -47,7 +49,7 @@ class Document:
         return name in self._raw
 
     def __iter__(self) -> Iterator[str]:
-        return iter(sorted(self._raw))
+        return iter(sorted(name for name in self._raw if name != ERASED))
 
     def get(self, name: str) -> Register:
         """The field's register; an empty one if nobody ever wrote it."""
@@ -65,8 +67,13 @@ class Document:
         self._touched[name] = register
         self._raw[name] = None
 
+    def drop(self, name: str) -> None:
+        """As if nobody had ever written the field: only for what nobody else has seen."""
+        self._touched.pop(name, None)
+        self._raw.pop(name, None)
+
     def registers(self) -> dict[str, Register]:
-        return {name: self.get(name) for name in self if name != ERASED}
+        return {name: self.get(name) for name in self}
 
     def only(self, names: Iterable[str]) -> "Document":
         """The named fields as they stand: what an event carries, whole registers and never deltas."""
@@ -78,20 +85,56 @@ class Document:
 
     def raw(self) -> dict[str, msgspec.Raw]:
         """Every field's canonical bytes."""
-        for name, raw in self._raw.items():
-            if raw is None:
-                self._raw[name] = msgspec.Raw(_encoder.encode(self._touched[name]))
-        return self._raw
+        raw = self._raw
+        for name, register in self._touched.items():
+            if raw[name] is None:
+                raw[name] = msgspec.Raw(_encoder.encode(register))
+        return raw
 
     @property
     def erased(self) -> bool:
-        return ERASED in self._raw
+        """Whether the whole record is erased."""
+        return ERASED in self._raw and self._raw[ERASED] == ALL
+
+    @property
+    def erased_fields(self) -> frozenset[str]:
+        """The single fields that are erased, where the record is not as a whole."""
+        if ERASED not in self._raw or self.erased:
+            return frozenset()
+        return frozenset(_names.decode(self._raw[ERASED]))
+
+    def is_erased(self, name: str) -> bool:
+        return ERASED in self._raw and (self.erased or name in self.erased_fields)
+
+    def erase(self, names: Iterable[str] = ()) -> None:
+        """Erase the named fields, or everything: nothing that merges afterwards brings any of it back."""
+        named = set(names)
+        gone = self.erased_fields | named
+        whole = self.erased or not named
+        for name in list(self._raw) if whole else gone:
+            self._raw.pop(name, None)
+            self._touched.pop(name, None)
+        self._raw[ERASED] = ALL if whole else msgspec.Raw(_encoder.encode(sorted(gone)))
+
+    def clear(self) -> None:
+        """Leave what a tombstone keeps: life, and of the other fields what was ever written, without any value. What was covered then
+        stays covered, so that nothing late brings it back."""
+        for name in self:
+            if name != LIFE:
+                self.put(name, Register(self.get(name).context, ()))
+
+    @property
+    def has_content(self) -> bool:
+        """Whether any field but life has a value."""
+        return any(self.get(name).siblings for name in self if name != LIFE)
 
     def merge_in(self, name: str, incoming: Register) -> bool:
         """Merge one field in place; whether its state changed."""
+        if self.is_erased(name):
+            return False
         before = self.get(name)
         after = merge(before, incoming)
-        if after == before:
+        if after is before or (after is not incoming and after == before):
             return False
         self.put(name, after)
         return True
@@ -102,6 +145,8 @@ def merge_documents(left: Document, right: Document) -> Document:
     if left.erased or right.erased:
         return erase()
     merged = Document(left.raw())
+    if right.erased_fields:
+        merged.erase(right.erased_fields)
     for name in right:
         merged.merge_in(name, right.get(name))
     return merged
@@ -109,7 +154,7 @@ def merge_documents(left: Document, right: Document) -> Document:
 
 def erase() -> Document:
     """What is left of an erased record: the fact, and no content."""
-    return Document({ERASED: msgspec.Raw(b"true")})
+    return Document({ERASED: ALL})
 
 
 def hash_record(uid: str, document: bytes) -> int:

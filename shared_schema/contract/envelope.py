@@ -26,6 +26,8 @@ EVENT_TYPES: dict[str, str] = {
     "deal.restored": "A restore that had the deletion in view.",
     "deal.unshared": "Sharing stopped; both keep their copies.",
     "deal.merged": "One side made two of its deals one; the other is offered the same.",
+    "company.merged": "One side made the companies of two registrations one; the other is offered the same.",
+    "contact.merged": "One side made the contacts of two registrations one; the other is offered the same.",
     "deal.left": "One side deleted its own copy only.",
     "registration.submitted": "The partner submitted, or submitted again.",
     "registration.decided": "The vendor's decision.",
@@ -46,6 +48,7 @@ EVENT_TYPES: dict[str, str] = {
     "person.changed": "Name, role or activity of a person who acts.",
     "policy.changed": "The partnership's policy, the vendor's.",
     "conflict.settled": "A person's choice between siblings.",
+    "record.erased": "Records, or fields of one, erased for ever on both sides; what hangs below a record goes with it.",
     "record.restated": "Whole states: repair, first load, a peer that went back.",
     "outcome.reported": "What became of the peer's event when that is not simply applied.",
 }
@@ -97,7 +100,8 @@ class RegisterModel(Wire):
 
 
 class RecordModel(Wire):
-    """The changed fields of one shared record, with what identifies it for ever: kind, parent and the side that made it."""
+    """The changed fields of one shared record, with what identifies it for ever: kind, parent and the side that made it. `erased`: its
+    content is gone for ever, and that of all records below it; `erased_fields`: that of these fields."""
 
     uid: Uid
     kind: Name
@@ -105,6 +109,8 @@ class RecordModel(Wire):
     registration: Uid | None
     side: Literal["partner", "vendor"]
     fields: dict[Name, RegisterModel]
+    erased: bool | None = None
+    erased_fields: list[Name] = []
 
 
 class OutcomeModel(Wire):

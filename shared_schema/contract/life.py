@@ -7,7 +7,7 @@ of the deletions present, or someone restored it meanwhile. Of a note or comment
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
-from shared_schema.contract.documents import ERASED, LIFE, Document, hash_record
+from shared_schema.contract.documents import LIFE, Document, hash_record
 from shared_schema.contract.registers import Context, Sibling, covers, join
 
 State = Literal["alive", "deleted", "contested", "erased"]
@@ -53,7 +53,7 @@ def unseen_fields(document: Document) -> list[str]:
     return [
         name
         for name in document
-        if name not in (LIFE, ERASED) and not all(covers(union.get(name, {}), sibling.dot) for sibling in document.get(name).siblings)
+        if name != LIFE and not all(covers(union.get(name, {}), sibling.dot) for sibling in document.get(name).siblings)
     ]
 
 
@@ -73,10 +73,11 @@ def state_of(document: Document, rule: DeletionRule) -> State:
     return "deleted"
 
 
-def hash_document(uid: str, document: Document, state: State) -> int:
-    """The record hash: of life alone once deleted and uncontested, of the uid alone once erased, else of everything."""
+def hash_document(uid: str, document: Document, state: State, encoded: bytes | None = None) -> int:
+    """The record hash: of life alone once deleted and uncontested, of the uid alone once erased, else of everything. `encoded`: the
+    document's canonical bytes, where the caller has them."""
     if state == "erased":
         return hash_record(uid, b"")
     if state == "deleted":
         return hash_record(uid, document.only([LIFE]).encode())
-    return hash_record(uid, document.encode())
+    return hash_record(uid, document.encode() if encoded is None else encoded)

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 from datetime import date
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 from shared_schema.contract.life import DeletionRule
@@ -182,6 +183,10 @@ KINDS: dict[str, Kind] = {
             "vendor_left": Field(parts("at"), "vendor"),
             "partner_merged": Field(parts("with", "at"), "partner"),
             "vendor_merged": Field(parts("with", "at"), "vendor"),
+            "partner_company_merged": Field(parts("with", "at"), "partner"),
+            "vendor_company_merged": Field(parts("with", "at"), "vendor"),
+            "partner_contact_merged": Field(parts("with", "at"), "partner"),
+            "vendor_contact_merged": Field(parts("with", "at"), "vendor"),
         },
     ),
     "deal": Kind(
@@ -236,6 +241,7 @@ PLAIN_DEAL_FIELDS = tuple(name for name in DEAL_FIELDS if name != "amount")
 LIFE_FIELD = Field(life, one_way=True)
 
 
+@lru_cache(maxsize=4096)
 def field_of(kind: str, name: str) -> Field | None:
     """The definition of a field, or None for one that only a newer peer knows."""
     known = KINDS.get(kind)

@@ -12,12 +12,12 @@ DECISIONS = ("approved", "rejected", "action required", "under review", "revoked
 
 def status_of(document: Document) -> str:
     """draft, submitted, under review, active, action required, rejected, extension pending, invited, declined, invitation expired,
-    won, lost, expired, withdrawn, revoked or unshared: the same on both sides by construction.
+    won, lost, expired, withdrawn, revoked, unshared or erased: the same on both sides by construction.
 
     The partner's withdrawal and the vendor's revocation end it whatever else is concurrent; then the vendor's decision counts.
     """
-    if document.get("unshared").siblings:
-        return "unshared"
+    if document.erased or document.get("unshared").siblings:
+        return "erased" if document.erased else "unshared"
     decision = part(document, "decision", "decision")
     if document.get("withdrawal").siblings:
         return "withdrawn"

@@ -1,18 +1,20 @@
 """Companies, contacts and pipelines: the node's own CRM, never shared whole."""
 
 import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Table, insert, select, update
+from sqlalchemy import ColumnElement, Select, Table, and_, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from shared_schema.crm.matching import normalise_domain, normalise_email
+from shared_schema.crm.matching import normalise_domain, normalise_email, text_of
 from shared_schema.crm.problems import Invalid, NotFound
-from shared_schema.crm.tables import companies, contacts, pipelines, stages
+from shared_schema.crm.tables import companies, contacts, deal_contacts, pipelines, stages
 
 Row = dict[str, Any]
 OUTCOMES = ("open", "won", "lost")
 PAGE_MAX = 200
+ERASED_NAME = "(erased)"
 
 
 async def add_company(tx: AsyncConnection, values: Row, now_ms: int) -> int:
@@ -24,10 +26,11 @@ async def add_company(tx: AsyncConnection, values: Row, now_ms: int) -> int:
 
 
 async def change_company(tx: AsyncConnection, company_id: int, values: Row) -> None:
-    await load_company(tx, company_id)
+    """Set columns of a company, or of the one that took it over."""
+    company = await load_company(tx, company_id)
     row = check_company(values)
     if row:
-        await tx.execute(update(companies).where(companies.c.id == company_id).values(**row))
+        await tx.execute(update(companies).where(companies.c.id == company["id"]).values(**row))
 
 
 def check_company(values: Row) -> Row:
@@ -48,8 +51,30 @@ async def add_contact(tx: AsyncConnection, values: Row, now_ms: int) -> int:
         raise Invalid("email", "takes an address such as ann@globex.example")
     row["phone"] = normalise_phone(values.get("phone"))
     if row["company_id"] is not None:
-        await load_row(tx, companies, "company", row["company_id"])
+        row["company_id"] = (await load_company(tx, row["company_id"]))["id"]
     return int((await tx.execute(insert(contacts).values(**row, created_ms=now_ms).returning(contacts.c.id))).scalar_one())
+
+
+async def find_contacts(tx: AsyncConnection, described: Mapping[str, Any], of_deal: Select[Any]) -> list[int]:
+    """The contacts that a registration's details mean: those with the e-mail; without one, those of that name in its deal; with those that
+    were merged with them."""
+    email = normalise_email(text_of(described, "email"))
+    linked = select(deal_contacts.c.contact_id).where(deal_contacts.c.deal_id.in_(of_deal))
+    meant = contacts.c.email == email if email else and_(contacts.c.name == text_of(described, "name"), contacts.c.id.in_(linked))
+    return await find_family(tx, meant)
+
+
+async def find_family(tx: AsyncConnection, meant: ColumnElement[bool]) -> list[int]:
+    """Contacts with all that were merged with them: they are one person."""
+    heads = select(func.coalesce(contacts.c.merged_into, contacts.c.id)).where(meant)
+    family = or_(contacts.c.id.in_(heads), contacts.c.merged_into.in_(heads))
+    return list((await tx.execute(select(contacts.c.id).where(family).order_by(contacts.c.id))).scalars())
+
+
+async def erase_contacts(tx: AsyncConnection, contact_ids: Sequence[int], now_ms: int) -> None:
+    """The personal data of these contacts; their ids and links stay."""
+    blank = {"name": ERASED_NAME, "email": None, "phone": None, "erased_ms": now_ms}
+    await tx.execute(update(contacts).where(contacts.c.id.in_(contact_ids)).values(blank))
 
 
 def normalise_phone(phone: str | None) -> str | None:
@@ -71,16 +96,27 @@ async def load_contact(tx: AsyncConnection, contact_id: int) -> Row:
 
 
 async def load_row(tx: AsyncConnection, table: Table, what: str, row_id: int) -> Row:
-    """One row by its id; raises NotFound."""
-    row = (await tx.execute(select(table).where(table.c.id == row_id))).mappings().one_or_none()
+    """One company or contact by its id, or the one that took it over; raises NotFound."""
+    meant = select(func.coalesce(table.c.merged_into, table.c.id)).where(table.c.id == row_id).scalar_subquery()
+    row = (await tx.execute(select(table).where(table.c.id == meant))).mappings().one_or_none()
     if row is None:
         raise NotFound(what, row_id)
     return dict(row)
 
 
+async def take_over(tx: AsyncConnection, table: Table, survivor: Row, merged: Row) -> None:
+    """The survivor gets what it lacks; the other's id, and those that led to it, lead to the survivor."""
+    own = ("id", "created_ms", "merged_into", "erased_ms")
+    lacking = {name: value for name, value in merged.items() if name not in own and survivor[name] is None and value is not None}
+    if lacking:
+        await tx.execute(update(table).where(table.c.id == survivor["id"]).values(**lacking))
+    led = or_(table.c.id == merged["id"], table.c.merged_into == merged["id"])
+    await tx.execute(update(table).where(led).values(merged_into=survivor["id"]))
+
+
 async def list_rows(tx: AsyncConnection, table: Table, after: int, limit: int) -> list[Row]:
-    """A page of a table in id order, after an id."""
-    statement = select(table).where(table.c.id > after).order_by(table.c.id).limit(min(limit, PAGE_MAX))
+    """A page of companies or contacts in id order, after an id; without those that were taken over."""
+    statement = select(table).where(table.c.id > after, table.c.merged_into.is_(None)).order_by(table.c.id).limit(min(limit, PAGE_MAX))
     return [dict(row) for row in (await tx.execute(statement)).mappings()]
 
 

@@ -4,18 +4,18 @@ The counts of registrations are derived: no function here sets them.
 """
 
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Select, insert, or_, select, update
+from sqlalchemy import ColumnElement, Select, delete, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.contract.records import DEAL_FIELDS, PLAIN_DEAL_FIELDS, InvalidValue, canonical_value
-from shared_schema.crm.customers import find_stage, load_company, load_contact
+from shared_schema.crm.customers import ERASED_NAME, find_stage, load_company, load_contact
 from shared_schema.crm.deal_views import make_filter
 from shared_schema.crm.problems import Invalid, NotFound
 from shared_schema.crm.projected_tables import shared_deals
-from shared_schema.crm.tables import companies, contacts, deal_contacts, deal_history, deals, pipelines, stages, users
+from shared_schema.crm.tables import companies, contacts, deal_contacts, deal_history, deals, pipelines, private_notes, stages, users
 
 Row = dict[str, Any]
 DERIVED = ("number_of_deal_registrations", "number_of_active_deal_registrations", "is_active_shared_deal")
@@ -68,23 +68,31 @@ async def add_deal(tx: AsyncConnection, values: Mapping[str, Any], user_id: int 
     row = check_values(values)
     if not row.get("name"):
         raise Invalid("name", "may not be empty")
-    await check_links(tx, values)
-    row |= await place(tx, {"pipeline": values.get("pipeline"), "stage": values.get("stage")})
+    links = await check_links(tx, values)
+    row |= links.columns | await place(tx, {"pipeline": values.get("pipeline"), "stage": values.get("stage")})
     deal_id = int((await tx.execute(insert(deals).values(**row, created_ms=now_ms).returning(deals.c.id))).scalar_one())
-    await link_contacts(tx, deal_id, values.get("contact_ids") or [])
+    await link_contacts(tx, deal_id, links.contact_ids)
     await append_history(tx, deal_id, row, "local", user_id, now_ms)
     return deal_id
 
 
-async def check_links(tx: AsyncConnection, values: Mapping[str, Any]) -> None:
+class Links(NamedTuple):
+    """A deal's company (as columns) and contacts by the ids that they have now; what was merged leads to its survivor."""
+
+    columns: Row
+    contact_ids: list[int]
+
+
+async def check_links(tx: AsyncConnection, values: Mapping[str, Any]) -> Links:
+    """Raises NotFound or Invalid for what is not there."""
+    found = Links({}, [(await load_contact(tx, each))["id"] for each in values.get("contact_ids") or []])
     if values.get("company_id") is not None:
-        await load_company(tx, values["company_id"])
-    for contact_id in values.get("contact_ids") or []:
-        await load_contact(tx, contact_id)
+        found.columns["company_id"] = (await load_company(tx, values["company_id"]))["id"]
     if values.get("owner_id") is not None:
         owner = await tx.execute(select(users.c.id).where(users.c.id == values["owner_id"]))
         if owner.scalar_one_or_none() is None:
             raise Invalid("owner_id", f"{values['owner_id']} is no user of this CRM")
+    return found
 
 
 async def link_contacts(tx: AsyncConnection, deal_id: int, contact_ids: list[int]) -> None:
@@ -95,15 +103,49 @@ async def link_contacts(tx: AsyncConnection, deal_id: int, contact_ids: list[int
 async def change_deal(tx: AsyncConnection, deal_id: int, values: Mapping[str, Any], user_id: int | None, now_ms: int) -> None:
     """Set the deal's own columns, with their history."""
     row = check_values(values) | await place(tx, values)
-    await check_links(tx, values)
+    links = await check_links(tx, values)
+    row |= links.columns
     if row:
         done = await tx.execute(update(deals).where(deals.c.id == deal_id).values(**row))
         if not done.rowcount:
             raise NotFound("deal", deal_id)
         await append_history(tx, deal_id, row, "local", user_id, now_ms)
-    if values.get("contact_ids"):
+    if links.contact_ids:
         known = set((await tx.execute(select(deal_contacts.c.contact_id).where(deal_contacts.c.deal_id == deal_id))).scalars())
-        await link_contacts(tx, deal_id, [each for each in values["contact_ids"] if each not in known])
+        await link_contacts(tx, deal_id, [each for each in links.contact_ids if each not in known])
+
+
+async def clear_shared_columns(tx: AsyncConnection, partnership: str, registrations: Collection[str]) -> None:
+    """The content of deals that were deleted for both sides too long ago to be restored; not of one that lives in another registration."""
+    if not registrations:
+        return
+    of_them = (shared_deals.c.partnership == partnership, shared_deals.c.uid.in_(sorted(registrations)))
+    elsewhere = select(shared_deals.c.deal_id).where(shared_deals.c.state != "deleted")
+    gone = select(deals.c.id).where(
+        deals.c.id.in_(select(shared_deals.c.deal_id).where(*of_them)), deals.c.deleted_ms.is_not(None), deals.c.id.not_in(elsewhere)
+    )
+    await blank_shared_columns(tx, (await tx.execute(gone)).scalars().all(), "(deleted)")
+
+
+async def erase_shared_columns(tx: AsyncConnection, deal_ids: Collection[int], now_ms: int) -> None:
+    """What the other side had of these deals: columns and their history. What is the node's own stays."""
+    await blank_shared_columns(tx, deal_ids, ERASED_NAME, deleted_ms=now_ms)
+
+
+async def blank_shared_columns(tx: AsyncConnection, deal_ids: Collection[int], name: str, **more: Any) -> None:
+    if not deal_ids:
+        return
+    blank = {name: None for name in (*PLAIN_DEAL_FIELDS, "amount", "currency")} | {"name": name, **more}
+    await tx.execute(update(deals).where(deals.c.id.in_(sorted(deal_ids))).values(blank))
+    of_them = (deal_history.c.deal_id.in_(sorted(deal_ids)), deal_history.c.property.in_(sorted(blank)))
+    await tx.execute(delete(deal_history).where(*of_them))
+
+
+async def erase_own_columns(tx: AsyncConnection, deal_id: int) -> None:
+    """What only this node had of a deal: custom properties, private notes, and the whole history."""
+    await tx.execute(update(deals).where(deals.c.id == deal_id).values(properties="{}"))
+    for table in (private_notes, deal_history):
+        await tx.execute(delete(table).where(table.c.deal_id == deal_id))
 
 
 async def append_history(  # one history row's columns

@@ -95,7 +95,8 @@ async def match_contacts(
 
 
 async def match(tx: AsyncConnection, table: Table, natural: Column[Any], wanted: Mapping[str, dict[str, Any]]) -> dict[str, int]:
-    """Ids by registration: the oldest row with the same natural key, else one new row per key; rows without a key are always new."""
+    """Ids by registration: the oldest row with the same natural key, or the one that took it over, else one new row per key; rows without
+    a key are always new."""
     known = await find_by_key(tx, table, natural, (row[natural.name] for row in wanted.values()))
     fresh: dict[str, dict[str, Any]] = {}
     name_of = partial(key_or_uid, natural.name)
@@ -114,7 +115,7 @@ async def find_by_key(tx: AsyncConnection, table: Table, natural: Column[Any], k
     named = sorted({key for key in keys if key})
     if not named:
         return {}
-    statement = select(natural, func.min(table.c.id)).where(natural.in_(named)).group_by(natural)
+    statement = select(natural, func.min(func.coalesce(table.c.merged_into, table.c.id))).where(natural.in_(named)).group_by(natural)
     return {key: id for key, id in await tx.execute(statement)}
 
 

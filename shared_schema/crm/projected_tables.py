@@ -136,6 +136,19 @@ persons = Table(
     one_per_uid(),
 )
 
+trash = Table(
+    "trash",
+    metadata,
+    Column("id", Identity, primary_key=True),
+    Column("partnership", String(63), nullable=False),
+    Column("uid", String(36), nullable=False),
+    Column("kind", String(63), nullable=False),
+    Column("registration", String(36)),
+    Column("deleted_ms", BigInteger, nullable=False),
+    UniqueConstraint("partnership", "uid"),
+    Index("ix_trash_deleted_ms", "deleted_ms"),
+)
+
 conflicts = Table(
     "conflicts",
     metadata,

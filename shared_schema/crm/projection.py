@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Table, delete, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from shared_schema.contract.documents import LIFE
 from shared_schema.contract.policy import Policy, display
 from shared_schema.contract.registers import Side
 from shared_schema.crm import projected_tables as tables
@@ -39,6 +40,7 @@ async def project(tx: AsyncConnection, side: Side, records: Sequence[SharedRecor
         changing = [name for name in (rows[0] if rows else {}) if name not in ("partnership", "uid", "created_ms")]
         await upsert(tx, projected.table, rows, changing, key=("partnership", "uid"))
     await turn_conflicts(tx, records, now_ms)
+    await turn_trash(tx, records, now_ms)
 
 
 def make_row(record: SharedRecord, projected: Projected, policy: Policy, now_ms: int) -> Columns:
@@ -126,3 +128,15 @@ async def turn_conflicts(tx: AsyncConnection, records: Sequence[SharedRecord], n
     await insert_missing(tx, table, opened)
     if closed:
         await tx.execute(delete(table).where(tuple_(table.c.partnership, table.c.uid, table.c.field).in_(closed)))
+
+
+async def turn_trash(tx: AsyncConnection, records: Sequence[SharedRecord], now_ms: int) -> None:
+    """What is deleted and still has content can be restored; what is restored, contested or erased is there no longer."""
+    table = tables.trash
+    deleted = [each for each in records if each.state == "deleted" and each.document.has_content]
+    rows = [{"partnership": each.partnership, "uid": each.uid, "kind": each.kind, "registration": each.registration} for each in deleted]
+    await insert_missing(tx, table, [{**row, "deleted_ms": now_ms} for row in rows])
+    back = [each for each in records if LIFE in each.touched and each.state != "deleted"]
+    if back:
+        of_them = (table.c.partnership == back[0].partnership, table.c.uid.in_(sorted(each.uid for each in back)))
+        await tx.execute(delete(table).where(*of_them))

@@ -23,6 +23,7 @@ from shared_schema.crm.shared_records import SharedRecord
 from shared_schema.crm.statements import Statement
 from shared_schema.crm.tables import deals, users
 
+ENDED = ("unshared", "erased")
 CHANGING = ("status", "reason", "domain", "contact_email", "initiated_by", "rep_person", "expires", "left_here")
 
 
@@ -50,7 +51,7 @@ async def project_registrations(tx: AsyncConnection, side: Side, records: Sequen
     if not records:
         return
     deal_ids = await find_deals(tx, records)
-    arrived = [each for each in records if each.uid not in deal_ids and status_of(each.document) != "unshared"]
+    arrived = [each for each in records if each.uid not in deal_ids and status_of(each.document) not in ENDED]
     deal_ids |= await adopt(tx, side, arrived, policy, now_ms)
     known = [each for each in records if each.uid in deal_ids]
     rows = [{**registration_row(each, side, policy), "deal_id": deal_ids[each.uid], "created_ms": now_ms} for each in known]
@@ -76,6 +77,9 @@ async def adopt(tx: AsyncConnection, side: Side, arrived: Sequence[SharedRecord]
     named = {"partnership": arrived[0].partnership, "uids": [uid for uid in previous.values() if uid]}
     earlier = {uid: deal_id for uid, deal_id in await DEALS_OF.fetch(tx, named)} if named["uids"] else {}
     found = {uid: earlier[before] for uid, before in previous.items() if before in earlier}
+    if found:  # shared again, so it is in the lists again
+        again = (deals.c.id.in_(sorted(set(found.values()))), deals.c.merged_into.is_(None))
+        await tx.execute(update(deals).where(*again).values(deleted_ms=None))
     new = {each.uid: describe_customer(each, policy) for each in arrived if each.uid not in found}
     return found | await create_deals(tx, new, side, now_ms)
 
@@ -97,7 +101,7 @@ def registration_row(record: SharedRecord, side: Side, policy: Policy) -> dict[s
         "initiated_by": "vendor" if shown(record, policy, "initiated_by") == "vendor" else "partner",
         "rep_person": uid_of(shown_part(record, policy, "rep", "person")),
         "expires": shown(record, policy, "expires"),
-        "left_here": bool(record.document.get(f"{side}_left").siblings),
+        "left_here": shown(record, policy, f"{side}_left") is not None and not shown_part(record, policy, f"{side}_left", "back"),
         "side": record.side,
         "state": "alive",
     }
@@ -138,7 +142,7 @@ async def project_deals(tx: AsyncConnection, records: Sequence[SharedRecord], po
             groups[tuple(columns)].append({"id": target.deal_id, **columns})
     for _, rows in sorted(groups.items()):
         await change_rows(tx, deals, rows, "id")
-    await project_lives(tx, [each for each in records if LIFE in each.document], followed, now_ms)
+    await project_lives(tx, [each for each in records if LIFE in each.document or each.erasing], followed, now_ms)
 
 
 class Follower(NamedTuple):
@@ -190,5 +194,5 @@ async def project_lives(tx: AsyncConnection, records: Sequence[SharedRecord], fo
         await tx.execute(update(shared_deals).where(*where).values(state=state))
         if state == "deleted" and target.open <= 1:
             await tx.execute(update(deals).where(deals.c.id == target.deal_id, deals.c.deleted_ms.is_(None)).values(deleted_ms=now_ms))
-        if state != "deleted" and not target.left_here:
+        if state not in ("deleted", "erased") and not target.left_here:
             await tx.execute(update(deals).where(deals.c.id == target.deal_id).values(deleted_ms=None))

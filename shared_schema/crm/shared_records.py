@@ -4,24 +4,30 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import Select, bindparam, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from shared_schema.contract.documents import Document, bucket_of
+from shared_schema.contract.documents import ERASED, Document, bucket_of
 from shared_schema.contract.life import State, hash_document, state_of
 from shared_schema.contract.records import deletion_rule, is_one_way
 from shared_schema.contract.registers import Register, Sibling, Side, differs, encode_value
-from shared_schema.crm.rows import Among, insert_missing, upsert
+from shared_schema.crm.rows import Among, change_rows, insert_missing, upsert
 from shared_schema.crm.statements import Statement
 from shared_schema.crm.tables import property_history, shared_records
 
+KEY = ("partnership", "uid")
 CHANGING = ("document", "state", "hash")
+CLEARED = "$cleared"
 READ = select(*(shared_records.c[name] for name in ("partnership", "uid", "kind", "parent", "registration", "side", "document")))
-LOCKED = Statement(
-    READ.where(shared_records.c.partnership == bindparam("partnership"), Among(shared_records.c.uid, "uids"))
-    .order_by(shared_records.c.uid)
-    .with_for_update()
-)
+
+
+def select_named() -> Select[Any]:
+    """The records of a partnership with these uids, in uid order: the order in which they are locked."""
+    named = (shared_records.c.partnership == bindparam("partnership"), Among(shared_records.c.uid, "uids"))
+    return READ.where(*named).order_by(shared_records.c.uid)
+
+
+LOCKED = Statement(select_named().with_for_update())
 
 
 @dataclass(slots=True)
@@ -50,12 +56,29 @@ class SharedRecord:
     def state(self) -> State:
         return state_of(self.document, deletion_rule(self.kind))
 
-    def touch(self, name: str, before: Register) -> None:
-        """Remember that a field changed, and whether that opened or closed a conflict."""
+    def touch(self, name: str, before: Register) -> bool:
+        """Remember that a field changed, and whether that opened or closed a conflict; whether it opened one."""
         self.touched.add(name)
         now = differs(self.document.get(name))
-        if differs(before) != now and not is_one_way(self.kind, name):
-            self.turned[name] = now
+        if differs(before) == now or is_one_way(self.kind, name):
+            return False
+        self.turned[name] = now
+        return now
+
+    def erase(self, names: Iterable[str] = ()) -> None:
+        """Erase the named fields, or everything; what hangs on the content elsewhere is cleared by whoever follows the change."""
+        self.document.erase(names)
+        self.touched.add(ERASED)
+
+    def clear(self) -> None:
+        """Let go of a deleted record's content."""
+        self.document.clear()
+        self.touched.add(CLEARED)
+
+    @property
+    def erasing(self) -> bool:
+        """Whether something of it was erased in this transaction."""
+        return ERASED in self.touched
 
     def before(self) -> "SharedRecord | None":
         """The record as it was stored when this transaction read it; None if it was not there."""
@@ -81,11 +104,24 @@ async def load_records(connection: AsyncConnection, partnership: str, uids: Iter
     return {row[1]: read_row(row) for row in rows}
 
 
+async def read_records(connection: AsyncConnection, partnership: str, uids: Iterable[str]) -> dict[str, SharedRecord]:
+    """The named records by uid, for reading only: not locked."""
+    statement = READ.where(shared_records.c.partnership == partnership, shared_records.c.uid.in_(sorted(set(uids))))
+    return {row[1]: read_row(row) for row in await connection.execute(statement)}
+
+
 async def read_record(connection: AsyncConnection, partnership: str, uid: str) -> SharedRecord | None:
     """One record, for reading only: not locked."""
     statement = READ.where(shared_records.c.partnership == partnership, shared_records.c.uid == uid)
     row = (await connection.execute(statement)).one_or_none()
     return read_row(row) if row else None
+
+
+async def load_of_registrations(connection: AsyncConnection, partnership: str, registrations: Iterable[str]) -> dict[str, SharedRecord]:
+    """All records of these registrations by uid, locked in uid order until the transaction ends."""
+    of_them = (shared_records.c.partnership == partnership, shared_records.c.registration.in_(sorted(set(registrations))))
+    rows = await connection.execute(READ.where(*of_them).order_by(shared_records.c.uid).with_for_update())
+    return {row[1]: read_row(row) for row in rows}
 
 
 async def load_registration(connection: AsyncConnection, registration: str) -> list[SharedRecord]:
@@ -101,13 +137,15 @@ def read_row(row: Any) -> SharedRecord:
 
 
 async def save_records(connection: AsyncConnection, records: Iterable[SharedRecord]) -> None:
-    """Write the changed ones, in uid order, with their state and hash."""
-    rows = [write_row(record) for record in sorted(records, key=lambda each: each.uid) if record.changed]
-    await upsert(connection, shared_records, rows, CHANGING)
+    """Write the changed ones, in uid order, with their state and hash; what was read is locked, so that it is there."""
+    changed = [record for record in sorted(records, key=lambda each: each.uid) if record.changed]
+    await upsert(connection, shared_records, [write_row(each) for each in changed if each.stored is None], CHANGING)
+    known = [{name: row[name] for name in (*KEY, *CHANGING)} for row in (write_row(each) for each in changed if each.stored is not None)]
+    await change_rows(connection, shared_records, known, KEY)
 
 
 def write_row(record: SharedRecord) -> dict[str, Any]:
-    state = record.state
+    state, encoded = record.state, record.document.encode()
     return {
         "partnership": record.partnership,
         "uid": record.uid,
@@ -115,16 +153,17 @@ def write_row(record: SharedRecord) -> dict[str, Any]:
         "parent": record.parent,
         "registration": record.registration,
         "side": record.side,
-        "document": record.document.encode().decode(),
+        "document": encoded.decode(),
         "state": state,
         "bucket": bucket_of(record.uid),
-        "hash": hash_document(record.uid, record.document, state),
+        "hash": hash_document(record.uid, record.document, state, encoded),
     }
 
 
 async def append_history(connection: AsyncConnection, written: Sequence[Written], at_ms: int) -> None:
-    """One row per write, once, whatever is redelivered."""
-    await insert_missing(connection, property_history, [history_row(each, at_ms) for each in written])
+    """One row per write, once, whatever is redelivered; none of what is erased."""
+    kept = [each for each in written if not each.record.document.is_erased(each.field)]
+    await insert_missing(connection, property_history, [history_row(each, at_ms) for each in kept])
 
 
 def history_row(written: Written, at_ms: int) -> dict[str, Any]:

@@ -91,6 +91,7 @@ companies = Table(
     Column("industry", String(500)),
     Column("owner_id", BigInteger, ForeignKey("users.id")),
     Column("created_ms", BigInteger, nullable=False),
+    Column("merged_into", BigInteger),
     Index("ix_companies_domain", "domain"),
 )
 
@@ -103,6 +104,8 @@ contacts = Table(
     Column("phone", String(500)),
     Column("company_id", BigInteger, ForeignKey("companies.id")),
     Column("created_ms", BigInteger, nullable=False),
+    Column("merged_into", BigInteger),
+    Column("erased_ms", BigInteger),
     Index("ix_contacts_email", "email"),
     Index("ix_contacts_company_id", "company_id"),
 )

@@ -4,27 +4,35 @@ Effects come from the state before and after, never from an event's type or its 
 there is no echo. What can not be applied yet, or at all, is parked whole.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.contract.codec import Event, Outcome, RecordChange
 from shared_schema.contract.documents import LIFE, Document
+from shared_schema.contract.erasure import may_erase, may_erase_fields
+from shared_schema.contract.identifiers import deal_uid
 from shared_schema.contract.policy import Policy, read_policy
-from shared_schema.contract.records import KINDS, Kind, is_one_way
-from shared_schema.contract.refusal import AHEAD, Door, refuse
-from shared_schema.contract.registers import Register, Side, differs
+from shared_schema.contract.records import KINDS, Kind
+from shared_schema.contract.refusal import AHEAD, Door, refuse_fields
+from shared_schema.contract.registers import Register, Side, covers
 from shared_schema.contract.topics import other
 from shared_schema.crm.rows import upsert
 from shared_schema.crm.shared_records import SharedRecord, Written, append_history, load_records
-from shared_schema.sync import parking, refusals
+from shared_schema.sync import brake, erasures, parking, refusals
 from shared_schema.sync.answers import OUTCOME, Answer, answer
 from shared_schema.sync.arrivals import Arrivals, Numbered
+from shared_schema.sync.braking import BRAKE, DESTRUCTIVE, Ledger, Limits, act_of_change, count_as, spare
 from shared_schema.sync.effects import Due, follow, nothing_due
+from shared_schema.sync.erasures import ERASED, Erased
 from shared_schema.sync.incarnation import Incarnation
+from shared_schema.sync.restate import RESTATED
+from shared_schema.sync.scrubbing import erase_below, load_around
 from shared_schema.sync.tables import peer_outcomes
 
+NO_LIMITS = Limits()
+NOTHING = Document()
 KEPT_WHEN_UNSHARED = frozenset({"unshared", "partner_left", "vendor_left"})
 
 
@@ -38,19 +46,22 @@ class MissingParent(Exception):
 
 @dataclass(slots=True)
 class Desk:
-    """One batch at work: who we are, the locked records, and what has come of the batch so far. `restoring`: our store went back, and
-    the peer may bring our own writes."""
+    """One batch at work: who we are, the locked records, and what has come of the batch so far. Without `limits` no brake is asked.
+    `restoring`: our store went back, and the peer may bring our own writes."""
 
     incarnation: Incarnation
     partnership: str
     policy: Policy
     due: Due = nothing_due
+    limits: Limits | None = NO_LIMITS
+    ledger: Ledger | None = None
     records: dict[str, SharedRecord] = field(default_factory=dict)
     written: list[Written] = field(default_factory=list)
     to_park: list[parking.ParkRow] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)
     heard: dict[tuple[object, ...], dict[str, object]] = field(default_factory=dict)
     created: set[str] = field(default_factory=set)
+    erased: list[Erased] = field(default_factory=list)
     restoring: bool = False
 
     @property
@@ -77,27 +88,49 @@ async def apply_events(tx: AsyncConnection, desk: Desk, arrivals: Arrivals) -> N
             desk.answers.append(Answer(each.event, (Outcome(each.event, "parked", each.reason),), each.event))
     waiting = list(arrivals.events)
     while waiting:
+        await prepare_destruction(tx, desk, waiting)
         for numbered in waiting:
             apply_event(desk, numbered)
         waiting = await release_children(tx, desk)
+    await parking.save(tx, desk.to_park)
+    if desk.ledger is not None:
+        await brake.keep(tx, desk.partnership, "in", desk.ledger, desk.now_ms)
     await follow(tx, desk.incarnation, desk.due, desk.policy, desk.records.values())
     await append_history(tx, desk.written, desk.now_ms)
     await upsert(tx, peer_outcomes, list(desk.heard.values()), ("outcome", "reason", "at_ms"))
     await refusals.keep(tx, desk.partnership, desk.answers, desk.now_ms)
-    await parking.save(tx, desk.to_park)
+    await erasures.keep(tx, desk.erased, desk.now_ms)
+
+
+async def prepare_destruction(tx: AsyncConnection, desk: Desk, events: Sequence[Numbered]) -> None:
+    """What the events that delete, erase or unshare need at hand: all that hangs below what is erased, and the brake's ledger."""
+    changes = [change for each in events for change in each.event.data.records]
+    destructive = [each for each in changes if each.erased or each.erased_fields or not DESTRUCTIVE.isdisjoint(each.fields)]
+    erased = [each for each in destructive if each.erased]
+    if erased:
+        around = await load_around(tx, desk.partnership, {each.registration for each in erased})
+        desk.records |= {uid: record for uid, record in around.items() if uid not in desk.records}
+    if destructive and desk.limits is not None:
+        kinds = [count_as(each.kind) for each in destructive]
+        fresh = await brake.open_ledger(tx, desk.partnership, "in", desk.limits, desk.now_ms, kinds)
+        if desk.ledger is not None:
+            fresh.take_over(desk.ledger)
+        desk.ledger = fresh
 
 
 def named_uids(events: Iterable[Numbered]) -> set[str]:
     """Every record that the events carry, hang on, or belong to."""
     changes = [change for each in events for change in each.event.data.records]
-    return {uid for change in changes for uid in (change.uid, change.parent, change.registration) if uid}
+    deals = {deal_uid(each.registration) for each in changes if each.registration and (each.kind == "note" or LIFE in each.fields)}
+    return deals | {uid for change in changes for uid in (change.uid, change.parent, change.registration) if uid}
 
 
 def apply_event(desk: Desk, numbered: Numbered) -> None:
     """One event into the records in memory; parked whole if one of its records has no parent yet."""
     event = numbered.event
     ignored = [change for change in event.data.records if is_unshared(desk, change)]
-    changes = [change for change in event.data.records if change not in ignored] if ignored else event.data.records
+    going = [change for change in event.data.records if change not in ignored] if ignored else event.data.records
+    changes = hold_back(desk, numbered, going)
     try:
         check_parents(desk, changes)
     except MissingParent as missing:
@@ -116,9 +149,11 @@ def apply_event(desk: Desk, numbered: Numbered) -> None:
 
 
 def is_unshared(desk: Desk, change: RecordChange) -> bool:
-    """Whether this side knows that sharing of the registration has stopped; then only leaving and stopping still count."""
+    """Whether this side knows that sharing of the registration has stopped; then only leaving, stopping and erasing still count."""
     registration = desk.records.get(change.registration or "")
-    if registration is None or not registration.document.get("unshared").siblings:
+    if registration is None or "unshared" not in registration.document or change.erased or change.erased_fields:
+        return False
+    if not registration.document.get("unshared").siblings:
         return False
     return change.kind != "registration" or not set(change.fields) <= KEPT_WHEN_UNSHARED
 
@@ -127,7 +162,7 @@ def check_parents(desk: Desk, changes: Sequence[RecordChange]) -> None:
     """Every record's parent is stored, or comes in the same event before it."""
     coming: set[str] = set()
     for change in changes:
-        if change.parent is not None and change.parent not in desk.records and change.parent not in coming:
+        if change.parent is not None and change.parent not in desk.records and change.parent not in coming and not change.erased:
             raise MissingParent(change.parent)
         coming.add(change.uid)
 
@@ -141,41 +176,109 @@ def merge_change(desk: Desk, event: Event, change: RecordChange) -> list[Outcome
         record = SharedRecord(desk.partnership, change.uid, change.kind, change.parent, change.registration, change.side, Document())
         desk.records[change.uid] = record
         desk.created.add(change.uid)
+    if change.erased or change.erased_fields:
+        return erase_change(desk, event, record, change)
+    if not record.document.erased and is_below_erased(desk, record):
+        record.erase()
     if record.document.erased:
         return [Outcome(event.id, "ignored", "erased", change.uid)]
     running = desk.incarnation.name if desk.restoring else None
-    door = Door(desk.side, desk.policy, record.kind, record.side, running)
-    refused = refuse(door, record.document, Document.of(change.fields))
+    refused = refuse_fields(Door(desk.side, desk.policy, record.kind, record.side, running), record.document, change.fields)
+    if not refused:
+        return merge_fields(desk, event, record, change.fields)
     outcomes = [Outcome(event.id, "refused", reason, change.uid, name) for name, reason in refused.items()]
     if record.uid in desk.created and refused.keys() == change.fields.keys():
         desk.created.discard(record.uid)
         del desk.records[record.uid]
         return outcomes
-    contested = record.state == "contested"
-    for name, register in change.fields.items():
-        if name not in refused and merge_field(desk, event, record, name, register):
-            outcomes.append(Outcome(event.id, "conflict", "both sides changed it", change.uid, name))
-    if record.state == "contested" and not contested:
-        outcomes.append(Outcome(event.id, "conflict", "deleted by one side, changed by the other", change.uid, LIFE))
+    return outcomes + merge_fields(desk, event, record, {name: each for name, each in change.fields.items() if name not in refused})
+
+
+def merge_fields(desk: Desk, event: Event, record: SharedRecord, fields: Mapping[str, Register]) -> list[Outcome]:
+    """Merge what passed the door; the conflicts that this opened, and what a deletion hides."""
+    contested = is_contested(record)
+    met = [name for name, register in fields.items() if merge_field(desk, event, record, name, register)]
+    outcomes = [Outcome(event.id, "conflict", "both sides changed it", record.uid, name) for name in met]
+    if is_contested(record) and not contested:
+        outcomes.append(Outcome(event.id, "conflict", "deleted by one side, changed by the other", record.uid, LIFE))
     if record.kind == "policy" and record.touched:
         desk.policy = read_policy(record.document)
     return outcomes + tell_hidden(desk, event, record)
 
 
+def is_contested(record: SharedRecord) -> bool:
+    return LIFE in record.document and record.state == "contested"
+
+
+def erase_change(desk: Desk, event: Event, record: SharedRecord, change: RecordChange) -> list[Outcome]:
+    """Erase a record with all below it, or fields of it, if the sender may."""
+    names = frozenset(change.erased_fields)
+    allowed = may_erase(record.kind, other(desk.side), record.side) if change.erased else may_erase_fields(record.kind, names)
+    if not allowed:
+        return [Outcome(event.id, "refused", "not_writable", change.uid)]
+    before = record.document.erased, record.document.erased_fields
+    if change.erased:
+        erase_below(record, desk.records.values())
+    elif not record.document.erased and not names <= record.document.erased_fields:
+        record.erase(names)
+    if before != (record.document.erased, record.document.erased_fields) and event.type in (ERASED, RESTATED):
+        desk.erased.append(Erased.of(record, names, event.id, "there"))
+    rest = RecordChange(change.uid, change.kind, change.parent, change.registration, change.side, change.fields)
+    return merge_change(desk, event, rest) if change.fields and not change.erased else []
+
+
+def is_below_erased(desk: Desk, record: SharedRecord) -> bool:
+    """Whether what it hangs on is erased: then nothing of it is kept either."""
+    above = (desk.records.get(record.parent or ""), desk.records.get(record.registration or ""))
+    return any(each is not None and each is not record and each.document.erased for each in above)
+
+
+def hold_back(desk: Desk, numbered: Numbered, changes: Sequence[RecordChange]) -> Sequence[RecordChange]:
+    """What of an event goes on, past the brake: all of it, or what destroys nothing, while the event is parked whole."""
+    if desk.ledger is None:
+        return changes
+    pairs = [(each, None if is_hidden(desk, each) else act_of_change(each, stored_document(desk, each))) for each in changes]
+    acts = [act for _, act in pairs if act is not None]
+    known = {act.uid for act in acts} <= desk.ledger.held
+    why = desk.ledger.judge(numbered.event.id, acts) if acts else None
+    if why is None:
+        return changes
+    if numbered.event.type != RESTATED or not known:  # a state that only repeats what is held need not wait beside it
+        row = parking.make_row(desk.partnership, numbered.received, BRAKE, why, desk.now_ms)
+        desk.to_park.append(row | {"event": numbered.event.id})
+        desk.answers.append(answer(numbered.event, Outcome(numbered.event.id, "parked", BRAKE)))
+    return [each for change, act in pairs if (each := change if act is None else spare(change)) is not None]
+
+
+def is_hidden(desk: Desk, change: RecordChange) -> bool:
+    """Whether a change is of a part of a deal that is deleted already: then nothing more is destroyed by deleting it, too."""
+    deal = desk.records.get(deal_uid(change.registration)) if change.registration and change.kind not in ("deal", "registration") else None
+    return deal is not None and deal.state == "deleted" and not change.erased
+
+
+def stored_document(desk: Desk, change: RecordChange) -> Document:
+    record = desk.records.get(change.uid)
+    return record.document if record else NOTHING
+
+
 def merge_field(desk: Desk, event: Event, record: SharedRecord, name: str, incoming: Register) -> bool:
-    """Merge one field; whether that opened a conflict. A write that comes late, after one that replaced it, is history all the same."""
+    """Merge one field; whether that opened a conflict. A write that comes late, after one that replaced it, is history all the same; one
+    that a swept tombstone covers is not."""
     before = record.document.get(name)
-    desk.written += [Written(record, name, each, "peer", event.id) for each in incoming.siblings if each not in before.siblings]
+    fresh = [
+        each for each in incoming.siblings if each not in before.siblings and (before.siblings or not covers(before.context, each.dot))
+    ]
+    desk.written += [Written(record, name, each, "peer", event.id) for each in fresh]
     if not record.document.merge_in(name, incoming):
         return False
-    record.touch(name, before)
-    return differs(record.document.get(name)) and not differs(before) and not is_one_way(record.kind, name)
+    return record.touch(name, before)
 
 
 def tell_hidden(desk: Desk, event: Event, record: SharedRecord) -> list[Outcome]:
     """A new child of a deleted parent is stored under it and never revives it: its author is told."""
-    parent = desk.records.get(record.parent or "")
-    if parent is None or record.uid not in desk.created or parent.state != "deleted":
+    above = deal_uid(str(record.registration)) if record.kind == "note" else record.parent or ""
+    parent = desk.records.get(above) if record.uid in desk.created else None
+    if parent is None or parent.state != "deleted":
         return []
     return [Outcome(event.id, "applied", f"stored, but its {parent.kind} is deleted", record.uid)]
 
@@ -186,6 +289,8 @@ def refuse_identity(desk: Desk, record: SharedRecord | None, change: RecordChang
         ours = (record.kind, record.parent, record.registration, record.side)
         return None if ours == (change.kind, change.parent, change.registration, change.side) else "wrong_identity"
     kind = KINDS.get(change.kind)
+    if change.erased:
+        return None  # a record that this store does not have, or not any more: what is left of it is the fact
     if kind is not None and not belongs(desk.records.get(change.parent or ""), kind, change):
         return "wrong_parent"
     return None if desk.restoring or change.side == other(desk.side) else "own_record_unknown"

@@ -22,12 +22,15 @@ from shared_schema.contract.registers import (
     encode_value,
     write,
 )
-from shared_schema.crm.shared_records import SharedRecord, Written, append_history, load_records
-from shared_schema.sync import outbox
+from shared_schema.crm.policies import load_with_policy
+from shared_schema.crm.shared_records import SharedRecord, Written, append_history
+from shared_schema.sync import brake, outbox
+from shared_schema.sync.braking import Limits
 from shared_schema.sync.effects import Due, follow, nothing_due
 from shared_schema.sync.incarnation import Incarnation
 
 Result = Literal["written", "unchanged", "conflict"]
+NO_LIMITS = Limits()
 
 
 class UnknownRecord(LookupError):
@@ -88,10 +91,18 @@ class Captured(NamedTuple):
     fields: tuple[FieldResult, ...]
 
 
-async def capture(tx: AsyncConnection, incarnation: Incarnation, policy: Policy, command: Command, due: Due = nothing_due) -> Captured:
-    """Write it, remember it, queue it. Raises UnknownRecord, InvalidValue, NotWritable, TooManySiblings or EventTooLarge; then nothing
-    of the transaction may be kept."""
-    records = await open_records(tx, incarnation, command)
+async def capture(  # the parts of a command's place, once, from Work
+    tx: AsyncConnection,
+    incarnation: Incarnation,
+    policy: Policy | None,
+    command: Command,
+    due: Due = nothing_due,
+    limits: Limits = NO_LIMITS,
+) -> Captured:
+    """Write it, remember it, queue it, under the given policy or else the one in force; past the brake's `limits` the event is held.
+    Raises UnknownRecord, InvalidValue, NotWritable, TooManySiblings or EventTooLarge; then nothing of the transaction may be kept."""
+    records, in_force = await open_records(tx, incarnation, command)
+    policy = policy or in_force
     event = incarnation.new_uid()
     results, written = [], []
     for each in command.writes:
@@ -107,7 +118,9 @@ async def capture(tx: AsyncConnection, incarnation: Incarnation, policy: Policy,
     await follow(tx, incarnation, due, policy, records.values())
     now_ms = incarnation.clock.now_ms()
     await append_history(tx, written, now_ms)
-    await outbox.append(tx, [make_event(incarnation, command, event, written)], now_ms)
+    deed = brake.deed_of(command.partnership, event, written)
+    held = await brake.judge(tx, limits, deed, now_ms) if deed else None
+    await outbox.append(tx, [make_event(incarnation, command, event, written)], now_ms, held)
     return Captured(event, tuple(results))
 
 
@@ -117,10 +130,10 @@ def name_result(record: SharedRecord, field: str, sibling: Sibling | None) -> Re
     return "conflict" if differs(record.document.get(field)) and not is_one_way(record.kind, field) else "written"
 
 
-async def open_records(tx: AsyncConnection, incarnation: Incarnation, command: Command) -> dict[str, SharedRecord]:
-    """The command's records, locked; those that it creates and that are not there yet, empty."""
+async def open_records(tx: AsyncConnection, incarnation: Incarnation, command: Command) -> tuple[dict[str, SharedRecord], Policy]:
+    """The command's records, locked; those that it creates and that are not there yet, empty. With them the policy in force."""
     uids = {each.uid for each in command.writes} | {each.uid for each in command.creations}
-    records = await load_records(tx, command.partnership, uids)
+    records, policy = await load_with_policy(tx, command.partnership, uids)
     for made in command.creations:
         if made.uid not in records:
             records[made.uid] = SharedRecord(
@@ -128,13 +141,15 @@ async def open_records(tx: AsyncConnection, incarnation: Incarnation, command: C
             )
     if missing := uids - set(records):
         raise UnknownRecord(f"no shared record {min(missing)} in this partnership")
-    return records
+    return records, policy
 
 
 def make_write(incarnation: Incarnation, policy: Policy, command: Command, record: SharedRecord, asked: Write) -> Sibling | None:
     """Put one write into its record; the new sibling, or None where saving the same value changes nothing."""
     if not may_write(policy, record.kind, asked.field, incarnation.side, record.side):
         raise NotWritable(f"{asked.field} of this {record.kind} is not the {incarnation.side}'s to write")
+    if record.document.is_erased(asked.field):
+        raise NotWritable(f"{asked.field} of this {record.kind} was erased, and nothing brings it back")
     value = canonical_value(record.kind, asked.field, asked.value)
     before = record.document.get(asked.field)
     if is_settled_as(before, value):

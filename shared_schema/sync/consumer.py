@@ -17,12 +17,11 @@ from shared_schema.contract.envelope import Acknowledgement, Control, Heartbeat,
 from shared_schema.contract.policy import Policy
 from shared_schema.contract.topics import other, record_topic
 from shared_schema.crm.database import Database, DatabaseUnavailable
-from shared_schema.crm.policies import load_policy
 from shared_schema.crm.rows import insert_for, upsert
 from shared_schema.crm.statements import Statement
 from shared_schema.sync import controls, metrics, outbox, parking, progress, restoration, stops
 from shared_schema.sync.answers import answer, make_answers
-from shared_schema.sync.apply import Desk, apply_events
+from shared_schema.sync.apply import NO_LIMITS, Desk, apply_events
 from shared_schema.sync.arrivals import Arrivals, sort_arrivals
 from shared_schema.sync.bell import Bell
 from shared_schema.sync.effects import Due, nothing_due
@@ -31,6 +30,7 @@ from shared_schema.sync.limits import Limits
 from shared_schema.sync.own_topic import read_last_facts
 from shared_schema.sync.patience import keep_at
 from shared_schema.sync.relay import deliver
+from shared_schema.sync.standing import read_standing
 from shared_schema.sync.stops import StreamStopped
 from shared_schema.sync.tables import inbound_positions, peers
 from shared_schema.sync.transport import Broker, BrokerError, Producer, Reader, Received, Record, TopicMissing
@@ -80,6 +80,7 @@ class Consumer:
         self.partnership = partnership
         self.due = due
         self.limits = Limits()
+        self.brake = NO_LIMITS
         self.proofs: dict[str, int] = {}
         self.restoring = False
         self.suspected_ms = 0
@@ -248,17 +249,19 @@ class Consumer:
         arrivals = arrivals or sort_arrivals(self.partnership, batch)
         async with self.database.transaction() as tx:
             await self.move_position(tx, offset, batch[-1].offset + 1)
-            desk = Desk(self.incarnation, self.partnership, await load_policy(tx, self.partnership), self.due)
+            standing = await read_standing(tx, self.partnership)
+            desk = Desk(self.incarnation, self.partnership, standing.policy, self.due, self.brake)
             desk.restoring = self.restoring and await restoration.is_restoring(tx, self.partnership)
             await apply_events(tx, desk, arrivals)
             await self.look_at_claims(tx, desk)
             if desk.to_park:
                 await stops.check_flood(tx, self.partnership, self.limits, desk.now_ms)
             await outbox.append(tx, make_answers(self.incarnation, self.partnership, desk.answers), desk.now_ms)
-            reach = await self.count(tx, arrivals)
+            reach = await self.count(tx, arrivals, standing.reach)
             await hear_peer(tx, self.partnership, arrivals, desk.now_ms)
             reply = await controls.obey(tx, self.incarnation, reach, arrivals.controls)
-            withheld = await outbox.read_withheld(tx, self.partnership)
+            changed = desk.answers or arrivals.controls
+            withheld = await outbox.read_withheld(tx, self.partnership) if changed else standing.withheld
         self.restoring = desk.restoring
         if reply.went_back:
             self.begin_restoring()
@@ -282,8 +285,9 @@ class Consumer:
         if not await MOVE.fetch(tx, {"at": self.inbound, "before": offset, "after": after}):
             raise PositionMoved(f"{self.inbound} is no longer at {offset}")
 
-    async def count(self, tx: AsyncConnection, arrivals: Arrivals) -> progress.Reach:
-        reach = await progress.load(tx, self.partnership)
+    async def count(self, tx: AsyncConnection, arrivals: Arrivals, reach: progress.Reach | None = None) -> progress.Reach:
+        """Take in the batch's numbers; `reach` is how far it was, if that is known."""
+        reach = reach or await progress.load(tx, self.partnership)
         before = dict(reach.epochs)
         reach.count(arrivals)
         moved = [epoch for epoch, now in reach.epochs.items() if before.get(epoch) != now]

@@ -75,10 +75,11 @@ async def replay(station: Station, author: Author, letters: Sequence[int]) -> li
     return [await replay_one(station, author, each) for each in letters]
 
 
-async def replay_one(station: Station, author: Author, letter_id: int) -> Replayed:
+async def replay_one(station: Station, author: Author, letter_id: int, *, released: bool = False) -> Replayed:
+    """`released`: a person let it pass the brake."""
     try:
         async with station.working(author) as work:
-            return await apply_again(work, letter_id)
+            return await apply_again(work, letter_id, released=released)
     except StillParked as error:
         reason, detail = error.reason, str(error)
     except DatabaseUnavailable:
@@ -92,7 +93,7 @@ async def replay_one(station: Station, author: Author, letter_id: int) -> Replay
     return Replayed(letter_id, "parked", reason)
 
 
-async def apply_again(work: Work, letter_id: int) -> Replayed:
+async def apply_again(work: Work, letter_id: int, *, released: bool = False) -> Replayed:
     """Take one out of parking and apply it as if it came now. A control message is only dropped: newer ones have said it since."""
     row = await take(work, letter_id)
     if row is None:
@@ -101,7 +102,8 @@ async def apply_again(work: Work, letter_id: int) -> Replayed:
     arrivals = sort_arrivals(partnership, [parking.unpark(row)])
     for each in arrivals.unreadable:
         raise StillParked(each.reason, each.detail)
-    desk = Desk(work.incarnation, partnership, await load_policy(work.tx, partnership), work.due)
+    limits = None if released else work.keeping.brake
+    desk = Desk(work.incarnation, partnership, await load_policy(work.tx, partnership), work.due, limits)
     await apply_events(work.tx, desk, arrivals)
     for waiting in desk.to_park:
         raise StillParked(str(waiting["reason"]), str(waiting["detail"]))

@@ -7,12 +7,13 @@ from shared_schema.crm.rows import insert_for
 from shared_schema.sync.tables import leases, outbound_epochs
 
 LEASE_MS = 10_000
+ASTRAY_MS = 60_000  # a lease that would run longer than this was taken before the clock went back: nobody need wait for it
 
 
 async def take(tx: AsyncConnection, name: str, owner: str, epoch: str, now_ms: int) -> bool:
     """Take a lease for a new epoch; whether it is ours now."""
     statement = insert_for(tx, leases).values(name=name, owner=owner, epoch=epoch, expires_ms=now_ms + LEASE_MS)
-    free = or_(leases.c.expires_ms <= now_ms, leases.c.owner == owner)
+    free = or_(leases.c.expires_ms <= now_ms, leases.c.expires_ms > now_ms + ASTRAY_MS, leases.c.owner == owner)
     changes = {key: statement.excluded[key] for key in ("owner", "epoch", "expires_ms")}
     taken = await tx.execute(statement.on_conflict_do_update(index_elements=[leases.c.name], set_=changes, where=free))
     return taken.rowcount == 1

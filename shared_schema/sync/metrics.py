@@ -40,6 +40,8 @@ unacknowledged = Gauge("dealbridge_unacknowledged_rows", "Outbox rows that the p
 gaps = Gauge("dealbridge_gaps_events", "Numbers of the peer's that are missing here.", ["partnership"])
 parked = Gauge("dealbridge_parked_records", "Records in parking.", ["partnership"])
 stopped = Gauge("dealbridge_stream_stopped_streams", "1 while the inbound stream is stopped because too much was parked.", ["partnership"])
+held = Gauge("dealbridge_held_events", "Events that wait for a person's word; out: unsent, in: parked.", ["partnership", "direction"])
+erasing = Gauge("dealbridge_erasing_records", "Erasures whose traces are not cleaned up yet.", ["partnership"])
 trouble = Gauge(
     "dealbridge_broker_trouble_partnerships",
     "1 while the broker can not be used: down, credential, certificate, access, missing, settings or failed.",
@@ -102,6 +104,9 @@ def note_status(rows: Sequence[Row]) -> None:
         gaps.labels(name).set(row["gaps"])
         parked.labels(name).set(row["parked"])
         drift.labels(name).set(row["drift"])
+        held.labels(name, "out").set(row["held_outgoing"])
+        held.labels(name, "in").set(row["held_incoming"])
+        erasing.labels(name).set(row["erasing"])
         restoring.labels(name).set(row["restoring_since_ms"] is not None)
         suspected.labels(name).set(row["suspected"])
         owed.labels(name).set(row["owed"])

@@ -9,6 +9,7 @@ from shared_schema.crm.database import DatabaseUnavailable
 from shared_schema.crm.tables import partnerships
 from shared_schema.sync import bell
 from shared_schema.sync.consumer import Consumer
+from shared_schema.sync.eraser import Eraser
 from shared_schema.sync.limits import Limits
 from shared_schema.sync.patience import keep_at
 from shared_schema.sync.reactor import Reactor
@@ -18,6 +19,7 @@ from shared_schema.sync.restorer import Restorer
 from shared_schema.sync.station import Station
 from shared_schema.sync.sweeper import Sweeper
 from shared_schema.sync.transport import Broker
+from shared_schema.sync.trash import Emptier
 from shared_schema.sync.verifier import Verifier
 
 POLL_S = 2.0
@@ -52,7 +54,8 @@ class Node:
         await self.broker.start()
         try:
             async with asyncio.TaskGroup() as group:
-                for each in (self.reactor, self.restater, self.sweeper, self.verifier):
+                loops = (self.reactor, self.restater, self.sweeper, self.verifier, Eraser(self.station), Emptier(self.station))
+                for each in loops:
                     group.create_task(each.run())
                 await keep_at("partnerships", lambda: self.tend(group), (DatabaseUnavailable,))
         finally:
@@ -77,7 +80,7 @@ class Node:
         relay = Relay(station.database, broker, station.clock, station.spec.side, partnership)
         relay.wake = station.bell.listen(partnership)
         consumer = Consumer(station.database, broker, station.incarnation, partnership, station.spec.due, station.bell)
-        consumer.limits = self.limits
+        consumer.limits, consumer.brake = self.limits, station.keeping.brake
         consumer.proofs = station.proofs
         try:
             async with asyncio.TaskGroup() as group:

@@ -13,6 +13,7 @@ from shared_schema.crm.statements import Statement
 from shared_schema.sync.tables import leases, outbound_epochs, outbox, restorations
 
 BACKLOG_MAX = 100_000
+WAITING = (outbox.c.published_ms.is_(None), outbox.c.held.is_(None))
 DELETIONS = ("deal.deleted", "deal.left", "deal.unshared", "note.deleted", "comment.deleted", "record.erased")
 
 
@@ -30,10 +31,11 @@ class Pending(NamedTuple):
     sequence: int | None
 
 
-async def append(tx: AsyncConnection, events: Sequence[Event], now_ms: int) -> None:
-    """Queue events in the transaction that makes them true. Lock their records first: then id order is commit order per record."""
+async def append(tx: AsyncConnection, events: Sequence[Event], now_ms: int, held: str | None = None) -> None:
+    """Queue events in the transaction that makes them true. Lock their records first: then id order is commit order per record.
+    `held`: why they wait unsent, if they do."""
     if events:
-        await insert_rows(tx, outbox, [make_row(event, now_ms) for event in events])
+        await insert_rows(tx, outbox, [make_row(event, now_ms) | {"held": held} for event in events])
 
 
 def make_row(event: Event, now_ms: int) -> dict[str, Any]:
@@ -55,15 +57,15 @@ BEING_RESTORED = exists().where(restorations.c.partnership == bindparam("partner
 DELETES = and_(outbox.c.epoch.is_(None), or_(*(outbox.c.payload.like(f'%"type":"{each}"%') for each in DELETIONS)))
 PENDING = Statement(
     select(outbox.c.id, outbox.c.registration, outbox.c.payload, outbox.c.epoch, outbox.c.sequence)
-    .where(OURS, outbox.c.published_ms.is_(None), not_(Among(outbox.c.id, "in_flight")), or_(not_(BEING_RESTORED), not_(DELETES)))
+    .where(OURS, *WAITING, not_(Among(outbox.c.id, "in_flight")), or_(not_(BEING_RESTORED), not_(DELETES)))
     .order_by(outbox.c.id)
     .limit(bindparam("limit", type_=BigInteger()))
 )
 
 
 async def read_pending(connection: AsyncConnection, partnership: str, in_flight: Collection[int], limit: int) -> list[Pending]:
-    """The oldest unpublished rows that are not in flight. Never by a last id: id order is not commit order. While the store is being
-    restored a deletion that has no number yet waits: it can not have had in view what is still to come back."""
+    """The oldest unpublished rows that are neither in flight nor held. Never by a last id: id order is not commit order. While the store
+    is being restored a deletion that has no number yet waits: it can not have had in view what is still to come back."""
     parameters = {"partnership": partnership, "in_flight": sorted(in_flight), "limit": limit}
     return [Pending(*row) for row in await PENDING.fetch(connection, parameters)]
 
@@ -72,7 +74,6 @@ IN_ROW = Statement(
     update(outbox)
     .where(outbox.c.id.between(bindparam("first"), bindparam("last")), outbox.c.published_ms.is_(None))
     .values(epoch=bindparam("epoch"), sequence=outbox.c.id + bindparam("ahead", type_=BigInteger()), published_ms=bindparam("now_ms"))
-    .returning(outbox.c.id)
 )
 SINGLY = Statement(
     update(outbox)
@@ -83,13 +84,14 @@ NAMED = Statement(select(leases.c.epoch).where(leases.c.name == bindparam("lease
 
 
 async def mark_published(tx: AsyncConnection, lease: str, epoch: str, numbers: Sequence[tuple[int, int]], now_ms: int) -> int:
-    """Give published rows (id, sequence) their number, only while the lease still names this epoch; how many were marked."""
+    """Give published rows (id, sequence) their number, only while the lease still names this epoch; how many were published."""
     if not numbers or not await names_epoch(tx, lease, epoch):
         return 0
     (first, number), (last, _) = numbers[0], numbers[-1]
     if all(id - sequence == first - number for id, sequence in numbers):
         named = {"first": first, "last": last, "ahead": number - first, "epoch": epoch, "now_ms": now_ms}
-        return len(await IN_ROW.fetch(tx, named))
+        await IN_ROW.fetch(tx, named)
+        return len(numbers)
     await SINGLY.run_each(tx, [{"row": id, "number": sequence, "epoch": epoch, "now_ms": now_ms} for id, sequence in numbers])
     return len(numbers)
 
@@ -179,7 +181,7 @@ async def read_withheld(connection: AsyncConnection, partnership: str) -> list[s
 
 async def count_pending(connection: AsyncConnection, partnership: str) -> int:
     """Rows that wait to be published, counted up to BACKLOG_MAX."""
-    first = select(outbox.c.id).where(outbox.c.partnership == partnership, outbox.c.published_ms.is_(None)).limit(BACKLOG_MAX).subquery()
+    first = select(outbox.c.id).where(outbox.c.partnership == partnership, *WAITING).limit(BACKLOG_MAX).subquery()
     return int((await connection.execute(select(func.count()).select_from(first))).scalar_one())
 
 
@@ -187,7 +189,7 @@ async def is_longer(connection: AsyncConnection, partnership: str, rows: int, *,
     """Whether more than so many rows of a partnership are here, or wait to be published."""
     statement = select(outbox.c.id).where(outbox.c.partnership == partnership)
     if pending:
-        statement = statement.where(outbox.c.published_ms.is_(None))
+        statement = statement.where(*WAITING)
     return (await connection.execute(statement.offset(rows).limit(1))).one_or_none() is not None
 
 
@@ -197,8 +199,9 @@ async def list_partnerships(connection: AsyncConnection) -> list[str]:
 
 
 async def take_oldest(tx: AsyncConnection, partnership: str, limit: int) -> list[str]:
-    """Remove the oldest rows that answer nothing; their payloads."""
-    oldest = select(outbox.c.id).where(outbox.c.partnership == partnership, outbox.c.answers.is_(None)).order_by(outbox.c.id).limit(limit)
+    """Remove the oldest rows that answer nothing and are not held; their payloads."""
+    free = (outbox.c.partnership == partnership, outbox.c.answers.is_(None), outbox.c.held.is_(None))
+    oldest = select(outbox.c.id).where(*free).order_by(outbox.c.id).limit(limit)
     columns = (outbox.c.payload, outbox.c.epoch, outbox.c.sequence)
     taken = (await tx.execute(delete(outbox).where(outbox.c.id.in_(oldest)).returning(*columns))).all()
     await note_dropped(tx, partnership, [(row.epoch, row.sequence) for row in taken if row.epoch is not None])

@@ -15,6 +15,7 @@ from shared_schema.crm.rows import Among, insert_for, take_turn, upsert
 from shared_schema.crm.shared_records import load_records
 from shared_schema.crm.tables import shared_records
 from shared_schema.sync import outbox
+from shared_schema.sync.brake import find_held
 from shared_schema.sync.incarnation import Incarnation
 from shared_schema.sync.restate import cut, depth_of, make_statement
 from shared_schema.sync.tables import outbox as outbox_rows
@@ -61,10 +62,12 @@ async def pay(tx: AsyncConnection, incarnation: Incarnation, partnership: str) -
         return 0
     records = await load_records(tx, partnership, depths)
     ordered = sorted(records.values(), key=lambda record: (depths[record.uid], record.uid))
+    held = await find_held(tx, partnership, "out")
     events, rows = [], []
     for some in cut(ordered):
-        event = make_statement(incarnation, partnership, some)
-        events.append(event)
+        event = make_statement(incarnation, partnership, some, held)
+        if event.data.records:
+            events.append(event)
         rows += [{"partnership": partnership, "uid": each.uid, "depth": depths[each.uid], "event": event.id} for each in some]
     await outbox.append(tx, events, incarnation.clock.now_ms())
     await upsert(tx, owed_states, rows, ("event",))

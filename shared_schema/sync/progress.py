@@ -2,8 +2,9 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from sqlalchemy import bindparam, select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -65,17 +66,19 @@ class Reach:
             self.touched.update(control.epochs)
 
 
-RECEIVED = Statement(
-    select(*(inbound_epochs.c[name] for name in ("epoch", "next_sequence", "gaps", "event", "moved_ms"))).where(
-        inbound_epochs.c.partnership == bindparam("partnership")
-    )
-)
+EPOCH = tuple(inbound_epochs.c[name] for name in ("epoch", "next_sequence", "gaps", "event", "moved_ms"))
+RECEIVED = Statement(select(*EPOCH).where(inbound_epochs.c.partnership == bindparam("partnership")))
 
 
 async def load(tx: AsyncConnection, partnership: str) -> Reach:
     """Every epoch received of late; a peer's restart adds one, and the sweeper takes the old ones."""
+    return make_reach(partnership, await RECEIVED.fetch(tx, {"partnership": partnership}))
+
+
+def make_reach(partnership: str, rows: Iterable[Sequence[Any]]) -> Reach:
+    """The reach that these rows say: epoch, next number, gaps, event, and when it last moved."""
     reach = Reach(partnership)
-    for epoch, next_sequence, gaps, event, moved_ms in await RECEIVED.fetch(tx, {"partnership": partnership}):
+    for epoch, next_sequence, gaps, event, moved_ms in rows:
         reach.epochs[epoch] = Progress(next_sequence, tuple((low, high) for low, high in json.loads(gaps)))
         reach.events[epoch] = event
         reach.moved_ms[epoch] = moved_ms

@@ -28,7 +28,6 @@ from shared_schema.sync.tables import outbox
 
 Row = dict[str, Any]
 QUALIFYING = ("intro_note", "pain", "next_steps")
-RESTORE_DAYS = 90
 BY_ID = Statement(select(shared_deals).where(shared_deals.c.id == bindparam("id")))
 OF_DEAL = Statement(select(shared_deals).where(shared_deals.c.deal_id == bindparam("deal_id")).order_by(shared_deals.c.id))
 COLUMNS = tuple(shared_deals.c.keys())
@@ -46,8 +45,9 @@ async def load_shared_deal(tx: AsyncConnection, shared_deal_id: int) -> Row:
 async def open_shared_deal(tx: AsyncConnection, shared_deal_id: int) -> Row:
     """A registration that is still shared; raises WrongState if sharing has stopped."""
     row = await load_shared_deal(tx, shared_deal_id)
-    if row["status"] == "unshared":
-        raise WrongState("this deal is no longer shared", remedy="share it again: that makes a new registration which names this one")
+    if row["status"] in ("unshared", "erased"):
+        gone = "no longer shared" if row["status"] == "unshared" else "erased"
+        raise WrongState(f"this deal is {gone}", remedy="share it again: that makes a new registration which names this one")
     return row
 
 
@@ -181,12 +181,13 @@ async def restore(work: Work, shared_deal_id: int) -> Captured:
 
 
 def check_restorable(work: Work, record: SharedRecord) -> None:
-    """Raises WrongState for what lives, and for what was deleted more than 90 days ago."""
+    """Raises WrongState for what lives, and for what was deleted too long ago."""
     deletions = [each for each in record.document.get(LIFE).siblings if is_deletion(each)]
     if not deletions or record.state == "alive":
         raise WrongState(f"this {record.kind} is not deleted")
-    if min(each.stamp.physical for each in deletions) < work.now_ms - RESTORE_DAYS * DAY_MS:
-        raise WrongState(f"this {record.kind} was deleted more than {RESTORE_DAYS} days ago", remedy="create it anew")
+    days = work.keeping.trash_days
+    if not record.document.has_content or min(each.stamp.physical for each in deletions) < work.now_ms - days * DAY_MS:
+        raise WrongState(f"this {record.kind} was deleted more than {days} days ago", remedy="create it anew")
 
 
 async def delete_anyway(work: Work, shared_deal_id: int) -> Captured:
@@ -229,6 +230,20 @@ async def leave(work: Work, shared_deal_id: int) -> Captured:
         row["partnership"], row["uid"], "deal.left", [Write(row["uid"], f"{work.side}_left", {"at": work.now_ms})]
     )
     await work.tx.execute(update(deals).where(deals.c.id == row["deal_id"]).values(deleted_ms=work.now_ms))
+    return captured
+
+
+async def come_back(work: Work, shared_deal_id: int) -> Captured:
+    """Take *delete for me* back: this side's copy, which went on syncing, is in its lists again, and the other side is told."""
+    row = await load_shared_deal(work.tx, shared_deal_id)
+    if not row["left_here"]:
+        raise WrongState("this side has not left this deal", remedy="restore it if it was deleted for both")
+    if row["status"] == "erased":
+        raise WrongState("this deal is erased", remedy="share a new one")
+    value = {"at": work.now_ms, "back": True}
+    captured = await work.capture(row["partnership"], row["uid"], "deal.restored", [Write(row["uid"], f"{work.side}_left", value)])
+    if row["state"] != "deleted":
+        await work.tx.execute(update(deals).where(deals.c.id == row["deal_id"]).values(deleted_ms=None))
     return captured
 
 

@@ -1,12 +1,14 @@
 """Events that carry whole states: for repair, for a peer that went back, for a first load. States merge like events."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from shared_schema.contract.codec import Event, EventData, RecordChange, format_time
 from shared_schema.contract.records import KINDS
 from shared_schema.crm.shared_records import SharedRecord
+from shared_schema.sync.braking import spare
 from shared_schema.sync.incarnation import Incarnation
 
+RESTATED = "record.restated"
 EVENT_RECORDS = 50
 EVENT_CHARACTERS = 400_000
 
@@ -34,14 +36,22 @@ def cut(records: Iterable[SharedRecord]) -> Iterator[list[SharedRecord]]:
         yield chunk
 
 
-def make_statement(incarnation: Incarnation, partnership: str, records: list[SharedRecord]) -> Event:
-    changes = tuple(
-        RecordChange(each.uid, each.kind, each.parent, each.registration, each.side, each.document.registers()) for each in records
-    )
+def state_of(record: SharedRecord) -> RecordChange:
+    """A record's whole state as a change."""
+    document = record.document
+    erased = (document.erased, tuple(sorted(document.erased_fields)))
+    fields = {name: register for name, register in document.registers().items() if register.siblings}  # a tombstone's have none
+    return RecordChange(record.uid, record.kind, record.parent, record.registration, record.side, fields, *erased)
+
+
+def make_statement(incarnation: Incarnation, partnership: str, records: Sequence[SharedRecord], held: Collection[str] = ()) -> Event:
+    """The states of records; of those of which the brake holds something, without what may not be sent yet."""
+    states = [(spare(state_of(each)) if each.uid in held else state_of(each)) for each in records]
+    changes = tuple(each for each in states if each is not None)
     return Event(
         id=incarnation.new_uid(),
         source=f"/{partnership}/{incarnation.side}",
-        type="record.restated",
+        type=RESTATED,
         subject=partnership,
         time=format_time(incarnation.clock.now_ms()),
         partnership=partnership,

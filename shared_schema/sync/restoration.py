@@ -8,7 +8,7 @@ import json
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.contract.codec import Event, Outcome
@@ -103,7 +103,8 @@ async def confirm(work: Work) -> list[str]:
 
 async def ask(tx: AsyncConnection, partnership: str, now_ms: int) -> Restore | None:
     """The request to send now, if one is due."""
-    where = (restorations.c.partnership == partnership, restorations.c.merged.is_(False), restorations.c.asked_ms <= now_ms - ASK_MS)
+    unanswered = or_(restorations.c.asked_ms <= now_ms - ASK_MS, restorations.c.asked_ms > now_ms)  # a clock may have gone back
+    where = (restorations.c.partnership == partnership, restorations.c.merged.is_(False), unanswered)
     asked = await tx.execute(update(restorations).where(*where).values(asked_ms=now_ms).returning(restorations.c.request))
     request = asked.scalar_one_or_none()
     return Restore(partnership=partnership, sent_ms=now_ms, request=request) if request else None

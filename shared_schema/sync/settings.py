@@ -8,7 +8,9 @@ from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared_schema.crm.database import BadDatabaseUrl, parse_url
+from shared_schema.sync.braking import Limits
 from shared_schema.sync.security import Protocol, Security
+from shared_schema.sync.station import Keeping
 
 PREFIX = "DEALBRIDGE_"
 Role = Literal["web", "sync", "all"]
@@ -48,9 +50,7 @@ class Settings(BaseSettings):
         "", description="`plaintext`, `tls` or `sasl_tls`; left out, `sasl_tls` with a password, `tls` with a CA, else `plaintext`."
     )
     kafka_ca: str = Field("", description="A PEM file: who must have signed the broker's certificate; left out, the system's CAs.")
-    kafka_user: str = Field(
-        "", description="The user at the broker; left out, the password file holds `user:password`, as `join` writes it."
-    )
+    kafka_user: str = Field("", max_length=200, description="The user at the broker.")
     kafka_password_file: str = Field("", description="A file with the password, read at every connection; for its owner's eyes only.")
     kafka_password: SecretStr = Field(SecretStr(""), description="The password itself, for development: prefer the file.")
     secrets: str = Field("", description="A directory in which `join` keeps the CA and the password of each vendor's broker.")
@@ -71,8 +71,28 @@ class Settings(BaseSettings):
         description="Histories, outcomes and the journal go after so many days, but for what is newest or unsettled; 0 for never.",
     )
     verify_minutes: int = Field(60, ge=0, description="After so many minutes both sides are compared again, and repaired; 0 for never.")
+    brake_count: int = Field(100, ge=1, description="So many deletions, erasures or unsharings of a kind pass in the window; more wait.")
+    brake_percent: int = Field(20, ge=0, le=100, description="And at most this part of the living records of the kind; five always pass.")
+    brake_minutes: int = Field(60, ge=1, description="The brake's window, for each partnership and direction.")
+    trash_days: int = Field(90, ge=1, description="For so many days what was deleted can be restored; then its content goes.")
+    topic_days: int = Field(7, ge=1, description="How long the broker keeps what was sent: an erasure states when it is gone there.")
+    backup_days: int = Field(30, ge=0, description="How old this node's oldest backup gets: an erasure states when it is gone there.")
+    erasure_list: str = Field("", description="The file of erasures that outlives a restore; by default `STORE.erasures`, beside SQLite's.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least level that is logged.")
     log_format: Literal["text", "json"] = Field("text", description="One line of text or one JSON object per log record.")
+
+
+def make_keeping(settings: Settings) -> Keeping:
+    """What the settings say about keeping and destroying."""
+    store = Path(str(parse_url(settings.database).database))
+    beside = store if settings.database.startswith("sqlite") else Path(store.name)
+    return Keeping(
+        brake=Limits(settings.brake_count, settings.brake_percent, settings.brake_minutes * 60_000),
+        trash_days=settings.trash_days,
+        topic_days=settings.topic_days,
+        backup_days=settings.backup_days,
+        erasure_list=Path(settings.erasure_list) if settings.erasure_list else beside.with_name(f"{beside.name}.erasures"),
+    )
 
 
 def load_settings() -> Settings:

@@ -3,15 +3,16 @@
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.contract.registers import Side
 from shared_schema.crm.database import Database
-from shared_schema.crm.policies import load_policy
 from shared_schema.sync.bell import Bell
-from shared_schema.sync.capture import Captured, Command, Creation, Write, capture
+from shared_schema.sync.braking import Limits
+from shared_schema.sync.capture import NO_LIMITS, Captured, Command, Creation, Write, capture
 from shared_schema.sync.clock import Clock
 from shared_schema.sync.effects import Due
 from shared_schema.sync.incarnation import Incarnation
@@ -30,6 +31,20 @@ class Author(NamedTuple):
 MACHINE = Author()
 
 
+class Keeping(NamedTuple):
+    """What a node was told about keeping and destroying: the brake's limits; for how many days what is deleted can be restored; for how
+    many days topics and backups may still hold what was erased; and the file that lists erasures, if there is one."""
+
+    brake: Limits = NO_LIMITS
+    trash_days: int = 90
+    topic_days: int = 7
+    backup_days: int = 30
+    erasure_list: Path | None = None
+
+
+DEFAULTS = Keeping()
+
+
 @dataclass
 class Work:
     """One command's transaction: where it writes, who it is, and whom to wake and what to do once it is committed."""
@@ -39,6 +54,7 @@ class Work:
     due: Due
     author: Author
     introduced: frozenset[tuple[str, Author]] = frozenset()
+    keeping: Keeping = DEFAULTS
     woken: set[str] = field(default_factory=set)
     introducing: set[tuple[str, Author]] = field(default_factory=set)
     after: list[Callable[[], None]] = field(default_factory=list)
@@ -63,7 +79,7 @@ class Work:
         person = self.introduce(partnership)
         made = [Creation(each.uid, "person", None, None) for each in person[:1]]
         command = Command(partnership, registration, type, self.author.person, [*person, *writes], [*made, *creations])
-        captured = await capture(self.tx, self.incarnation, await load_policy(self.tx, partnership), command, self.due)
+        captured = await capture(self.tx, self.incarnation, None, command, self.due, self.keeping.brake)
         self.woken |= {partnership, "reactions"}
         return captured._replace(fields=captured.fields[len(person) :])
 
@@ -101,10 +117,11 @@ class NodeSpec:
 class Station:
     """A running process's store, identity and bell."""
 
-    def __init__(self, spec: NodeSpec, database: Database, clock: Clock) -> None:
+    def __init__(self, spec: NodeSpec, database: Database, clock: Clock, keeping: Keeping = DEFAULTS) -> None:
         self.spec = spec
         self.database = database
         self.clock = clock
+        self.keeping = keeping
         self.incarnation = Incarnation(spec.side, clock)
         self.bell = Bell()
         self.introduced: frozenset[tuple[str, Author]] = frozenset()
@@ -124,7 +141,7 @@ class Station:
     async def working(self, author: Author = MACHINE) -> AsyncIterator[Work]:
         """One command: committed whole at the end, or not at all; then the loops that have work by it are woken."""
         async with self.database.transaction() as tx:
-            work = Work(tx, self.incarnation, self.spec.due, author, self.introduced)
+            work = Work(tx, self.incarnation, self.spec.due, author, self.introduced, self.keeping)
             yield work
         self.introduced |= work.introducing
         for act in work.after:

@@ -4,17 +4,19 @@ when the peer was heard."""
 import json
 from typing import Any
 
-from sqlalchemy import ColumnElement, case, func, select
+from sqlalchemy import ColumnElement, and_, case, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.contract.refusal import AHEAD
 from shared_schema.crm.projected_tables import conflicts
 from shared_schema.crm.tables import partnerships
+from shared_schema.sync.braking import BRAKE
 from shared_schema.sync.drift import SURELY
+from shared_schema.sync.outbox import WAITING
 from shared_schema.sync.owed_states import count_owed
 from shared_schema.sync.restoration import read_restorations
 from shared_schema.sync.stops import read_stops
-from shared_schema.sync.tables import drifts, inbound_epochs, outbox, parked, peer_outcomes, peers, reactions, refusals
+from shared_schema.sync.tables import drifts, erasures, inbound_epochs, outbox, parked, peer_outcomes, peers, reactions, refusals
 from shared_schema.sync.troubles import find_trouble, read_troubles
 
 Row = dict[str, Any]
@@ -31,6 +33,9 @@ async def read_status(connection: AsyncConnection, now_ms: int) -> list[Row]:
         "refused": await count_refused(connection),
         "drift": await count_by(connection, drifts, SURELY),
         "owed": await count_owed(connection),
+        "held_outgoing": await count_by(connection, outbox, outbox.c.held.is_not(None)),
+        "held_incoming": await count_by(connection, parked, parked.c.reason == BRAKE),
+        "erasing": await count_by(connection, erasures, erasures.c.cleaned_ms.is_(None)),
         "suspected": await count_by(connection, refusals, refusals.c.reason.in_(AHEAD)),
     }
     heard = {row.partnership: row for row in await connection.execute(select(peers))}
@@ -62,7 +67,7 @@ async def read_status(connection: AsyncConnection, now_ms: int) -> list[Row]:
 
 async def count_outbox(connection: AsyncConnection, now_ms: int) -> dict[str, Row]:
     """Rows that wait to be published, and rows that the peer has not acknowledged."""
-    waiting = func.sum(case((outbox.c.published_ms.is_(None), 1), else_=0))
+    waiting = func.sum(case((and_(*WAITING), 1), else_=0))
     statement = select(outbox.c.partnership, waiting, func.count(), func.min(outbox.c.created_ms)).group_by(outbox.c.partnership)
     return {
         partnership: {"backlog": int(backlog), "unacknowledged": count, "oldest_ms": now_ms - oldest}

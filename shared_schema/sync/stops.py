@@ -7,13 +7,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from shared_schema.contract.envelope import Control
 from shared_schema.crm.problems import WrongState
 from shared_schema.crm.rows import upsert
+from shared_schema.sync.braking import BRAKE
 from shared_schema.sync.journal import note
 from shared_schema.sync.limits import Limits
 from shared_schema.sync.station import Work
 from shared_schema.sync.tables import parked, stops
 
 MINUTE_MS = 60_000
-PATIENT = "missing_parent"  # a child before its parent is the daily bread of a stream out of order
+# A child before its parent is the daily bread of a stream out of order, and what the brake holds is stopped already.
+PATIENT = ("missing_parent", BRAKE)
 
 
 class StreamStopped(Exception):
@@ -27,7 +29,7 @@ class StreamStopped(Exception):
 async def check_flood(tx: AsyncConnection, partnership: str, limits: Limits, now_ms: int) -> None:
     """Raises StreamStopped where the transaction parks one too many; then none of it may be kept."""
     forgiven = select(stops.c.forgiven).where(stops.c.partnership == partnership).scalar_subquery()
-    where = (parked.c.partnership == partnership, parked.c.reason != PATIENT, parked.c.id > func.coalesce(forgiven, 0))
+    where = (parked.c.partnership == partnership, parked.c.reason.not_in(PATIENT), parked.c.id > func.coalesce(forgiven, 0))
     recent = func.count().filter(parked.c.at_ms > now_ms - MINUTE_MS)
     most, lately = (await tx.execute(select(func.count(), recent).where(*where))).one()
     remedy = "look at the dead letters, then `sync resume`"

@@ -12,7 +12,7 @@ from shared_schema.crm.tables import property_history, shared_records
 from shared_schema.sync.owed_states import load_owed
 from shared_schema.sync.tables import outbox, peer_outcomes
 
-WORST_FIRST = ("parked", "refused", "conflict", "pending", "sent", "ignored", "applied", "not shared")
+WORST_FIRST = ("parked", "refused", "conflict", "held", "pending", "sent", "ignored", "applied", "not shared")
 Place = tuple[str, str]
 
 
@@ -32,7 +32,7 @@ class SyncIndex(NamedTuple):
     owed: dict[str, str]
 
     def of_field(self, kind: str, uid: str, field: str, register: Register) -> str:
-        """pending, sent, applied by the peer, conflict, parked, refused or ignored."""
+        """held, pending, sent, applied by the peer, conflict, parked, refused or ignored."""
         said = self.outcomes.get((uid, field)) or self.outcomes.get((uid, ""))
         if said and said.outcome in ("parked", "refused", "ignored"):
             return said.outcome
@@ -57,13 +57,13 @@ async def load_index(connection: AsyncConnection, partnership: str, registration
 
 
 async def load_travelling(connection: AsyncConnection, partnership: str, registration: str) -> dict[Place, str]:
-    """Fields whose events the peer has not acknowledged: pending until the broker has them, then sent."""
+    """Fields whose events the peer has not acknowledged: held until a person lets them go, pending until the broker has them, then sent."""
     joined = outbox.join(property_history, property_history.c.event == outbox.c.event)
-    columns = (property_history.c.uid, property_history.c.field, outbox.c.published_ms)
+    columns = (property_history.c.uid, property_history.c.field, outbox.c.published_ms, outbox.c.held)
     where = (outbox.c.partnership == partnership, outbox.c.registration == registration)
     found: dict[Place, str] = {}
-    for uid, field, published_ms in await connection.execute(select(*columns).select_from(joined).where(*where)):
-        state = "pending" if published_ms is None else "sent"
+    for uid, field, published_ms, held in await connection.execute(select(*columns).select_from(joined).where(*where)):
+        state = "held" if held else "pending" if published_ms is None else "sent"
         found[uid, field] = worst([state, found.get((uid, field), state)])
     return found
 

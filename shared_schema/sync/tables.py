@@ -1,7 +1,8 @@
-"""The runtime's tables: the outbox, what each stream has reached, leases, what is parked, refused and stopped, states
-that are owed, restorations, verifications and drift, reactions to run, a journal for people, and when each peer was heard."""
+"""The runtime's tables: the outbox, what each stream has reached, leases, what is parked, refused and stopped, states that are owed,
+restorations, verifications and drift, reactions to run, what the brake counts, what is erased, a journal for people, and when each peer
+was heard."""
 
-from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, String, Table, Text, UniqueConstraint
+from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, String, Table, Text, UniqueConstraint, and_
 
 from shared_schema.crm.tables import Identity, metadata
 
@@ -18,14 +19,17 @@ outbox = Table(
     Column("epoch", String(16)),
     Column("sequence", BigInteger),
     Column("published_ms", BigInteger),
+    Column("held", String(20)),  # why it waits unsent, if it does; what is held was never numbered
     sqlite_autoincrement=True,  # an id that is in flight may never come to stand for another row
 )
+_pending = and_(outbox.c.published_ms.is_(None), outbox.c.held.is_(None))
+Index("ix_outbox_pending", outbox.c.partnership, outbox.c.id, sqlite_where=_pending, postgresql_where=_pending)
 Index(
-    "ix_outbox_pending",
+    "ix_outbox_held",
     outbox.c.partnership,
     outbox.c.id,
-    sqlite_where=outbox.c.published_ms.is_(None),
-    postgresql_where=outbox.c.published_ms.is_(None),
+    sqlite_where=outbox.c.held.is_not(None),
+    postgresql_where=outbox.c.held.is_not(None),
 )
 Index("ix_outbox_epoch", outbox.c.partnership, outbox.c.epoch, outbox.c.sequence)
 Index("ix_outbox_registration", outbox.c.registration)
@@ -111,6 +115,42 @@ parked = Table(
     Column("at_ms", BigInteger, nullable=False),
     Index("ix_parked_waits_for", "partnership", "waits_for"),
     Index("ix_parked_id", "partnership", "id"),
+)
+
+brake_acts = Table(
+    "brake_acts",
+    metadata,
+    Column("id", Identity, primary_key=True),
+    Column("partnership", String(63), nullable=False),
+    Column("direction", String(3), nullable=False),
+    Column("kind", String(63), nullable=False),
+    Column("uid", String(36), nullable=False),
+    Column("act", String(8), nullable=False),
+    Column("registration", String(36)),
+    Column("event", String(36), nullable=False),
+    Column("passed", Boolean, nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+    Index("ix_brake_acts_at_ms", "partnership", "direction", "passed", "at_ms"),
+    Index("ix_brake_acts_event", "event"),
+)
+
+erasures = Table(
+    "erasures",
+    metadata,
+    Column("id", Identity, primary_key=True),
+    Column("partnership", String(63), nullable=False),
+    Column("uid", String(36), nullable=False),
+    Column("kind", String(63), nullable=False),
+    Column("parent", String(36)),
+    Column("registration", String(36)),
+    Column("side", String(7), nullable=False),
+    Column("fields", String(500), nullable=False),
+    Column("event", String(36)),
+    Column("origin", String(5), nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("listed_ms", BigInteger),
+    Column("cleaned_ms", BigInteger),
+    UniqueConstraint("partnership", "uid", "fields"),
 )
 
 verifications = Table(

@@ -14,6 +14,7 @@ from shared_schema.contract.registers import Side, differs, encode_token, latest
 from shared_schema.contract.registration import status_of
 from shared_schema.contract.topics import other
 from shared_schema.crm import projected_tables as tables
+from shared_schema.crm import tables as crm
 from shared_schema.crm.policies import load_policy
 from shared_schema.crm.shared_records import SharedRecord, load_registration
 from shared_schema.crm.tables import partnerships, property_history
@@ -23,6 +24,7 @@ from shared_schema.sync.tables import journal, peers
 
 Row = dict[str, Any]
 PLURALS = {"note": "notes", "comment": "comments", "product": "products", "quote": "quotes", "eligibility": "eligibility", "member": "team"}
+OFFERS = ("restore", "delete anyway")  # of a contested deletion, to either side
 LOCAL_IDS: Mapping[str, Table] = {
     "note": tables.shared_notes,
     "comment": tables.comments,
@@ -56,20 +58,47 @@ async def read_shared_deal(connection: AsyncConnection, side: Side, shared_deal_
         **{plural: sorted(by_kind[kind], key=lambda each: each.get("id", 0)) for kind, plural in PLURALS.items()},
         "sync": worst(each["sync"] for kind in by_kind for each in by_kind[kind]),
         "merge_offer": await find_merge_offer(connection, row, records, side),
+        "customer_merge_offers": await find_customer_offers(connection, row, records, side),
     }
+
+
+def read_mate(records: Sequence[SharedRecord], field: str) -> str | None:
+    """The registration that the other side named in one of its merging fields."""
+    registration = next((each for each in records if each.kind == "registration"), None)
+    said = value_of(registration.document, field) if registration else None
+    beside = said.get("with") if isinstance(said, dict) else None
+    return beside if isinstance(beside, str) else None
 
 
 async def find_merge_offer(connection: AsyncConnection, row: Row, records: Sequence[SharedRecord], side: Side) -> Row | None:
     """The deal that the other side merged this one with, where they are still two here."""
-    registration = next((each for each in records if each.kind == "registration"), None)
-    said = value_of(registration.document, f"{other(side)}_merged") if registration else None
-    beside = said.get("with") if isinstance(said, dict) else None
-    if not isinstance(beside, str):
+    beside = read_mate(records, f"{other(side)}_merged")
+    if beside is None:
         return None
     columns = select(tables.shared_deals.c.id.label("shared_deal_id"), tables.shared_deals.c.deal_id)
     where = (tables.shared_deals.c.partnership == row["partnership"], tables.shared_deals.c.uid == beside)
     found = (await connection.execute(columns.where(*where))).mappings().one_or_none()
     return dict(found) if found and found["deal_id"] != row["deal_id"] else None
+
+
+async def find_customer_offers(connection: AsyncConnection, row: Row, records: Sequence[SharedRecord], side: Side) -> Row:
+    """The company and the contact that the other side merged this deal's with, where they are still two here: `keep` and `take_over`."""
+    deals, links = crm.deals, crm.deal_contacts
+    of_company = select(deals.c.company_id.label("id")).select_from(
+        tables.shared_deals.join(deals, deals.c.id == tables.shared_deals.c.deal_id)
+    )
+    joined = tables.shared_deals.join(links, links.c.deal_id == tables.shared_deals.c.deal_id)
+    of_contact = select(links.c.contact_id.label("id")).select_from(joined).order_by(links.c.contact_id).limit(1)
+    offers: Row = {}
+    for what, statement in (("company", of_company), ("contact", of_contact)):
+        beside = read_mate(records, f"{other(side)}_{what}_merged")
+        ids = []
+        for uid in (beside, row["uid"]) if beside else ():
+            where = (tables.shared_deals.c.partnership == row["partnership"], tables.shared_deals.c.uid == uid)
+            ids.append((await connection.execute(statement.where(*where))).scalar_one_or_none())
+        if len(set(ids)) == 2 and None not in ids:
+            offers[what] = {"keep": ids[0], "take_over": ids[1]}
+    return offers
 
 
 async def describe_peer(connection: AsyncConnection, partnership: str) -> Row:
@@ -125,7 +154,9 @@ def present_deletion(record: SharedRecord, people: Mapping[str, str]) -> Row:
         "deleted_by": people.get(last.actor or ""),
         "deleted_ms": last.stamp.physical,
     }
-    return told | ({"changed_unseen": unseen_fields(record.document)} if record.state == "contested" else {})
+    if record.state != "contested":
+        return told
+    return told | {"changed_unseen": unseen_fields(record.document), "offers": list(OFFERS)}
 
 
 def hide(deal: Row, policy: Policy, side: Side) -> Row:

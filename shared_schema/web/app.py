@@ -10,11 +10,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from shared_schema.sync.metrics import expose
 from shared_schema.sync.station import Station
 from shared_schema.sync.transport import Broker
-from shared_schema.web import admin_routes, conflict_routes, customer_routes, deal_routes, shared_deal_routes, sync_routes
+from shared_schema.web import admin_routes, conflict_routes, customer_routes, deal_routes, deletion_routes, shared_deal_routes, sync_routes
 from shared_schema.web.problem_documents import answer_errors, make_problem
 
 BODY_MAX = 1_048_576
-COMMON = (deal_routes, shared_deal_routes, customer_routes, conflict_routes, admin_routes, sync_routes)
+COMMON = (deal_routes, shared_deal_routes, customer_routes, conflict_routes, admin_routes, sync_routes, deletion_routes)
 
 
 def make_app(station: Station, broker: Broker, routers: Sequence[APIRouter] = (), secrets: Path | None = None) -> FastAPI:

@@ -4,6 +4,7 @@ from fastapi import APIRouter
 
 from shared_schema.crm import customers
 from shared_schema.crm.tables import companies, contacts
+from shared_schema.sync.merging import merge_companies, merge_contacts
 from shared_schema.web.bearer import Admin, Caller, Here
 from shared_schema.web.payloads import After, Id, Json, Limit, Line, PathId, Payload, page
 
@@ -86,6 +87,30 @@ async def add_contact(contact: Contact, station: Here, author: Caller) -> Json:
 async def read_contact(contact_id: PathId, station: Here, _: Caller) -> Json:
     async with station.database.reading() as connection:
         return await customers.load_contact(connection, contact_id)
+
+
+class CompanyMerge(Payload):
+    """`company_id`: the company that is taken over; its id leads to this one afterwards."""
+
+    company_id: Id
+
+
+class ContactMerge(Payload):
+    """`contact_id`: the contact that is taken over; its id leads to this one afterwards."""
+
+    contact_id: Id
+
+
+@router.post("/companies/{company_id}/merge", summary="Take another company over: its deals, contacts, and what this one lacks")
+async def merge_company(company_id: PathId, merged: CompanyMerge, station: Here, author: Caller) -> Json:
+    async with station.working(author) as work:
+        return await customers.load_company(work.tx, await merge_companies(work, company_id, merged.company_id))
+
+
+@router.post("/contacts/{contact_id}/merge", summary="Take another contact over: its deals, and what this one lacks")
+async def merge_contact(contact_id: PathId, merged: ContactMerge, station: Here, author: Caller) -> Json:
+    async with station.working(author) as work:
+        return await customers.load_contact(work.tx, await merge_contacts(work, contact_id, merged.contact_id))
 
 
 @router.get("/pipelines", summary="List pipelines with their stages")

@@ -15,14 +15,14 @@ from fastapi import APIRouter, FastAPI
 
 from shared_schema.crm.database import Database, DatabaseUnavailable
 from shared_schema.crm.migrations import check_migrated
-from shared_schema.sync import event_loop
+from shared_schema.sync import erasure_list, event_loop
 from shared_schema.sync.broker import KafkaBroker, Lines
 from shared_schema.sync.clock import SystemClock
 from shared_schema.sync.limits import Limits
 from shared_schema.sync.metrics import note_status
 from shared_schema.sync.node import Node
 from shared_schema.sync.patience import keep_at
-from shared_schema.sync.settings import BadSettings, Settings, secure
+from shared_schema.sync.settings import BadSettings, Settings, make_keeping, secure
 from shared_schema.sync.station import NodeSpec, Station
 from shared_schema.sync.status import read_status
 from shared_schema.sync.troubles import Reporter
@@ -71,7 +71,9 @@ async def serve(settings: Settings, spec: NodeSpec, routers: Sequence[APIRouter]
     try:
         await check_migrated(database, spec.migrations, f"{spec.side}-node")
         listener = listen(settings)
-        await serve_station(settings, Station(spec, database, SystemClock()), routers, listener)
+        station = Station(spec, database, SystemClock(), make_keeping(settings))
+        await erasure_list.apply(station)
+        await serve_station(settings, station, routers, listener)
     finally:
         await database.close()
 

@@ -18,19 +18,21 @@ from shared_schema.crm import customers, deal_views, deals, private_notes, users
 from shared_schema.crm.database import BadDatabaseUrl, Database, DatabaseUnavailable
 from shared_schema.crm.migrations import NotMigrated, check_migrated, migrate
 from shared_schema.crm.problems import Invalid, NotFound, Problem
-from shared_schema.sync import conflicts, notes, partnerships, views
+from shared_schema.sync import conflicts, erasure_list, notes, partnerships, views
 from shared_schema.sync.broker import KafkaBroker
+from shared_schema.sync.capture import NotWritable
 from shared_schema.sync.clock import SystemClock
 from shared_schema.sync.deals import save_shared
+from shared_schema.sync.erasure_list import BadErasureList
 from shared_schema.sync.merging import merge_deals
 from shared_schema.sync.rich_text import clean
-from shared_schema.sync.settings import BadSettings, Role, Settings, load_settings, secure
+from shared_schema.sync.settings import BadSettings, Role, Settings, load_settings, make_keeping, secure
 from shared_schema.sync.station import Author, NodeSpec, Station, Work
 from shared_schema.sync.status import read_status
 from shared_schema.sync.transport import Broker, BrokerError
 from shared_schema.web import process
 
-ERRORS = (Problem, InvalidValue, NotMigrated, DatabaseUnavailable, BadDatabaseUrl, BadSettings, BrokerError)
+ERRORS = (Problem, InvalidValue, NotWritable, BadErasureList, NotMigrated, DatabaseUnavailable, BadDatabaseUrl, BadSettings, BrokerError)
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 As = Annotated[str | None, typer.Option("--as", help="The e-mail of the user who acts; by default the first admin.")]
 
@@ -73,10 +75,13 @@ class Terminal:
 
     def with_station(self, run: Callable[[Station], Awaitable[Any]]) -> Any:
         async def whole() -> Any:
-            database = Database(load_settings().database)
+            settings = load_settings()
+            database = Database(settings.database)
             try:
                 await check_migrated(database, self.spec.migrations, self.program)
-                return await run(Station(self.spec, database, SystemClock()))
+                station = Station(self.spec, database, SystemClock(), make_keeping(settings))
+                await erasure_list.apply(station)
+                return await run(station)
             finally:
                 await database.close()
 

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from shared_schema.crm import private_notes
-from shared_schema.crm.deals import list_deals, load_deal
+from shared_schema.crm import customers, private_notes
+from shared_schema.crm.deals import change_deal, list_deals, load_deal
 from shared_schema.crm.problems import Invalid, WrongState
+from shared_schema.crm.tables import contacts
 from shared_schema.sync import views
 from shared_schema.sync.deals import save_deal, save_shared
-from shared_schema.sync.merging import merge_deals
+from shared_schema.sync.merging import merge_companies, merge_contacts, merge_deals
 from shared_schema.sync.registrations import leave, list_registrations
 from tests.integration.pair import Pair, open_pair, until
 from tests.twins.memory_broker import MemoryBroker, MemoryCluster
@@ -83,3 +84,46 @@ async def test_what_can_not_be_merged_says_why(pair: Pair) -> None:
         await leave(work, 2)
     with pytest.raises(WrongState, match="deleted"):
         await pair.partner.do(merge_deals, 1, 2)
+
+
+async def test_companies_and_contacts_are_merged_their_ids_lead_on_and_the_peer_is_offered_the_same(pair: Pair) -> None:
+    vendor, partner = pair.vendor, pair.partner
+    async with vendor.station.working(vendor.author) as work:
+        ids = [
+            await customers.add_contact(work.tx, {"name": name, "email": email, "phone": phone}, work.now_ms)
+            for name, email, phone in (("Hank", "hank@globex.example", None), ("Hank S.", "hs@globex.example", "+4930901820"))
+        ]
+        for deal_id, contact_id in zip((1, 2), ids, strict=True):
+            await change_deal(work.tx, deal_id, {"contact_ids": [contact_id]}, None, work.now_ms)
+    companies = [(await vendor.read(load_deal, deal))["company_id"] for deal in (1, 2)]
+    assert await vendor.do(merge_companies, *companies) == companies[0]
+    assert await vendor.do(merge_contacts, *ids) == ids[0]
+    await pair.settle()
+    deal = await vendor.read(load_deal, 2)
+    assert (deal["company_id"], [each["id"] for each in deal["contacts"]]) == (companies[0], [ids[0]])
+    assert (await vendor.read(customers.load_contact, ids[1]))["phone"] == "+4930901820", "the survivor got what it lacked"
+    assert len(await vendor.read(customers.list_rows, contacts, 0, 50)) == 1
+    async with vendor.station.working(vendor.author) as work:
+        await customers.change_company(work.tx, companies[1], {"name": "Globex-Umbrella"})
+        late = await customers.add_contact(work.tx, {"name": "Ivy", "company_id": companies[1]}, work.now_ms)
+        assert (await customers.load_contact(work.tx, late))["company_id"] == companies[0]
+        await change_deal(work.tx, 2, {"company_id": companies[1]}, None, work.now_ms)
+    assert (await vendor.read(load_deal, 2))["company"] == "Globex-Umbrella"
+    shown = await partner.read(views.read_shared_deal, "partner", 2)
+    assert shown["customer_merge_offers"] == {"company": {"keep": 1, "take_over": 2}}, "contacts were never two there"
+    await partner.do(merge_companies, 1, 2)
+    assert (await partner.read(views.read_shared_deal, "partner", 2))["customer_merge_offers"] == {}
+    await pair.settle()
+    await pair.check_same()
+
+
+async def test_what_arrives_for_a_company_that_was_merged_finds_its_survivor(pair: Pair) -> None:
+    vendor = pair.vendor
+    companies = [(await vendor.read(load_deal, deal))["company_id"] for deal in (1, 2)]
+    await vendor.do(merge_companies, *companies)
+    await pair.share_deal("Umbrella", name="Another one")
+    await pair.settle()
+    (third,) = [deal for deal in await vendor.read(list_deals, {}) if deal["id"] not in (1, 2)]
+    assert third["company_id"] == companies[0]
+    with pytest.raises(Invalid, match="itself"):
+        await vendor.do(merge_companies, companies[0], companies[1])

@@ -6,7 +6,7 @@ from unittest.mock import patch
 
 from shared_schema.contract import life, refusal, registers
 from shared_schema.contract.codec import RecordChange
-from shared_schema.contract.documents import ERASED, LIFE, Document
+from shared_schema.contract.documents import LIFE, Document
 from shared_schema.contract.registers import Context, Register, Sibling, covers, encode_value, join
 from shared_schema.crm.shared_records import SharedRecord
 from shared_schema.sync import capture
@@ -78,7 +78,7 @@ def contest_each_deletion() -> Any:
         return [
             name
             for name in document
-            if name not in (LIFE, ERASED)
+            if name != LIFE
             and any(
                 not covers(life.seen_of(deletion).get(name, {}), sibling.dot)
                 for deletion in deletions
@@ -89,6 +89,11 @@ def contest_each_deletion() -> Any:
     return patch.object(life, "unseen_fields", unseen_fields)
 
 
+def erased_does_not_absorb() -> Any:
+    """19: what arrives after an erasure is merged all the same."""
+    return patch.object(Document, "is_erased", lambda self, name: False)
+
+
 VARIANTS: dict[str, Callable[[], Any]] = {
     "1": cover_what_is_stored,
     "2": one_context_per_record,
@@ -96,4 +101,5 @@ VARIANTS: dict[str, Callable[[], Any]] = {
     "4": skip_unchanged_in_a_conflict,
     "16": believe_own_contexts,
     "18": contest_each_deletion,
+    "19": erased_does_not_absorb,
 }

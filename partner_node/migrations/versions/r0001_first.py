@@ -11,6 +11,52 @@ depends_on = None
 
 def upgrade() -> None:
     op.create_table(
+        "brake_acts",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("partnership", sa.String(length=63), nullable=False),
+        sa.Column("direction", sa.String(length=3), nullable=False),
+        sa.Column("kind", sa.String(length=63), nullable=False),
+        sa.Column("uid", sa.String(length=36), nullable=False),
+        sa.Column("act", sa.String(length=8), nullable=False),
+        sa.Column("registration", sa.String(length=36), nullable=True),
+        sa.Column("event", sa.String(length=36), nullable=False),
+        sa.Column("passed", sa.Boolean(), nullable=False),
+        sa.Column("at_ms", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_brake_acts")),
+    )
+    op.create_index("ix_brake_acts_event", "brake_acts", ["event"], unique=False)
+    op.create_index("ix_brake_acts_at_ms", "brake_acts", ["partnership", "direction", "passed", "at_ms"], unique=False)
+    op.create_table(
+        "erasures",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("partnership", sa.String(length=63), nullable=False),
+        sa.Column("uid", sa.String(length=36), nullable=False),
+        sa.Column("kind", sa.String(length=63), nullable=False),
+        sa.Column("parent", sa.String(length=36), nullable=True),
+        sa.Column("registration", sa.String(length=36), nullable=True),
+        sa.Column("side", sa.String(length=7), nullable=False),
+        sa.Column("fields", sa.String(length=500), nullable=False),
+        sa.Column("event", sa.String(length=36), nullable=True),
+        sa.Column("origin", sa.String(length=5), nullable=False),
+        sa.Column("at_ms", sa.BigInteger(), nullable=False),
+        sa.Column("listed_ms", sa.BigInteger(), nullable=True),
+        sa.Column("cleaned_ms", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_erasures")),
+        sa.UniqueConstraint("partnership", "uid", "fields", name=op.f("uq_erasures_partnership")),
+    )
+    op.create_table(
+        "trash",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("partnership", sa.String(length=63), nullable=False),
+        sa.Column("uid", sa.String(length=36), nullable=False),
+        sa.Column("kind", sa.String(length=63), nullable=False),
+        sa.Column("registration", sa.String(length=36), nullable=True),
+        sa.Column("deleted_ms", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_trash")),
+        sa.UniqueConstraint("partnership", "uid", name=op.f("uq_trash_partnership")),
+    )
+    op.create_index("ix_trash_deleted_ms", "trash", ["deleted_ms"], unique=False)
+    op.create_table(
         "comments",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("partnership", sa.String(length=63), nullable=False),
@@ -146,6 +192,7 @@ def upgrade() -> None:
         sa.Column("epoch", sa.String(length=16), nullable=True),
         sa.Column("sequence", sa.BigInteger(), nullable=True),
         sa.Column("published_ms", sa.BigInteger(), nullable=True),
+        sa.Column("held", sa.String(length=20), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_outbox")),
         sa.UniqueConstraint("event", name=op.f("uq_outbox_event")),
         sqlite_autoincrement=True,
@@ -164,8 +211,16 @@ def upgrade() -> None:
         "outbox",
         ["partnership", "id"],
         unique=False,
-        sqlite_where=sa.text("published_ms IS NULL"),
-        postgresql_where=sa.text("published_ms IS NULL"),
+        sqlite_where=sa.text("published_ms IS NULL AND held IS NULL"),
+        postgresql_where=sa.text("published_ms IS NULL AND held IS NULL"),
+    )
+    op.create_index(
+        "ix_outbox_held",
+        "outbox",
+        ["partnership", "id"],
+        unique=False,
+        sqlite_where=sa.text("held IS NOT NULL"),
+        postgresql_where=sa.text("held IS NOT NULL"),
     )
     op.create_index("ix_outbox_registration", "outbox", ["registration"], unique=False)
     op.create_table(
@@ -439,6 +494,7 @@ def upgrade() -> None:
         sa.Column("industry", sa.String(length=500), nullable=True),
         sa.Column("owner_id", sa.BigInteger(), nullable=True),
         sa.Column("created_ms", sa.BigInteger(), nullable=False),
+        sa.Column("merged_into", sa.BigInteger(), nullable=True),
         sa.ForeignKeyConstraint(
             ["owner_id"],
             ["users.id"],
@@ -468,6 +524,8 @@ def upgrade() -> None:
         sa.Column("phone", sa.String(length=500), nullable=True),
         sa.Column("company_id", sa.BigInteger(), nullable=True),
         sa.Column("created_ms", sa.BigInteger(), nullable=False),
+        sa.Column("merged_into", sa.BigInteger(), nullable=True),
+        sa.Column("erased_ms", sa.BigInteger(), nullable=True),
         sa.ForeignKeyConstraint(
             ["company_id"],
             ["companies.id"],
@@ -606,6 +664,9 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     for table in [
+        "brake_acts",
+        "erasures",
+        "trash",
         "shared_deals",
         "deal_views",
         "private_notes",

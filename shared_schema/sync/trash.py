@@ -1,0 +1,161 @@
+"""The trash: what was deleted for both sides and can still be restored, and what became invisible with it. After the time to restore it the
+content goes, once nothing of it is on its way any more; the tombstone stays for ever."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import ColumnElement, and_, delete, exists, or_, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from shared_schema.contract.documents import LIFE
+from shared_schema.contract.life import ALIVE, is_deletion, make_deletion, unseen_fields
+from shared_schema.contract.policy import Policy, value_of
+from shared_schema.contract.registers import latest_first, side_of
+from shared_schema.crm.database import DatabaseUnavailable
+from shared_schema.crm.deals import clear_shared_columns
+from shared_schema.crm.policies import load_policy
+from shared_schema.crm.problems import NotFound
+from shared_schema.crm.projected_tables import comments, shared_deals, shared_notes, trash
+from shared_schema.crm.projection import project
+from shared_schema.crm.shared_records import SharedRecord, load_of_registrations, load_records, read_records, save_records
+from shared_schema.crm.tables import property_history
+from shared_schema.sync import bell, notes, offers, registrations
+from shared_schema.sync.braking import Limits
+from shared_schema.sync.capture import Write
+from shared_schema.sync.patience import keep_at
+from shared_schema.sync.registrations import DAY_MS, check_restorable
+from shared_schema.sync.station import Station, Work
+from shared_schema.sync.tables import outbox
+from shared_schema.sync.views import load_people
+
+Row = dict[str, Any]
+SWEEP_S = 600.0
+BATCH = 500
+PARTS = ("note", "comment", "product", "quote", "eligibility", "member")
+NO_BRAKE = Limits(10**9, 100)
+PAGE_MAX = 200
+EXCERPT = 120
+TITLES = ("name", "body", "number", "sku", "person")
+
+
+async def list_trash(connection: AsyncConnection, days: int, after: int = 0, limit: int = 50) -> list[Row]:
+    """A page of what can be restored, oldest first: what it is, who deleted it and when, until when it can be restored, which fields the
+    deletion had not seen, and what of other people became invisible with it."""
+    of_it = and_(shared_deals.c.partnership == trash.c.partnership, shared_deals.c.uid == trash.c.registration)
+    joined = trash.outerjoin(shared_deals, of_it)
+    columns = (*trash.c, shared_deals.c.id.label("shared_deal_id"))
+    statement = select(*columns).select_from(joined).where(trash.c.id > after).order_by(trash.c.id).limit(min(limit, PAGE_MAX))
+    rows = [dict(row) for row in (await connection.execute(statement)).mappings()]
+    found = []
+    for partnership in sorted({row["partnership"] for row in rows}):
+        some = [row for row in rows if row["partnership"] == partnership]
+        records = await read_records(connection, partnership, [row["uid"] for row in some])
+        policy, people = await load_policy(connection, partnership), await load_people(connection, partnership)
+        hidden = await find_hidden(connection, partnership, [row["uid"] for row in some])
+        found += [present(row, records[row["uid"]], policy, people) | {"hidden": hidden.get(row["uid"], [])} for row in some]
+    return [{**row, "restorable_until_ms": row["deleted_ms"] + days * DAY_MS} for row in sorted(found, key=lambda row: int(row["id"]))]
+
+
+def present(row: Row, record: SharedRecord, policy: Policy, people: Mapping[str, str]) -> Row:
+    last = next(each for each in latest_first(record.document.get(LIFE).siblings) if is_deletion(each))
+    titles = (value_of(record.document, name, policy.display_rule(record.kind, name)) for name in TITLES)
+    title = next((each for each in titles if isinstance(each, str)), "")
+    told = {"title": title[:EXCERPT], "deleted_side": side_of(last.dot.incarnation), "deleted_by": people.get(last.actor or "")}
+    return {**row, **told, "unseen": unseen_fields(record.document)}
+
+
+async def find_hidden(connection: AsyncConnection, partnership: str, uids: Sequence[str]) -> dict[str, list[Row]]:
+    """The living comments under deleted notes, by the note's uid."""
+    columns = (comments.c.id, comments.c.note, comments.c.author)
+    where = (comments.c.partnership == partnership, comments.c.note.in_(uids), comments.c.state == "alive")
+    found: dict[str, list[Row]] = {}
+    for row in (await connection.execute(select(*columns).where(*where).order_by(comments.c.id))).mappings():
+        found.setdefault(row["note"], []).append({"kind": "comment", "id": row["id"], "author": row["author"]})
+    return found
+
+
+async def restore(work: Work, trash_id: int) -> str:
+    """Bring one thing back from the trash, by its kind's own rules; its uid. Raises NotFound for what is not there any more."""
+    row = (await work.tx.execute(select(trash).where(trash.c.id == trash_id))).mappings().one_or_none()
+    if row is None:
+        raise NotFound("thing in the trash", trash_id)
+    partnership, uid, kind = row["partnership"], row["uid"], row["kind"]
+    if kind == "deal":
+        of_it = (shared_deals.c.partnership == partnership, shared_deals.c.uid == row["registration"])
+        await registrations.restore(work, (await work.tx.execute(select(shared_deals.c.id).where(*of_it))).scalar_one())
+    elif kind in notes.TABLES:
+        table = shared_notes if kind == "note" else comments
+        found = await work.tx.execute(select(table.c.id).where(table.c.partnership == partnership, table.c.uid == uid))
+        await notes.bring_back(work, kind, found.scalar_one())
+    else:
+        record = (await load_records(work.tx, partnership, [uid]))[uid]
+        check_restorable(work, record)
+        await work.capture(partnership, row["registration"], offers.TYPES[kind], [Write(uid, LIFE, ALIVE)])
+    return str(uid)
+
+
+class Emptier:
+    """One process's. What a second one beside it has swept is swept."""
+
+    def __init__(self, station: Station) -> None:
+        self.station = station
+        self.wake = station.bell.listen("trash")
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        await keep_at("the trash", self.turn, (DatabaseUnavailable,))
+
+    async def turn(self) -> None:
+        while await sweep(self.station) == BATCH:
+            continue
+        await bell.wait(self.wake, SWEEP_S)
+
+
+async def sweep(station: Station) -> int:
+    """Clear the content of what was deleted too long ago to be restored, of which nothing is on its way; how many, at most BATCH."""
+    before_ms = station.clock.now_ms() - station.keeping.trash_days * DAY_MS
+    travels = exists().where(outbox.c.partnership == trash.c.partnership, outbox.c.registration == trash.c.registration)
+    over = or_(trash.c.deleted_ms < before_ms, is_below_swept_deal())
+    due = select(trash.c.partnership, trash.c.uid).where(over, ~travels).order_by(trash.c.id).limit(BATCH)
+    async with station.working() as work:
+        found = (await work.tx.execute(due)).all()
+        for partnership in sorted({row.partnership for row in found}):
+            uids = [row.uid for row in found if row.partnership == partnership]
+            await clear(work, partnership, list((await load_records(work.tx, partnership, uids)).values()))
+    return len(found)
+
+
+def is_below_swept_deal() -> ColumnElement[bool]:
+    """Whether a thing in the trash belongs to a deal whose days are over."""
+    others = trash.alias()
+    of_same = (others.c.partnership == trash.c.partnership, others.c.registration == trash.c.registration)
+    kept = exists().where(*of_same, others.c.kind == "deal")
+    of_it = (shared_deals.c.partnership == trash.c.partnership, shared_deals.c.uid == trash.c.registration)
+    return and_(exists().where(*of_it, shared_deals.c.state == "deleted"), ~kept)
+
+
+async def delete_parts(work: Work, partnership: str, registrations: Sequence[str]) -> None:
+    """Each side deletes what it made in deals whose days are over: notes, comments, lines. The brake has let the deals pass."""
+    around = await load_of_registrations(work.tx, partnership, registrations) if registrations else {}
+    ours = [each for each in around.values() if each.side == work.side and each.kind in PARTS and each.state == "alive"]
+    calm = replace(work, keeping=work.keeping._replace(brake=NO_BRAKE))
+    for registration in sorted({str(each.registration) for each in ours}):
+        writes = [Write(each.uid, LIFE, make_deletion(each.document)) for each in ours if each.registration == registration]
+        await calm.capture(partnership, registration, "deal.deleted", writes)
+
+
+async def clear(work: Work, partnership: str, records: Sequence[SharedRecord]) -> None:
+    """Leave of deleted records what tombstones keep: life, and what was ever written, without any value."""
+    gone = [each for each in records if each.state == "deleted"]
+    for record in gone:
+        record.clear()
+    await save_records(work.tx, gone)
+    await project(work.tx, work.side, gone, await load_policy(work.tx, partnership), work.now_ms)
+    uids = sorted(each.uid for each in records)
+    values = (property_history.c.partnership == partnership, property_history.c.uid.in_(uids), property_history.c.field != LIFE)
+    await work.tx.execute(delete(property_history).where(*values))
+    await work.tx.execute(delete(trash).where(trash.c.partnership == partnership, trash.c.uid.in_(uids)))
+    of_deals = [str(each.registration) for each in gone if each.kind == "deal"]
+    await clear_shared_columns(work.tx, partnership, of_deals)
+    await delete_parts(work, partnership, of_deals)

@@ -1,0 +1,51 @@
+"""Deleting by the command line: what the commands print, and that they do what the API does."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.integration.test_cli import DETAILS, Run, plant_partner, run
+
+__all__ = ["run"]
+
+
+def test_a_deal_is_deleted_restored_left_and_erased(run: Run, tmp_path: Path) -> None:  # the fixture
+    plant_partner(run, tmp_path)
+    run("partner", "registrations", "convert", "1", *DETAILS)
+    assert "written" in run("partner", "shared-deals", "delete-for-both", "1")
+    (row,) = json.loads(run("partner", "trash", "list", "--json"))
+    assert row["kind"] == "deal"
+    run("partner", "trash", "restore", str(row["id"]))
+    assert run("partner", "trash", "list") == "nothing"
+    run("partner", "shared-deals", "leave", "1")
+    assert run("partner", "deals", "list") == "nothing"
+    run("partner", "shared-deals", "come-back", "1")
+    note = run("partner", "notes", "add", "1", "a qvxzmark", "--shared")
+    assert "erased here" in run("partner", "erasures", "note", note)
+    run("partner", "erasures", "contact", "1")
+    run("partner", "erasures", "deal", "1")
+    assert run("partner", "erasures", "list").count("on its way") == 3
+    store = (tmp_path / "partner.db").read_bytes()
+    assert b"qvxzmark" not in store and b"h@g.example" not in store
+    assert len((tmp_path / "partner.db.erasures").read_text().splitlines()) == 4
+    assert run("partner", "brake", "status") == "nothing"
+
+
+MISTAKES = [
+    (("shared-deals", "come-back", "99"), "99"),
+    (("trash", "restore", "99"), "99"),
+    (("erasures", "deal", "99"), "99"),
+    (("brake", "release", "nobody", "--out"), "nobody"),
+    (("brake", "drop", "nobody"), "--in"),
+    (("companies", "merge", "98", "99"), "98"),
+    (("contacts", "merge", "98", "99"), "98"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "told"), MISTAKES, ids=lambda value: " ".join(value[:2]) if isinstance(value, tuple) else "")
+def test_a_mistake_is_one_clear_line(run: Run, arguments: tuple[str, ...], told: str) -> None:  # the fixture
+    run("partner", "migrate")
+    run("partner", "seed")
+    said = run("partner", *arguments, code=1)
+    assert told in said and "Traceback" not in said and "\n" not in said

@@ -1,0 +1,396 @@
+"""After an erasure no byte of the content is left in either store, its queues or its history, and nothing that arrives brings it back."""
+
+import shutil
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from sqlalchemy import MetaData, insert, select, text, update
+
+from partner_node.registrations import share_from_contact
+from shared_schema.contract.codec import decode_event
+from shared_schema.contract.topics import record_topic
+from shared_schema.crm import customers, private_notes
+from shared_schema.crm.problems import NotAllowed, WrongState
+from shared_schema.crm.tables import contacts, shared_records
+from shared_schema.sync import eraser, erasing, erasure_list, held, verification, verifier, views
+from shared_schema.sync.braking import Limits
+from shared_schema.sync.broker import KafkaBroker
+from shared_schema.sync.capture import NotWritable
+from shared_schema.sync.deals import save_deal, save_shared
+from shared_schema.sync.eraser import finish_erasures
+from shared_schema.sync.notes import add_comment, add_note, edit
+from shared_schema.sync.offers import put_eligibility, put_product, put_quote
+from shared_schema.sync.owed_states import owe_all
+from shared_schema.sync.registrations import list_registrations
+from shared_schema.sync.station import Author, Keeping
+from shared_schema.sync.tables import erasures, journal, outbox, parked
+from shared_schema.sync.transport import Broker
+from tests.integration.pair import DETAILS, Pair, Side, open_pair, until
+from tests.integration.test_brake import settle_but_held
+from tests.postgres import EmbeddedPostgres
+from tests.twins.memory_broker import MemoryBroker, MemoryCluster
+
+Row = dict[str, Any]
+ANN = Author(1, None, "Ann Admin", "admin")
+MARK = "qvxzmark"  # in every text that is erased
+
+
+class Stage:
+    """A pair, where its bytes are, and how its topics forget."""
+
+    def __init__(self, pair: Pair, places: list[Path], forget: Callable[[], Any]) -> None:
+        self.pair, self.places, self.forget = pair, places, forget
+
+    async def traces(self, mark: str = MARK) -> list[str]:
+        """Where the mark is still found: in rows, and as bytes in the stores' files."""
+        found = []
+        for side in (self.pair.partner, self.pair.vendor):
+            found += [f"{side.station.spec.side}: {each}" for each in await rows_with(side, mark)]
+        for place in self.places:
+            for path in [place] if place.is_file() else sorted(each for each in place.rglob("*") if each.is_file()):
+                found += [str(path)] if mark.encode() in path.read_bytes() else []
+        return found
+
+
+async def rows_with(side: Side, mark: str) -> list[str]:
+    """The tables that show a text anywhere."""
+    found = []
+    async with side.station.database.reading() as connection:
+        there = MetaData()
+        await connection.run_sync(there.reflect)
+        for table in there.sorted_tables:
+            for row in await connection.execute(select(table)):
+                if any(mark in (each.decode("utf-8", "replace") if isinstance(each, bytes) else str(each)) for each in row):
+                    found.append(f"{table.name} {row}")
+    return found
+
+
+@pytest.fixture(params=["memory-sqlite", "memory-postgresql", "kafka-postgresql"])
+async def stage(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stage]:
+    """Two nodes that share an active deal of a contact, with a note of each side, and everything else marked too."""
+    for module, name, value in (
+        (verification, "PAUSE_MS", 50),
+        (verification, "PAUSES_MAX", 1),
+        (verifier, "POLL_S", 0.05),
+        (eraser, "POLL_S", 0.05),
+    ):
+        monkeypatch.setattr(module, name, value)
+    brokers: tuple[Broker, Broker]
+    medium, store = request.param.split("-")
+    address = "" if medium == "memory" else str(request.getfixturevalue("kafka_address"))
+    database_url = f"sqlite:///{tmp_path}/vendor.db" if store == "sqlite" else request.getfixturevalue("postgres_url")
+    cluster = MemoryCluster()
+    brokers = (KafkaBroker(address), KafkaBroker(address)) if address else (MemoryBroker(cluster), MemoryBroker(cluster))
+    places = [tmp_path / "partner.db", tmp_path / "partner.db-wal"]
+    if database_url.startswith("sqlite"):
+        places += [tmp_path / "vendor.db", tmp_path / "vendor.db-wal"]
+    async with open_pair((f"sqlite:///{tmp_path}/partner.db", database_url), brokers) as opened:
+        for side in (opened.partner, opened.vendor):
+            path = tmp_path / f"{side.station.spec.side}.erasures"
+            side.station.keeping = Keeping(brake=Limits(10_000, 100), erasure_list=path)
+        await opened.become_partners()
+        opened.partner.start()
+        opened.vendor.start()
+        await plant(opened)
+
+        async def forget() -> None:
+            for sender in ("partner", "vendor"):
+                topic = record_topic(opened.partnership, sender)
+                await (forget_kafka(address, topic) if address else forget_memory(cluster, topic))
+
+        yield Stage(opened, places, forget)
+
+
+async def forget_memory(cluster: MemoryCluster, topic: str) -> None:
+    cluster.trim(topic)
+
+
+async def forget_kafka(address: str, topic: str) -> None:
+    """What retention does, at once."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=address)
+    await admin.start()
+    await admin.delete_records({TopicPartition(topic, 0): RecordsToDelete(before_offset=-1)})
+    await admin.close()
+
+
+async def plant(pair: Pair) -> None:
+    partner, vendor = pair.partner, pair.vendor
+    async with partner.station.working(partner.author) as work:
+        company = await customers.add_company(work.tx, {"name": "Globex", "domain": "globex.example"}, work.now_ms)
+        person = {"name": f"Hank {MARK}", "email": f"{MARK}@globex.example", "phone": "+49 30 901820", "company_id": company}
+        contact = await customers.add_contact(work.tx, person, work.now_ms)
+        details = {name: f"{value} {MARK}" for name, value in DETAILS.items()} | {"requested_rep": f"rep {MARK}"}
+        await share_from_contact(work, pair.partnership, contact, {"name": f"Roll-out {MARK}", "next_step": MARK}, details)
+
+    async def active() -> bool:
+        return bool(await partner.read(views.list_shared_deals, {"status": "active"}))
+
+    await until(active)
+    await partner.do(put_product, 1, f"SKU-{MARK}", f"Seats {MARK}", "5")
+    await vendor.do(put_quote, 1, {"number": f"Q-{MARK}", "title": MARK})
+    await vendor.do(put_eligibility, 1, {"eligible": True, "reason": MARK})
+    await partner.do(add_note, 1, f"the partner's {MARK}")
+    await vendor.do(add_note, 1, f"the vendor's {MARK}")
+    await pair.settle()
+    await vendor.do(add_comment, await note_of(vendor, "partner"), f"a comment {MARK}")
+    await partner.do(save_deal, 1, {"name": f"Renamed {MARK}", "properties": {"ours": MARK}})
+    for side in (partner, vendor):
+        async with side.station.working(side.author) as work:
+            await private_notes.add(work.tx, 1, side.author.user_id, "private" if side is vendor else f"private {MARK}", work.now_ms)
+    await pair.settle()
+
+
+async def note_of(side: Side, maker: str) -> int:
+    """This side's id of the note that a side wrote."""
+    notes = views.LOCAL_IDS["note"]
+    return int((await side.rows(select(notes.c.id).where(notes.c.side == maker)))[0].id)
+
+
+async def until_gone(side: Side, count: int) -> list[Row]:
+    """Until every erasure of this side is stated to be gone by a date."""
+    found: list[Row] = []
+
+    async def all_gone() -> bool:
+        found[:] = await side.read(erasing.list_erasures, side.station.keeping)
+        return len(found) == count and all(each["gone_by"] for each in found)
+
+    await until(all_gone)
+    return found
+
+
+async def check_peers_agree(pair: Pair) -> None:
+    documents = select(shared_records.c.uid, shared_records.c.document, shared_records.c.hash).order_by(shared_records.c.uid)
+    assert await pair.partner.rows(documents) == await pair.vendor.rows(documents)
+
+
+async def test_of_an_erased_deal_nothing_is_left_on_either_side(stage: Stage) -> None:
+    pair = stage.pair
+    assert await stage.traces()
+    async with pair.partner.station.working(ANN) as work:
+        await erasing.erase_contact(work, 1)
+    async with pair.partner.station.working(ANN) as work:
+        await erasing.erase_deal(work, 1)
+    told = await until_gone(pair.partner, 3)
+    await pair.settle()
+    assert {(each["kind"], each["fields"], each["state"]) for each in told} == {
+        ("contact", "", "gone"),
+        ("registration", "contact", "gone"),
+        ("registration", "", "gone"),
+    }
+    await check_peers_agree(pair)
+    await stage.forget()
+    assert await stage.traces() == []
+    for side in (pair.partner, pair.vendor):
+        (row,) = await side.read(views.list_shared_deals, {})
+        assert (row["status"], row["state"]) == ("erased", "erased")
+        assert (await side.read(views.read_shared_deal, side.station.spec.side, 1))["notes"][0]["state"] == "erased"
+    assert [row.body for row in await pair.vendor.rows(select(private_notes.private_notes))] == ["private"], "the vendor's own"
+    assert ("erased", "Ann Admin") in [(row.what, row.actor) for row in await pair.partner.rows(select(journal))]
+
+
+async def test_of_an_erased_note_and_its_comments_nothing_is_left_while_the_deal_goes_on(stage: Stage) -> None:
+    pair = stage.pair
+    await pair.partner.do(edit, "note", 1, "erased-later, first version")
+    await pair.partner.do(edit, "note", 1, "erased-later, second version")
+    await pair.settle()
+    with pytest.raises(NotAllowed, match="author"):
+        await pair.vendor.do(erasing.erase_text, "note", await note_of(pair.vendor, "partner"))
+    await pair.vendor.do(add_comment, await note_of(pair.vendor, "partner"), "erased-later, a comment")
+    await pair.settle()
+    await pair.partner.do(erasing.erase_text, "note", 1)
+    await until_gone(pair.partner, 1)
+    await pair.settle()
+    assert await stage.traces("erased-later") == []
+    with pytest.raises(WrongState, match="erased"):
+        await pair.partner.do(erasing.erase_text, "note", 1)
+    with pytest.raises((NotWritable, WrongState)):
+        await pair.partner.do(edit, "note", 1, "back again")
+    await pair.partner.do(save_shared, 1, {"next_step": "goes on"})
+    await pair.settle()
+    await pair.check_same()
+
+
+async def test_a_contacts_personal_data_goes_on_both_sides_and_the_deal_stays(stage: Stage) -> None:
+    pair = stage.pair
+    email = f"{MARK}@globex.example"
+    async with pair.vendor.station.working(ANN) as work:
+        found = (await work.tx.execute(select(contacts.c.id).where(contacts.c.email == email))).scalar_one()
+        await erasing.erase_contact(work, found)
+    await until_gone(pair.vendor, 2)
+    await pair.settle()
+    for mark in (email, f"Hank {MARK}", "+4930901820"):
+        assert await stage.traces(mark) == []
+    (row,) = await pair.partner.read(views.list_shared_deals, {})
+    assert row["status"] == "active"
+    await pair.partner.do(save_shared, 1, {"next_step": "goes on"})
+    await pair.settle()
+    await pair.check_same()
+    for side in (pair.partner, pair.vendor):
+        assert [contact.name for contact in await side.rows(select(contacts))] == ["(erased)"]
+
+
+async def test_what_was_on_its_way_keeps_its_number_and_loses_its_content(stage: Stage) -> None:
+    """Unsent and unacknowledged rows are rewritten; what the other side sent meanwhile is erased when it arrives, children included."""
+    pair = stage.pair
+    await pair.vendor.stop()
+    await pair.partner.do(add_note, 1, "underway, sent")
+
+    async def published() -> bool:
+        return all(row.published_ms for row in await pair.partner.rows(select(outbox)))
+
+    await until(published)
+    await pair.partner.stop()
+    await pair.partner.do(add_note, 1, "underway, unsent")
+    async with pair.partner.station.working() as work:
+        await owe_all(work.tx, pair.partnership)
+    async with pair.vendor.station.working(pair.vendor.author) as work:
+        await add_note(work, 1, "underway, from the vendor")
+    before = [(row.id, row.epoch, row.sequence) for row in await pair.partner.rows(select(outbox).order_by(outbox.c.id))]
+    async with pair.partner.station.working(ANN) as work:
+        await erasing.erase_deal(work, 1)
+    after = [(row.id, row.epoch, row.sequence) for row in await pair.partner.rows(select(outbox).order_by(outbox.c.id))]
+    assert after[: len(before)] == before
+    assert await rows_with(pair.partner, "underway") == []
+    pair.partner.start()
+    pair.vendor.start()
+    await until_gone(pair.partner, 1)
+    await pair.settle()
+    await check_peers_agree(pair)
+    assert [each for side in (pair.partner, pair.vendor) for each in await rows_with(side, "underway")] == []
+
+
+async def test_parked_events_lose_it_too_whether_they_can_be_read_or_not(stage: Stage) -> None:
+    pair = stage.pair
+    await pair.vendor.stop()
+    await pair.partner.do(add_note, 1, f"parked {MARK}")
+    (row,) = await pair.partner.rows(select(outbox.c.payload, outbox.c.registration))
+    unreadable = f'{{"registration":"{row.registration}","of tomorrow":"{MARK}"}}'
+    base = {"partnership": pair.partnership, "topic": "t", "reason": "poison", "detail": MARK, "headers": "[]", "at_ms": 1}
+    rows = [{**base, "record_offset": place, "payload": each.encode()} for place, each in enumerate((row.payload, unreadable))]
+    async with pair.vendor.station.database.transaction() as tx:
+        await tx.execute(insert(parked), rows)
+    pair.vendor.start()
+    async with pair.partner.station.working(ANN) as work:
+        await erasing.erase_deal(work, 1)
+    await until_gone(pair.partner, 1)
+    readable, other = await pair.vendor.rows(select(parked).order_by(parked.c.record_offset))
+    assert decode_event(readable.payload).data.records[-1].erased
+    assert (other.payload, MARK in readable.detail + other.detail) == (None, False)
+
+
+async def test_an_older_backup_put_back_erases_again_before_it_serves(stage: Stage, tmp_path: Path) -> None:
+    pair = stage.pair
+    partner = pair.partner
+    store, backup = tmp_path / "partner.db", tmp_path / "copy.sqlite"
+    with closing(sqlite3.connect(store)) as here, closing(sqlite3.connect(backup)) as there:
+        here.backup(there)
+    async with partner.station.working(ANN) as work:
+        await erasing.erase_contact(work, 1)
+    async with partner.station.working(ANN) as work:
+        await erasing.erase_deal(work, 1)
+    await until_gone(partner, 3)
+    await pair.settle()
+    await partner.stop()
+    await partner.station.database.close()
+    for path in tmp_path.glob("partner.db*"):
+        path.unlink()
+    shutil.move(backup, store)
+    assert await rows_with(partner, MARK), "the backup holds it"
+    assert await erasure_list.apply(partner.station) == 3
+    await finish_erasures(partner.station)
+    await partner.station.database.close()
+    assert await stage.traces() == []
+    assert await erasure_list.apply(partner.station) == 0
+    assert await partner.read(list_registrations, 1)
+
+
+async def test_a_cut_last_line_of_the_list_stops_nothing_and_a_bad_one_stops_the_node(stage: Stage, tmp_path: Path) -> None:
+    path = tmp_path / "cut.erasures"
+    row = {"partnership": "p", "uid": "u", "kind": "note", "parent": None, "registration": None, "side": "partner"}
+    erasure_list.append(path, [row | {"fields": "", "origin": "here", "at_ms": 1}])
+    with path.open("a") as file:
+        file.write('{"partnership": "p"')
+    assert [each["uid"] for each in erasure_list.read(path)] == ["u"]
+    assert path.read_text().count("\n") == 1
+    with path.open("a") as file:
+        file.write("nonsense\n")
+    with pytest.raises(erasure_list.BadErasureList, match="line 2"):
+        erasure_list.read(path)
+
+
+async def test_an_erasure_that_the_brake_holds_here_is_gone_here_and_stated_as_held(stage: Stage) -> None:
+    pair = stage.pair
+    pair.partner.station.keeping = pair.partner.station.keeping._replace(brake=Limits(1, 0))
+    for number in range(6):
+        await pair.partner.do(add_note, 1, f"erased-later {number}")
+    await pair.settle()
+    mine = [row.id for row in await pair.partner.rows(select(*views.LOCAL_IDS["note"].c)) if row.body.startswith("erased-later")]
+    for note in mine:
+        await pair.partner.do(erasing.erase_text, "note", note)
+    await settle_but_held(pair)
+    stated = await pair.partner.read(erasing.list_erasures, pair.partner.station.keeping)
+    assert [each["state"] for each in stated].count("held by the brake") == 1
+    assert await rows_with(pair.partner, "erased-later") == []
+    await held.decide(pair.partner.station, ANN, pair.partnership, "out", "release")
+    await until_gone(pair.partner, 6)
+    assert await rows_with(pair.vendor, "erased-later") == []
+
+
+async def test_nothing_that_arrives_late_or_by_repair_brings_it_back(stage: Stage) -> None:
+    """The vendor's store loses the fact of an erasure; the partner's says it again, and never the other way round."""
+    pair = stage.pair
+    note = select(shared_records).where(shared_records.c.kind == "note", shared_records.c.side == "partner")
+    (before,) = await pair.vendor.rows(note)
+    await pair.partner.do(erasing.erase_text, "note", 1)
+    await until_gone(pair.partner, 1)
+    await pair.settle()
+    async with pair.vendor.station.database.transaction() as tx:
+        old = {"document": before.document, "hash": before.hash, "state": before.state}
+        await tx.execute(update(shared_records).where(shared_records.c.uid == before.uid).values(old))
+    await pair.vendor.do(verification.request, pair.partnership, repair=True)
+
+    async def erased_again() -> bool:
+        return all(row.state == "erased" for row in await pair.vendor.rows(note))
+
+    await until(erased_again)
+    await pair.settle()
+    await check_peers_agree(pair)
+
+
+def files_with(server: EmbeddedPostgres, mark: str) -> list[str]:
+    """The files of a server that hold a text, without its write-ahead log."""
+    data = server.directory / "data"
+    paths = [path for path in data.rglob("*") if path.is_file() and "pg_wal" not in path.parts]
+    return [str(path.relative_to(data)) for path in paths if mark.encode() in path.read_bytes()]
+
+
+async def test_the_files_of_postgresql_hold_it_no_longer_either(postgres: EmbeddedPostgres, tmp_path: Path) -> None:
+    """Its write-ahead log is PostgreSQL's own to recycle: see the README."""
+    cluster = MemoryCluster()
+    url = postgres.fresh_database()
+    async with open_pair((f"sqlite:///{tmp_path}/partner.db", url), (MemoryBroker(cluster), MemoryBroker(cluster))) as pair:
+        await pair.become_partners()
+        pair.partner.start()
+        pair.vendor.start()
+        await plant(pair)
+        await pair.vendor.stop()
+        async with pair.vendor.station.database.transaction() as tx:
+            await tx.execute(text("CHECKPOINT"))
+        assert files_with(postgres, f"the vendor's {MARK}")
+        async with pair.vendor.station.working(ANN) as work:
+            await erasing.erase_deal(work, 1)
+        pair.vendor.start()
+
+        async def cleaned() -> bool:
+            return all(row.cleaned_ms for row in await pair.vendor.rows(select(erasures)))
+
+        await until(cleaned)
+        async with pair.vendor.station.database.transaction() as tx:
+            await tx.execute(text("CHECKPOINT"))
+        assert files_with(postgres, f"the vendor's {MARK}") == []

@@ -1,0 +1,283 @@
+"""What is deleted is in the trash and comes back whole; after its days the content is gone on both sides, and nobody sees a difference."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select, update
+
+from shared_schema.contract.documents import LIFE, Document
+from shared_schema.contract.life import make_deletion
+from shared_schema.crm.deals import list_deals, load_deal
+from shared_schema.crm.problems import NotAllowed, NotFound, WrongState
+from shared_schema.crm.projected_tables import comments, shared_notes, trash
+from shared_schema.crm.tables import property_history, shared_records
+from shared_schema.sync import conflicts, notes, offers, registrations, verification, verifier, views
+from shared_schema.sync.capture import Write
+from shared_schema.sync.deals import save_shared
+from shared_schema.sync.owed_states import owe_all
+from shared_schema.sync.station import Keeping
+from shared_schema.sync.tables import journal, peer_outcomes
+from shared_schema.sync.trash import list_trash, restore, sweep
+from tests.integration.pair import DETAILS, Pair, Side, open_pair, until
+from tests.twins.memory_broker import MemoryBroker, MemoryCluster
+
+Row = dict[str, Any]
+LONG_AGO = Keeping(trash_days=-1)  # as if its days were over
+
+
+@pytest.fixture
+async def pair(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Pair]:
+    """Two nodes that share one active deal, in step."""
+    monkeypatch.setattr(verification, "PAUSE_MS", 50)
+    monkeypatch.setattr(verifier, "POLL_S", 0.05)
+    cluster = MemoryCluster()
+    async with open_pair((f"sqlite:///{tmp_path}/partner.db", database_url), (MemoryBroker(cluster), MemoryBroker(cluster))) as opened:
+        await opened.become_partners()
+        opened.partner.start()
+        opened.vendor.start()
+        await opened.share_deal()
+
+        async def active() -> bool:
+            return bool(await opened.partner.read(views.list_shared_deals, {"status": "active"}))
+
+        await until(active)
+        await opened.settle()
+        yield opened
+
+
+async def look(side: Side) -> list[Row]:
+    return list(await side.read(list_trash, 90))
+
+
+async def note_id(side: Side, body: str) -> int:
+    (row,) = await side.rows(select(shared_notes.c.id).where(shared_notes.c.body == body))
+    return int(row.id)
+
+
+async def sweep_both(pair: Pair) -> None:
+    for side in (pair.partner, pair.vendor):
+        before, side.station.keeping = side.station.keeping, LONG_AGO
+        await sweep(side.station)
+        side.station.keeping = before
+
+
+async def test_a_deleted_deal_note_and_product_are_listed_on_both_sides_and_come_back(pair: Pair) -> None:
+    partner, vendor = pair.partner, pair.vendor
+    await partner.do(notes.add_note, 1, "a note")
+    product = await partner.do(offers.put_product, 1, "CRM-PRO", "CRM Professional", "5")
+    await pair.settle()
+    await partner.do(notes.remove, "note", 1)
+    await partner.do(offers.remove, "product", product)
+    await vendor.do(registrations.delete_for_both, 1, None)
+    await pair.settle()
+    for side in (partner, vendor):
+        listed = await look(side)
+        assert {(row["kind"], row["title"], row["deleted_by"]) for row in listed} == {
+            ("deal", "Globex roll-out", "Victor"),
+            ("note", "a note", "Paula"),
+            ("product", "CRM Professional", "Paula"),
+        }
+        assert all(row["restorable_until_ms"] > row["deleted_ms"] for row in listed)
+    ids = {row["kind"]: row["id"] for row in await look(vendor)}
+    with pytest.raises(NotAllowed, match="author"):
+        await vendor.do(restore, ids["note"])
+    for kind in ("deal", "product"):
+        await vendor.do(restore, ids[kind])
+    await pair.settle()
+    (left,) = await look(partner)
+    await partner.do(restore, left["id"])
+    await pair.settle()
+    with pytest.raises(NotFound, match="trash"):
+        await partner.do(restore, left["id"])
+    for side in (partner, vendor):
+        assert await look(side) == []
+        assert [deal["deleted_ms"] for deal in await side.read(list_deals, {})] == [None]
+    await pair.check_same()
+
+
+async def test_after_its_days_the_content_is_gone_on_both_sides_and_the_tombstone_makes_no_difference(pair: Pair) -> None:
+    partner, vendor = pair.partner, pair.vendor
+    await partner.do(notes.add_note, 1, "swept away")
+    await pair.settle()
+    await partner.do(notes.remove, "note", 1)
+    await vendor.do(registrations.delete_for_both, 1, None)
+    await pair.settle()
+    hashes = select(shared_records.c.uid, shared_records.c.hash).order_by(shared_records.c.uid)
+    before = await vendor.rows(hashes)
+    vendor.station.keeping = LONG_AGO
+    assert await sweep(vendor.station) == 2
+    assert await vendor.rows(hashes) == before
+    await vendor.do(verification.request, pair.partnership, repair=True)
+
+    async def verified() -> bool:
+        return (await vendor.read(verification.read_verification, pair.partnership))["phase"] == "done"
+
+    await until(verified)
+    found = await vendor.read(verification.read_verification, pair.partnership)
+    assert (found["drift"], found["repaired"]) == ([], 0), "one side has swept, and the other not yet"
+    async with partner.station.working() as work:
+        await owe_all(work.tx, pair.partnership)  # everything once more, from the side that has not swept
+    await pair.settle()
+    await sweep_both(pair)
+    await pair.check_same()
+    for side in (partner, vendor):
+        assert await look(side) == []
+        gone = select(shared_records.c.document).where(shared_records.c.state == "deleted")
+        texts = [row.document for row in await side.rows(gone)]
+        assert len(texts) == 2 and not any("swept away" in each or "roll-out" in each for each in texts)
+        values = [row.value for row in await side.rows(select(property_history.c.value))]
+        assert not any("swept away" in each for each in values)
+        assert (await side.read(load_deal, 1))["name"] == "(deleted)"
+    with pytest.raises(WrongState, match="days ago"):
+        await vendor.do(registrations.restore, 1)
+
+
+async def test_with_a_deal_go_its_notes_and_lines_of_both_sides_past_any_brake(pair: Pair) -> None:
+    partner, vendor = pair.partner, pair.vendor
+    for number in range(7):
+        await partner.do(notes.add_note, 1, f"partner's {number}")
+        await vendor.do(notes.add_note, 1, f"vendor's {number}")
+    await partner.do(offers.put_product, 1, "CRM-PRO", "CRM Professional", "5")
+    await pair.settle()
+    await partner.do(registrations.delete_for_both, 1, None)
+    await pair.settle()
+    for _ in range(2):  # the deal; then what each side deleted of its own thereupon
+        await sweep_both(pair)
+        await pair.settle()
+    await pair.check_same()
+    for side in (partner, vendor):
+        shown = [row.body for row in await side.rows(select(shared_notes.c.body))]
+        assert shown == [""] * 14 and await look(side) == []
+        documents = [row.document for row in await side.rows(select(shared_records.c.document))]
+        assert not any("'s 3" in each or "Professional" in each for each in documents)
+
+
+async def test_nothing_is_swept_while_it_is_on_its_way(pair: Pair) -> None:
+    partner = pair.partner
+    await pair.vendor.stop()
+    await partner.do(notes.add_note, 1, "unacknowledged")
+    await partner.do(notes.remove, "note", 1)
+    partner.station.keeping = LONG_AGO
+    assert await sweep(partner.station) == 0
+    pair.vendor.start()
+    await pair.settle()
+    assert await sweep(partner.station) == 1
+
+
+async def test_what_was_changed_after_it_was_swept_elsewhere_makes_no_ghost(pair: Pair) -> None:
+    """A late duplicate of an old edit finds a tombstone that has forgotten the value, and brings nothing back."""
+    partner, vendor = pair.partner, pair.vendor
+    await partner.do(notes.add_note, 1, "old text")
+    await pair.settle()
+    (old,) = await partner.rows(select(shared_records).where(shared_records.c.kind == "note"))
+    await partner.do(notes.remove, "note", 1)
+    await pair.settle()
+    await sweep_both(pair)
+    async with partner.station.database.transaction() as tx:
+        await tx.execute(update(shared_records).where(shared_records.c.uid == old.uid).values(document=old.document))
+    async with partner.station.working() as work:
+        await owe_all(work.tx, pair.partnership)
+    await pair.settle()
+    (row,) = await vendor.rows(select(shared_records.c.document, shared_records.c.state).where(shared_records.c.uid == old.uid))
+    assert (row.state, "old text" in row.document) == ("deleted", False)
+
+
+async def test_a_contested_deletion_is_offered_and_settled_on_either_side(pair: Pair) -> None:
+    partner, vendor = pair.partner, pair.vendor
+    for by, settle, left in ((partner, registrations.restore, "alive"), (vendor, registrations.delete_anyway, "deleted")):
+        await partner.stop()
+        await vendor.stop()
+        await partner.do(save_shared, 1, {"next_step": f"changed before {left}"})
+        await vendor.do(registrations.delete_for_both, 1, None)
+        partner.start()
+        vendor.start()
+
+        async def contested() -> bool:
+            return all([await side.read(conflicts.list_contested) for side in (partner, vendor)])
+
+        await until(contested)
+        await pair.settle()
+        for side in (partner, vendor):
+            deal = (await side.read(views.read_shared_deal, side.station.spec.side, 1))["deal"]
+            assert (deal["state"], deal["changed_unseen"], deal["offers"]) == ("contested", ["next_step"], ["restore", "delete anyway"])
+        await by.do(settle, 1)
+        await pair.settle()
+        for side in (partner, vendor):
+            assert (await side.read(views.read_shared_deal, side.station.spec.side, 1))["state"] == left
+        await pair.check_same()
+
+
+async def test_whoever_wrote_what_a_deletion_hid_is_told(pair: Pair) -> None:
+    partner, vendor = pair.partner, pair.vendor
+    await partner.do(notes.add_note, 1, "to be commented on")
+    await pair.settle()
+    await vendor.stop()
+    await vendor.do(notes.add_comment, await note_id(vendor, "to be commented on"), "too late")
+    await partner.do(notes.remove, "note", 1)
+    vendor.start()
+    await pair.settle()
+    assert "stored, but its note is deleted" in [row.reason for row in await vendor.rows(select(peer_outcomes.c.reason))]
+    for side in (partner, vendor):
+        (row,) = await look(side)
+        (comment,) = await side.rows(select(comments.c.id))
+        assert [each["id"] for each in row["hidden"]] == [comment.id]
+    told = [(row.what, row.detail) for row in await vendor.rows(select(journal)) if row.what == "hidden by a deletion"]
+    assert len(told) == 1 and "comment" in told[0][1]
+
+
+async def test_deleting_for_me_is_taken_back(pair: Pair) -> None:
+    partner, vendor = pair.partner, pair.vendor
+    await vendor.do(registrations.leave, 1)
+    await pair.settle()
+    assert await vendor.read(list_deals, {}) == [] and len(await partner.read(list_deals, {})) == 1
+    await partner.do(save_shared, 1, {"next_step": "meanwhile"})
+    await pair.settle()
+    await vendor.do(registrations.come_back, 1)
+    await pair.settle()
+    (deal,) = await vendor.read(list_deals, {})
+    assert deal["next_step"] == "meanwhile"
+    with pytest.raises(WrongState, match="not left"):
+        await vendor.do(registrations.come_back, 1)
+    await pair.check_same()
+
+
+async def test_sharing_again_is_a_new_registration_that_finds_its_deal_on_the_other_side(pair: Pair) -> None:
+    partner, vendor = pair.partner, pair.vendor
+    before = await vendor.read(load_deal, 1)
+    await partner.do(registrations.unshare, 1)
+    await pair.settle()
+    await vendor.do(registrations.leave, 1)
+    deal, company = await partner.read(load_deal, 1), {"name": "Globex", "domain": "globex.example"}
+    await partner.do(registrations.share, pair.partnership, deal["id"], company, {}, DETAILS)
+
+    async def active() -> bool:
+        return bool(await partner.read(views.list_shared_deals, {"status": "active"}))
+
+    await until(active)
+    await pair.settle()
+    (found,) = await vendor.read(list_deals, {})
+    assert (found["id"], found["number_of_deal_registrations"], found["number_of_active_deal_registrations"]) == (before["id"], 2, 1)
+    shown = await vendor.read(views.list_shared_deals, {"status": "active"})
+    again = await vendor.read(views.read_shared_deal, "vendor", shown[0]["id"])
+    first = (await vendor.read(views.list_shared_deals, {"status": "unshared"}))[0]
+    assert again["registration_record"]["fields"]["previous"]["value"] == first["uid"]
+
+
+async def test_the_trash_shows_what_the_deletion_had_not_seen(pair: Pair) -> None:
+    """Its author edits a note on one machine and deletes it on another that had not seen the edit yet."""
+    partner = pair.partner
+    await partner.do(notes.add_note, 1, "first")
+    await pair.settle()
+    (row,) = await partner.rows(select(shared_records.c.document).where(shared_records.c.kind == "note"))
+    await partner.do(notes.edit, "note", 1, "second, unseen")
+    async with partner.station.working(partner.author) as work:
+        note = (await work.tx.execute(select(shared_notes))).mappings().one()
+        deletion = make_deletion(Document.decode(row.document))
+        await work.capture(note["partnership"], note["registration"], "note.deleted", [Write(note["uid"], LIFE, deletion)])
+    await pair.settle()
+    for side in (partner, pair.vendor):
+        (listed,) = await look(side)
+        assert (listed["title"], listed["unseen"]) == ("second, unseen", ["body"])
+    assert await pair.vendor.rows(select(trash.c.id))
