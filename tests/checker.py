@@ -4,9 +4,10 @@ It reads rows, and shares no code with what it checks beyond the contract's type
 """
 
 import json
+from collections.abc import Collection, Mapping
 from typing import Any, Protocol
 
-from shared_schema.contract.codec import decode_event
+from shared_schema.contract.codec import RecordChange, decode_event
 from shared_schema.contract.documents import Document
 from shared_schema.contract.records import is_one_way
 from shared_schema.contract.registers import differs
@@ -26,6 +27,9 @@ KEEP_REMOVED_POSTGRESQL = (
 )
 
 
+Place = tuple[str, str]
+
+
 class Broken(AssertionError):
     """A promise was broken; the text says which."""
 
@@ -38,13 +42,14 @@ class Store(Protocol):
     def rows(self, statement: str, *parameters: Any) -> list[tuple[Any, ...]]: ...
 
 
-def check_stores(partner: Store, vendor: Store) -> None:
-    """Raises Broken."""
+def check_stores(partner: Store, vendor: Store, restored: Collection[str] = ()) -> None:
+    """Raises Broken. `restored`: the sides whose store went back on the way; what such a side wrote and nobody had yet is lost by right."""
+    together = partnerships_of(partner) & partnerships_of(vendor)
     unshared = unshared_registrations(partner, vendor)
-    check_same_records(partner, vendor, unshared)
-    check_same_history(partner, vendor, unshared)
+    check_same_records(partner, vendor, unshared, together)
+    check_same_history(partner, vendor, unshared, together, restored)
     for store, peer in ((partner, vendor), (vendor, partner)):
-        check_removed(store, peer)
+        check_removed(store, peer, restored)
         check_conflict_index(store)
         check_statuses(store)
         demand(not store.rows("SELECT * FROM parked"), f"{store.side}: something is still parked")
@@ -56,49 +61,79 @@ def demand(held: bool, promise: str) -> None:
         raise Broken(promise)
 
 
+def partnerships_of(store: Store) -> set[str]:
+    return {id for (id,) in store.rows("SELECT id FROM partnerships")}
+
+
 def unshared_registrations(*stores: Store) -> set[str]:
     found = [store.rows("SELECT uid FROM shared_deals WHERE status = 'unshared'") for store in stores]
     return {uid for rows in found for (uid,) in rows}
 
 
-def records(store: Store) -> dict[str, tuple[Any, ...]]:
-    rows = store.rows("SELECT uid, kind, parent, registration, side, document, state, hash FROM shared_records")
-    return {row[0]: row for row in rows}
+def records(store: Store, within: Collection[str] | None = None) -> dict[Place, tuple[Any, ...]]:
+    """By partnership and uid; of some partnerships, or of all."""
+    rows = store.rows("SELECT partnership, uid, kind, parent, registration, side, document, state, hash FROM shared_records")
+    return {row[:2]: row[1:] for row in rows if within is None or row[0] in within}
 
 
-def check_same_records(partner: Store, vendor: Store, unshared: set[str]) -> None:
-    ours, theirs = records(partner), records(vendor)
-    for uid in sorted(ours.keys() | theirs.keys()):
-        row = ours.get(uid) or theirs[uid]
+def check_same_records(partner: Store, vendor: Store, unshared: set[str], together: set[str]) -> None:
+    ours, theirs = records(partner, together), records(vendor, together)
+    for place in sorted(ours.keys() | theirs.keys()):
+        row = ours.get(place) or theirs[place]
         if row[3] not in unshared:
-            demand(ours.get(uid) == theirs.get(uid), f"the stores differ in {row[1]} {uid}: {ours.get(uid)} | {theirs.get(uid)}")
+            demand(ours.get(place) == theirs.get(place), f"the stores differ in {row[1]} {row[0]}: {ours.get(place)} | {theirs.get(place)}")
 
 
-def dots(store: Store) -> set[tuple[Any, ...]]:
-    return set(store.rows("SELECT uid, field, incarnation, counter, value FROM property_history"))
+def dots(store: Store, together: Collection[str]) -> set[tuple[Any, ...]]:
+    rows = store.rows("SELECT partnership, uid, field, incarnation, counter, value FROM property_history")
+    return {row for row in rows if row[0] in together}
 
 
-def check_same_history(partner: Store, vendor: Store, unshared: set[str]) -> None:
-    """Both sides know every write of either: none is lost, none is known to one side only."""
-    outside = {uid for store in (partner, vendor) for uid, row in records(store).items() if row[3] in unshared}
-    lost = {each for each in dots(partner) ^ dots(vendor) if each[0] not in outside}
-    demand(not lost, f"writes that only one side knows: {sorted(lost)[:5]}")
+def check_same_history(partner: Store, vendor: Store, unshared: set[str], together: set[str], restored: Collection[str] = ()) -> None:
+    """Both sides know every write of either: none is lost, none is known to one side only. A store that went back gets whole states and not
+    the history: what it lacks was overwritten by somebody who had it in view."""
+    all_records = {store.side: records(store, together) for store in (partner, vendor)}
+    outside = {uid for found in all_records.values() for (_, uid), row in found.items() if row[3] in unshared}
+    for store, peer in ((partner, vendor), (vendor, partner)):
+        lost = {each for each in dots(peer, together) - dots(store, together) if each[1] not in outside}
+        if store.side in restored:
+            lost = {each for each in lost if not is_overwritten(all_records[store.side], each)}
+        demand(not lost, f"{store.side} does not know writes that {peer.side} has: {sorted(lost)[:5]}")
 
 
-def check_removed(store: Store, peer: Store) -> None:
-    """What left an outbox as applied is in the peer's history, or the peer said what became of it."""
-    known = {each[:4] for each in dots(peer)}
+def is_overwritten(found: Mapping[Place, tuple[Any, ...]], dot: tuple[Any, ...]) -> bool:
+    """Whether a write stands in the register's context and is no sibling any more."""
+    partnership, uid, field, incarnation, counter, _ = dot
+    if (partnership, uid) not in found:
+        return False
+    register = Document.decode(found[partnership, uid][5]).get(field)
+    standing = {(each.dot.incarnation, each.dot.counter) for each in register.siblings}
+    return register.context.get(incarnation, 0) >= counter and (incarnation, counter) not in standing
+
+
+def check_removed(store: Store, peer: Store, restored: Collection[str] = ()) -> None:
+    """What left an outbox as applied is in the peer's history, or the peer said what became of it; or, where the peer's store went back,
+    it was overwritten by somebody who had it in view."""
+    together = partnerships_of(store) & partnerships_of(peer)
+    known = {each[:5] for each in dots(peer, together)}
+    stored = records(peer, together) if peer.side in restored else {}
     told = {event for (event,) in store.rows("SELECT event FROM peer_outcomes")}
     for event, payload in store.rows("SELECT event, payload FROM removed_rows"):
         if event in told:
             continue
-        for change in decode_event(payload.encode()).data.records:
-            for name, register in change.fields.items():
-                for sibling in register.siblings:
-                    place = (change.uid, name, sibling.dot.incarnation, sibling.dot.counter)
-                    demand(
-                        place in known or withdrawn(store, change.registration), f"called applied, but {peer.side} never had it: {place}"
-                    )
+        decoded = decode_event(payload.encode())
+        if decoded.partnership in together:
+            for change in decoded.data.records:
+                check_known(change, (decoded.partnership, store, peer), known, stored)
+
+
+def check_known(change: RecordChange, between: tuple[str, Store, Store], known: set[tuple[Any, ...]], stored: Any) -> None:
+    partnership, store, peer = between
+    for name, register in change.fields.items():
+        for sibling in register.siblings:
+            place = (partnership, change.uid, name, sibling.dot.incarnation, sibling.dot.counter)
+            held = place in known or is_overwritten(stored, (*place, None)) or withdrawn(store, change.registration)
+            demand(held, f"called applied, but {peer.side} never had it: {place}")
 
 
 def withdrawn(store: Store, registration: str | None) -> bool:
@@ -110,7 +145,7 @@ def check_conflict_index(store: Store) -> None:
     """The list of conflicts is what the registers say; no concurrent write vanished without one."""
     said = {(uid, field) for uid, field in store.rows("SELECT uid, field FROM conflicts")}
     real = set()
-    for uid, row in records(store).items():
+    for (_, uid), row in records(store).items():
         document = Document.decode(row[5])
         real |= {(uid, name) for name in document if differs(document.get(name)) and not is_one_way(row[1], name)}
     demand(said == real, f"{store.side}: listed conflicts {said} are not the real ones {real}")
@@ -118,8 +153,9 @@ def check_conflict_index(store: Store) -> None:
 
 def check_statuses(store: Store) -> None:
     """The columns are a function of the documents."""
-    for uid, status in store.rows("SELECT uid, status FROM shared_deals"):
-        document = Document.decode(records(store)[uid][5])
+    found = records(store)
+    for partnership, uid, status in store.rows("SELECT partnership, uid, status FROM shared_deals"):
+        document = Document.decode(found[partnership, uid][5])
         demand(status == status_of(document), f"{store.side}: {uid} is listed as {status}, but it is {status_of(document)}")
     for body, document in store.rows("SELECT n.body, r.document FROM shared_notes n JOIN shared_records r ON r.uid = n.uid"):
         values = [each.value for each in Document.decode(document).get("body").siblings]
@@ -141,6 +177,6 @@ def check_assignments(vendor: Store) -> None:
     demand(
         all(credit == credits.get(id, 0) for id, credit in vendor.rows("SELECT user_id, credit FROM reps")), "the rotation moved by itself"
     )
-    for uid, row in records(vendor).items():
+    for (_, uid), row in records(vendor).items():
         if row[1] == "registration" and is_active(status_of(Document.decode(row[5]))):
             demand(bool(Document.decode(row[5]).get("rep").siblings), f"{uid} is active without a rep")

@@ -68,6 +68,13 @@ class EmbeddedPostgres:
     def drop_database(self, name: str) -> None:
         self._psql("postgres", f"DROP DATABASE {name} WITH (FORCE)")
 
+    def fail_over(self, name: str, copy: str) -> None:
+        """Every connection to a database breaks, and the next ones lead to an older copy of it."""
+        self._psql("postgres", f"ALTER DATABASE {name} WITH ALLOW_CONNECTIONS false")
+        self._psql("postgres", f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
+        self._psql("postgres", f"ALTER DATABASE {name} RENAME TO {name}_fallen")
+        self._psql("postgres", f"ALTER DATABASE {copy} RENAME TO {name}")
+
     def start(self) -> None:
         """Start the server on its own port and data; returns when it answers."""
         deadline = time.monotonic() + START_WAIT_S

@@ -40,10 +40,11 @@ async def react_assign(work: Work, partnership: str, registration: str) -> None:
 
 
 async def react_accept(work: Work, partnership: str, registration: str) -> None:
-    """The time to accept is over: the next one's turn, unless somebody accepted, a person chose, or it is no longer active."""
+    """The time to accept is over: the next one's turn, unless somebody accepted, a person chose, it came back with its rep to a restored
+    store, or it is no longer active."""
     record = (await load_records(work.tx, partnership, [registration])).get(registration)
     past = await list_assignments(work.tx, registration)
-    if record is None or not is_active(status_of(record.document)) or not past or past[0]["accepted_ms"] or past[0]["method"] == "person":
+    if record is None or not is_active(status_of(record.document)) or not past or is_settled(past[0]):
         return
     await assign_next(work, record, past)
 
@@ -54,6 +55,11 @@ async def react_forget(work: Work, _partnership: str, registration: str) -> None
         told = json.dumps(forget(row["explanation"]))
         await work.tx.execute(update(assignments).where(assignments.c.id == row["id"]).values(explanation=told))
     work.woken.add("erasures")
+
+
+def is_settled(assignment: Row) -> bool:
+    """Whether nobody waits for the rep's word any more."""
+    return bool(assignment["accepted_ms"]) or assignment["method"] in ("person", "restored")
 
 
 async def assign_next(work: Work, record: SharedRecord, past: list[Row]) -> None:

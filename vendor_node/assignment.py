@@ -166,6 +166,20 @@ STEPS: tuple[tuple[Method, Callable[[Sequence[Rep], Request], Choice]], ...] = (
 )
 
 
+def turn_for(reps: Sequence[Rep], request: Request, rep_id: int) -> dict[int, int]:
+    """The rotation's new credits by an assignment that is known while its decision is lost: nobody's turn if the rep owned the company or
+    was asked for, else one turn of the wheel in which all who have its territory, or all, took part."""
+    if rep_id in (choose_owner(reps, request)[0], choose_requested(reps, request)[0]):
+        return {}
+    matching = [rep for rep in reps if request.country in rep.territories or request.industry in rep.segments]
+    wheel = matching if rep_id in {rep.id for rep in matching} else reps
+    turning = [rep for rep in wheel if rep.id == rep_id or (rep.active and rep.weight > 0)]
+    total = sum(max(rep.weight, 1) for rep in turning)
+    credits = {rep.id: rep.credit + max(rep.weight, 1) * TURN // total for rep in turning}
+    credits[rep_id] -= TURN
+    return credits
+
+
 def decide_again(explanation: Mapping[str, Any]) -> Assignment:
     """The decision once more, from the state that a stored explanation names."""
     return assign(read_reps(explanation), Request(**explanation["request"]))

@@ -85,10 +85,11 @@ class Document:
 
     def raw(self) -> dict[str, msgspec.Raw]:
         """Every field's canonical bytes."""
-        for name, raw in self._raw.items():
-            if raw is None:
-                self._raw[name] = msgspec.Raw(_encoder.encode(self._touched[name]))
-        return self._raw
+        raw = self._raw
+        for name, register in self._touched.items():
+            if raw[name] is None:
+                raw[name] = msgspec.Raw(_encoder.encode(register))
+        return raw
 
     @property
     def erased(self) -> bool:
@@ -133,7 +134,7 @@ class Document:
             return False
         before = self.get(name)
         after = merge(before, incoming)
-        if after == before:
+        if after is before or (after is not incoming and after == before):
             return False
         self.put(name, after)
         return True

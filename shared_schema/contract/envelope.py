@@ -62,6 +62,8 @@ CONTROL_TYPES: dict[str, str] = {
     "sync.repair": "A request for the states of records that differ.",
     "sync.inspect": "A request to show records that differ, for people to see; nothing is merged.",
     "sync.shown": "The answer: what the records hold there.",
+    "sync.restore": "The sender's store went back: it asks for the state of every record of the partnership.",
+    "sync.restated": "All of them are on their way to whoever asked, and acknowledged: up to which number of which epoch.",
 }
 
 Uid = Annotated[str, Field(pattern=UID_PATTERN)]
@@ -255,7 +257,26 @@ class Shown(Wire):
     records: Annotated[list[ShownRecord], Field(max_length=SHOWN_MAX)]
 
 
-Control = Acknowledgement | Heartbeat | Resend | Void | Digest | Hashes | Repair | Inspect | Shown
+class Restore(Wire):
+    """Sent again and again until `Restated` names the same request."""
+
+    type: Literal["sync.restore"] = "sync.restore"
+    partnership: Label
+    sent_ms: Number
+    request: Uid
+
+
+class Restated(Wire):
+    """The states went under these numbers: whoever has all of them up to the last of each epoch has the states."""
+
+    type: Literal["sync.restated"] = "sync.restated"
+    partnership: Label
+    sent_ms: Number
+    request: Uid
+    epochs: dict[Epoch, Number]
+
+
+Control = Acknowledgement | Heartbeat | Resend | Void | Digest | Hashes | Repair | Inspect | Shown | Restore | Restated
 CONTROLS: dict[str, type[Control]] = {
     "sync.acknowledged": Acknowledgement,
     "sync.heartbeat": Heartbeat,
@@ -266,4 +287,6 @@ CONTROLS: dict[str, type[Control]] = {
     "sync.repair": Repair,
     "sync.inspect": Inspect,
     "sync.shown": Shown,
+    "sync.restore": Restore,
+    "sync.restated": Restated,
 }

@@ -73,10 +73,11 @@ def state_of(document: Document, rule: DeletionRule) -> State:
     return "deleted"
 
 
-def hash_document(uid: str, document: Document, state: State) -> int:
-    """The record hash: of life alone once deleted and uncontested, of the uid alone once erased, else of everything."""
+def hash_document(uid: str, document: Document, state: State, encoded: bytes | None = None) -> int:
+    """The record hash: of life alone once deleted and uncontested, of the uid alone once erased, else of everything. `encoded`: the
+    document's canonical bytes, where the caller has them."""
     if state == "erased":
         return hash_record(uid, b"")
     if state == "deleted":
         return hash_record(uid, document.only([LIFE]).encode())
-    return hash_record(uid, document.encode())
+    return hash_record(uid, document.encode() if encoded is None else encoded)

@@ -5,6 +5,7 @@ shown; it never removes a sibling.
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from shared_schema.contract.documents import Document
@@ -36,12 +37,18 @@ class Policy(NamedTuple):
         return ruled or (field.writer if field else "both")  # type: ignore[return-value]  # the literals read as str
 
     def display_rule(self, kind: str, name: str) -> str:
-        field = field_of(kind, name)
-        return dict(self.displays).get(f"{kind}.{name}") or (field.display if field else "latest")
+        return find_display(self.displays, kind, name)
 
     def shows(self, kind: str, name: str) -> bool:
         """Whether the other side's value is shown at all (hubspot-parity hides stages)."""
         return f"{kind}.{name}" not in self.hidden
+
+
+@lru_cache(maxsize=4096)
+def find_display(displays: tuple[tuple[str, str], ...], kind: str, name: str) -> str:
+    """How these rules, or else the field itself, say that a field is displayed."""
+    field = field_of(kind, name)
+    return dict(displays).get(f"{kind}.{name}") or (field.display if field else "latest")
 
 
 PRESETS: dict[str, Policy] = {
@@ -54,6 +61,7 @@ PRESETS: dict[str, Policy] = {
 }
 
 
+@lru_cache(maxsize=4096)
 def may_write(policy: Policy, kind: str, name: str, side: Side, creator: Side) -> bool:
     """Whether a side may write a field of a record that `creator` made."""
     writer = policy.writer(kind, name)

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 from datetime import date
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 from shared_schema.contract.life import DeletionRule
@@ -240,6 +241,7 @@ PLAIN_DEAL_FIELDS = tuple(name for name in DEAL_FIELDS if name != "amount")
 LIFE_FIELD = Field(life, one_way=True)
 
 
+@lru_cache(maxsize=4096)
 def field_of(kind: str, name: str) -> Field | None:
     """The definition of a field, or None for one that only a newer peer knows."""
     known = KINDS.get(kind)

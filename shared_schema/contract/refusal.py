@@ -3,7 +3,8 @@
 Without the own-side rule a forged context of 10^9 would make every later edit of ours look already seen.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import NamedTuple
 
 from shared_schema.contract.documents import LIFE, Document
@@ -30,6 +31,7 @@ REASONS: dict[str, str] = {
     "wrong_parent": "the parent belongs to another partnership, kind or registration",
     "wrong_identity": "the uid is already a record of another kind or creator",
     "own_context_ahead": "it claims to have seen writes of ours that we never made",
+    "own_record_unknown": "it names a record of ours that we never made",
     "own_value_changed": "it carries another value under a dot of ours",
     "foreign_dot": "it carries a new dot that is not of the sender's side",
     "dot_reused": "it carries two values under one dot",
@@ -40,20 +42,50 @@ REASONS: dict[str, str] = {
 }
 
 
+# What a forger and a store that went back have in common.
+AHEAD = ("own_context_ahead", "own_record_unknown", "foreign_dot")
+
+
 class Door(NamedTuple):
-    """Who stands at the door: our side, the policy in force, and the side that created the record."""
+    """Who stands at the door: our side, the policy in force, and the side that created the record. While our store is being restored
+    `running` names this process's incarnation: writes of ours may come back then, but none that this process would have made."""
 
     own: Side
     policy: Policy
     kind: str
     creator: Side
+    running: str | None = None
+
+
+@lru_cache(maxsize=65_536)
+def named_side(incarnation: str) -> Side | None:
+    """The side of an incarnation by its name; None for what can not be one."""
+    return side_of(incarnation) if INCARNATION.fullmatch(incarnation) else None
+
+
+def admits(door: Door, name: str, stored: Register, incoming: Register) -> bool:
+    """Whether a field is let in at a glance: one new write of the sender's, with nothing said of ours that we do not know. What this
+    lets in, refuse_field would; what it does not, that decides."""
+    if len(incoming.siblings) != 1 or len(incoming.context) > CONTEXT_MAX or name == LIFE:
+        return False
+    own, (incarnation, counter), actor = door.own, incoming.siblings[0].dot, incoming.siblings[0].actor
+    for each, seen in incoming.context.items():
+        side = named_side(each)
+        if side is None or not 0 < seen <= COUNTER_MAX or (side == own and seen > stored.context.get(each, 0)):
+            return False
+    if not stored.context.get(incarnation, 0) < counter <= incoming.context.get(incarnation, 0) or counter < 1:
+        return False
+    if named_side(incarnation) == own or any(each.dot == incoming.siblings[0].dot for each in stored.siblings):
+        return False
+    sender: Side = "vendor" if own == "partner" else "partner"
+    return (actor is None or is_uid(actor)) and may_write(door.policy, door.kind, name, sender, door.creator)
 
 
 def refuse_field(door: Door, name: str, stored: Register, incoming: Register) -> str | None:
     """The reason to refuse one field's register, a key of REASONS, or None to merge it."""
     return (
         refuse_size(incoming)
-        or refuse_own_context(door.own, stored.context, incoming.context)
+        or refuse_own_context(door, stored.context, incoming.context)
         or refuse_own_values(door.own, stored, incoming)
         or refuse_new_dots(door, name, stored, incoming)
     )
@@ -73,10 +105,11 @@ def refuse_size(incoming: Register) -> str | None:
     return None if named and acted else "bad_register"
 
 
-def refuse_own_context(own: Side, stored: Context, incoming: Context) -> str | None:
+def refuse_own_context(door: Door, stored: Context, incoming: Context) -> str | None:
     """Nobody but us can know writes of ours that we do not: a forgery, or our own store went back."""
-    ahead = any(side_of(name) == own and counter > stored.get(name, 0) for name, counter in incoming.items())
-    return "own_context_ahead" if ahead else None
+    ahead = [name for name, counter in incoming.items() if side_of(name) == door.own and counter > stored.get(name, 0)]
+    refused = ahead if door.running is None else door.running in ahead
+    return "own_context_ahead" if refused else None
 
 
 def refuse_own_values(own: Side, stored: Register, incoming: Register) -> str | None:
@@ -92,13 +125,16 @@ def refuse_own_values(own: Side, stored: Register, incoming: Register) -> str | 
 
 def refuse_new_dots(door: Door, name: str, stored: Register, incoming: Register) -> str | None:
     """A new dot must be the sender's and in a field that is the sender's to write; so must be what takes a value of ours away."""
-    fresh = new_siblings(stored, incoming)
-    if any(side_of(sibling.dot.incarnation) == door.own for sibling in fresh):
-        return "foreign_dot"
     sender: Side = "vendor" if door.own == "partner" else "partner"
-    if (fresh or takes_away(stored, incoming)) and not may_write(door.policy, door.kind, name, sender, door.creator):
-        return "not_writable"
-    return None
+    writers: set[Side | None] = {side_of(sibling.dot.incarnation) for sibling in new_siblings(stored, incoming)}
+    if door.running is None and door.own in writers:
+        return "foreign_dot"
+    may = {side for side in (sender, door.own) if may_write(door.policy, door.kind, name, side, door.creator)}
+    if door.running is None:
+        may.discard(door.own)
+    if not writers and takes_away(stored, incoming):
+        return None if may else "not_writable"
+    return None if writers <= may else "not_writable"
 
 
 def takes_away(stored: Register, incoming: Register) -> bool:
@@ -107,13 +143,21 @@ def takes_away(stored: Register, incoming: Register) -> bool:
     return any(covers(incoming.context, sibling.dot) and sibling.dot not in dots for sibling in stored.siblings)
 
 
-def refuse_deletions(own: Side, stored: Document, siblings: Iterable[Sibling]) -> str | None:
+def refuse_deletions(door: Door, stored: Document, siblings: Iterable[Sibling]) -> str | None:
     """The contexts inside deletions obey the own-side rule too."""
     for deletion in filter(is_deletion, siblings):
         for name, context in seen_of(deletion).items():
-            if reason := refuse_own_context(own, stored.get(name).context, context):
+            if reason := refuse_own_context(door, stored.get(name).context, context):
                 return reason
     return None
+
+
+def refuse_fields(door: Door, stored: Document, incoming: Mapping[str, Register]) -> dict[str, str]:
+    """Per refused field of a record's change, the reason; at a glance where every field is the ordinary case."""
+    for name, register in incoming.items():
+        if not admits(door, name, stored.get(name), register):
+            return refuse(door, stored, Document.of(incoming))
+    return {}
 
 
 def refuse(door: Door, stored: Document, incoming: Document) -> dict[str, str]:
@@ -123,7 +167,7 @@ def refuse(door: Door, stored: Document, incoming: Document) -> dict[str, str]:
         register = incoming.get(name)
         reason = refuse_field(door, name, stored.get(name), register)
         if reason is None and name == LIFE:
-            reason = refuse_deletions(door.own, stored, new_siblings(stored.get(name), register))
+            reason = refuse_deletions(door, stored, new_siblings(stored.get(name), register))
         if reason is not None:
             refused[name] = reason
     return refused

@@ -7,7 +7,7 @@ overwritten. `merge` is commutative, associative and idempotent; `write` covers 
 import base64
 import binascii
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
@@ -92,8 +92,29 @@ def meet(left: Context, right: Context) -> dict[str, int]:
 
 def merge(left: Register, right: Register) -> Register:
     """The state after both: a sibling stays if both have it, or if the other's context does not cover it."""
-    if left == right:
-        return left
+    if replaces(left, right):
+        return right
+    return left if left == right else merge_siblings(left, right)
+
+
+def replaces(left: Register, right: Register) -> bool:
+    """Whether `right` is the state after both, at a glance: one write that is new to `left` by somebody who had all of it in view."""
+    if len(right.siblings) != 1:
+        return False
+    context, (incarnation, counter) = right.context, right.siblings[0].dot
+    if left.context.get(incarnation, 0) >= counter:
+        return False
+    for name, seen in left.context.items():
+        if context.get(name, -1) < seen:
+            return False
+    for sibling in left.siblings:
+        if sibling.dot == right.siblings[0].dot or not covers(context, sibling.dot):
+            return False
+    return min(context.values(), default=0) > 0
+
+
+def merge_siblings(left: Register, right: Register) -> Register:
+    """Merge by the rule, sibling by sibling."""
     ours = {sibling.dot: sibling for sibling in left.siblings}
     theirs = {sibling.dot: sibling for sibling in right.siblings}
     kept = [pick(sibling, theirs[dot]) for dot, sibling in ours.items() if dot in theirs]
@@ -126,8 +147,10 @@ def differs(register: Register) -> bool:
     return any(encode_value(sibling.value) != first for sibling in register.siblings[1:])
 
 
-def latest_first(siblings: Iterable[Sibling]) -> list[Sibling]:
+def latest_first(siblings: Sequence[Sibling]) -> Sequence[Sibling]:
     """The display order *latest*: physical, logical, side, incarnation, counter; the same on both sides."""
+    if len(siblings) < 2:
+        return siblings
     return sorted(siblings, key=lambda each: (each.stamp, each.dot.incarnation[:1], each.dot), reverse=True)
 
 

@@ -3,8 +3,7 @@
 A transaction is committed whole or not at all, and an outcome that nobody knows counts as a loss. Statements, tables and
 migrations live elsewhere. One Database belongs to one event loop.
 
-Transactions are begun and ended here in SQL, so that a statement may go through SQLAlchemy or straight to the driver (`run`), which
-costs a third.
+Transactions are begun and ended here in SQL, so that a statement may go through SQLAlchemy or straight to the driver (`crm/driver.py`).
 """
 
 import asyncio
@@ -12,15 +11,17 @@ import logging
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any, Final, Literal, NamedTuple, NoReturn
+from typing import Any, Final, Literal, NoReturn
 
 import asyncpg
-from sqlalchemy import URL, event, make_url
+from sqlalchemy import URL, Connection, event, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection, ExceptionContext
 from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry, NullPool, Pool
+
+from shared_schema.crm.driver import LINK, Link, link_of, run, send_gathered, send_gathered_first, sync_of
 
 Dialect = Literal["sqlite", "postgresql"]
 AsyncCreator = Callable[[], Awaitable[Any]]
@@ -44,8 +45,7 @@ LOCK_WAIT_S: Final = 30
 CONNECT_WAIT_S: Final = 10
 STATEMENT_WAIT_S: Final = 120
 COMPACT_WAIT_S: Final = 3_600
-POOL_SIZE: Final = 8
-LINK: Final = "dealbridge"
+POOL_SIZE: Final = 16  # none beyond it: those are closed after each use, and a new one costs more than any wait here
 BROKEN_RULES: Final = (asyncpg.IntegrityConstraintViolationError, sqlite3.IntegrityError)
 
 
@@ -55,42 +55,6 @@ class DatabaseUnavailable(Exception):
 
 class BadDatabaseUrl(ValueError):
     """The address of the store can't be understood; the text is one line that says what would be."""
-
-
-class Link(NamedTuple):
-    """What a connection knows of where it belongs, and the driver's own connection beneath it."""
-
-    database: "Database"
-    driver: Any
-
-    @property
-    def is_gone(self) -> bool:
-        return self.database.dialect == "postgresql" and bool(self.driver.is_closed())
-
-
-async def run(connection: AsyncConnection, text: str, arguments: Sequence[Any] = ()) -> Sequence[Any]:
-    """One statement in the store's own SQL on its own driver; the rows. The errors are the same as through SQLAlchemy."""
-    link = link_of(connection)
-    try:
-        if link.database.dialect == "postgresql":
-            return await link.driver.fetch(text, *arguments)  # type: ignore[no-any-return]  # asyncpg has no types
-        return await link.driver.execute_fetchall(text, arguments)  # type: ignore[no-any-return]  # the driver is any of three
-    except Exception as error:
-        raise link.database.explain(connection, error) from error
-
-
-async def run_each(connection: AsyncConnection, text: str, rows: Sequence[Sequence[Any]]) -> None:
-    """One statement for each of the rows of arguments."""
-    link = link_of(connection)
-    try:
-        await link.driver.executemany(text, rows)
-    except Exception as error:
-        raise link.database.explain(connection, error) from error
-
-
-def link_of(connection: AsyncConnection) -> Link:
-    link: Link = connection.sync_connection.info[LINK]  # type: ignore[union-attr]  # it is connected
-    return link
 
 
 class Database:
@@ -117,6 +81,7 @@ class Database:
         try:
             async with self._begun(WRITING) as connection:
                 yield connection
+                await send_gathered(connection)
                 await self._commit(connection)
         finally:
             if self.dialect == "sqlite":
@@ -155,9 +120,9 @@ class Database:
         """Close every connection; the Database can be used again after it."""
         await self.engine.dispose()
 
-    def explain(self, connection: AsyncConnection, error: Exception) -> Exception:
+    def explain(self, connection: Connection, error: Exception) -> Exception:
         """What a driver's error is for whoever ran the statement; a lost connection is noticed."""
-        gone = link_of(connection).is_gone
+        gone = connection.info[LINK].is_gone
         if gone:
             self._lose()
             _forget(connection)
@@ -186,6 +151,7 @@ class Database:
     async def _begun(self, how: Mapping[Dialect, str]) -> AsyncIterator[AsyncConnection]:
         async with self._checkout() as connection:
             try:
+                link_of(connection).gathered.clear()
                 await run(connection, how[self.dialect])
                 yield connection
             except BaseException:
@@ -201,7 +167,7 @@ class Database:
             if not link.is_gone:
                 await (link.driver.rollback() if self.dialect == "sqlite" else link.driver.execute("ROLLBACK"))
         except BaseException as error:
-            _forget(connection)
+            _forget(sync_of(connection))
             if not isinstance(error, Exception):
                 raise
             log.warning("a transaction could not be rolled back; its connection is dropped: %s", _one_line(error))
@@ -229,7 +195,7 @@ class Database:
         except DatabaseUnavailable:
             raise
         except Exception as error:
-            raise self.explain(connection, error) from error
+            raise self.explain(sync_of(connection), error) from error
 
     def _lose(self) -> None:
         self.losses += 1
@@ -241,10 +207,11 @@ class Database:
         event.listen(engine, "handle_error", self._map_error)
         event.listen(engine, "connect", self._introduce)
         event.listen(engine, "checkout", _check_alive)
+        event.listen(engine, "before_cursor_execute", send_gathered_first)
 
     def _introduce(self, connection: DBAPIConnection, entry: ConnectionPoolEntry) -> None:
         """What a new connection needs before its first statement."""
-        entry.info[LINK] = Link(self, entry.driver_connection)
+        entry.info[LINK] = Link(self.dialect, entry.driver_connection, [], self.explain)
         if self.dialect == "sqlite":
             _set_pragmas(connection)
         else:
@@ -301,7 +268,7 @@ def _engine_settings(dialect: Dialect, async_creator: AsyncCreator | None, poolc
         server = {"application_name": "dealbridge", "jit": "off"}
         arguments = {"timeout": CONNECT_WAIT_S, "command_timeout": STATEMENT_WAIT_S, "server_settings": server}
         ending["isolation_level"] = "AUTOCOMMIT"
-    pool = {"poolclass": poolclass} if poolclass else {"pool_size": POOL_SIZE, "max_overflow": POOL_SIZE}
+    pool = {"poolclass": poolclass} if poolclass else {"pool_size": POOL_SIZE, "max_overflow": 0, "pool_use_lifo": True}
     return {"connect_args": arguments, **pool, **ending}
 
 
@@ -318,12 +285,12 @@ def _check_alive(_connection: DBAPIConnection, entry: ConnectionPoolEntry, _prox
         raise DisconnectionError
 
 
-def _forget(connection: AsyncConnection) -> None:
+def _forget(connection: Connection) -> None:
     """Have the pool replace the connection instead of giving it out again."""
-    link = link_of(connection)
-    if link.database.dialect == "postgresql":
+    link: Link = connection.info[LINK]
+    if link.dialect == "postgresql":
         link.driver.terminate()
-    connection.sync_connection.connection.invalidate(soft=True)  # type: ignore[union-attr]  # it is connected
+    connection.connection.invalidate(soft=True)
 
 
 async def _compact_sqlite(raw: Any) -> None:

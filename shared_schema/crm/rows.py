@@ -103,15 +103,15 @@ async def put(
     connection: AsyncConnection, table: Table, rows: Sequence[Row], changing: tuple[str, ...] | None, key: tuple[str, ...]
 ) -> None:
     if rows:
-        names = tuple(rows[0])
-        await write(connection, make_insert(table, names, is_spread(connection, rows), (changing, key)), rows, names)
+        statement = make_insert(table, tuple(rows[0]), is_spread(connection, rows), (changing, key))
+        await write(connection, table, statement, rows)
 
 
-async def write(connection: AsyncConnection, statement: Statement, rows: Sequence[Row], names: Sequence[str]) -> None:
+async def write(connection: AsyncConnection, table: Table, statement: Statement, rows: Sequence[Row]) -> None:
     if is_spread(connection, rows):
-        await statement.fetch(connection, to_columns(rows, names))
+        await statement.write(connection, table.name, to_columns(rows, tuple(rows[0])))
     elif len(rows) == 1:
-        await statement.fetch(connection, rows[0])
+        await statement.write(connection, table.name, rows[0])
     else:
         await statement.run_each(connection, rows)
 
@@ -135,18 +135,19 @@ def make_insert(table: Table, names: tuple[str, ...], arrays: bool, conflict: tu
     return Statement(build)
 
 
-async def change_rows(connection: AsyncConnection, table: Table, rows: Sequence[Row], key: str) -> None:
+async def change_rows(connection: AsyncConnection, table: Table, rows: Sequence[Row], key: str | Sequence[str]) -> None:
     """Change the other columns of the rows that have these keys; all rows name the same columns."""
     if rows:
-        names = tuple(rows[0])
-        await write(connection, make_update(table, names, is_spread(connection, rows), key), rows, names)
+        keys = (key,) if isinstance(key, str) else tuple(key)
+        await write(connection, table, make_update(table, tuple(rows[0]), is_spread(connection, rows), keys), rows)
 
 
 @cache
-def make_update(table: Table, names: tuple[str, ...], arrays: bool, key: str) -> Statement:
+def make_update(table: Table, names: tuple[str, ...], arrays: bool, key: tuple[str, ...]) -> Statement:
     """The statement, made once."""
     new: Any = spread(table, names).c if arrays else {name: bindparam(name, type_=table.c[name].type) for name in names}
-    return Statement(update(table).where(table.c[key] == new[key]).values({table.c[name]: new[name] for name in names if name != key}))
+    found = [table.c[name] == new[name] for name in key]
+    return Statement(update(table).where(*found).values({table.c[name]: new[name] for name in names if name not in key}))
 
 
 async def take_turn(connection: AsyncConnection, name: str) -> None:

@@ -4,25 +4,30 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import Select, bindparam, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.contract.documents import ERASED, Document, bucket_of
 from shared_schema.contract.life import State, hash_document, state_of
 from shared_schema.contract.records import deletion_rule, is_one_way
 from shared_schema.contract.registers import Register, Sibling, Side, differs, encode_value
-from shared_schema.crm.rows import Among, insert_missing, upsert
+from shared_schema.crm.rows import Among, change_rows, insert_missing, upsert
 from shared_schema.crm.statements import Statement
 from shared_schema.crm.tables import property_history, shared_records
 
+KEY = ("partnership", "uid")
 CHANGING = ("document", "state", "hash")
 CLEARED = "$cleared"
 READ = select(*(shared_records.c[name] for name in ("partnership", "uid", "kind", "parent", "registration", "side", "document")))
-LOCKED = Statement(
-    READ.where(shared_records.c.partnership == bindparam("partnership"), Among(shared_records.c.uid, "uids"))
-    .order_by(shared_records.c.uid)
-    .with_for_update()
-)
+
+
+def select_named() -> Select[Any]:
+    """The records of a partnership with these uids, in uid order: the order in which they are locked."""
+    named = (shared_records.c.partnership == bindparam("partnership"), Among(shared_records.c.uid, "uids"))
+    return READ.where(*named).order_by(shared_records.c.uid)
+
+
+LOCKED = Statement(select_named().with_for_update())
 
 
 @dataclass(slots=True)
@@ -51,12 +56,14 @@ class SharedRecord:
     def state(self) -> State:
         return state_of(self.document, deletion_rule(self.kind))
 
-    def touch(self, name: str, before: Register) -> None:
-        """Remember that a field changed, and whether that opened or closed a conflict."""
+    def touch(self, name: str, before: Register) -> bool:
+        """Remember that a field changed, and whether that opened or closed a conflict; whether it opened one."""
         self.touched.add(name)
         now = differs(self.document.get(name))
-        if differs(before) != now and not is_one_way(self.kind, name):
-            self.turned[name] = now
+        if differs(before) == now or is_one_way(self.kind, name):
+            return False
+        self.turned[name] = now
+        return now
 
     def erase(self, names: Iterable[str] = ()) -> None:
         """Erase the named fields, or everything; what hangs on the content elsewhere is cleared by whoever follows the change."""
@@ -130,13 +137,15 @@ def read_row(row: Any) -> SharedRecord:
 
 
 async def save_records(connection: AsyncConnection, records: Iterable[SharedRecord]) -> None:
-    """Write the changed ones, in uid order, with their state and hash."""
-    rows = [write_row(record) for record in sorted(records, key=lambda each: each.uid) if record.changed]
-    await upsert(connection, shared_records, rows, CHANGING)
+    """Write the changed ones, in uid order, with their state and hash; what was read is locked, so that it is there."""
+    changed = [record for record in sorted(records, key=lambda each: each.uid) if record.changed]
+    await upsert(connection, shared_records, [write_row(each) for each in changed if each.stored is None], CHANGING)
+    known = [{name: row[name] for name in (*KEY, *CHANGING)} for row in (write_row(each) for each in changed if each.stored is not None)]
+    await change_rows(connection, shared_records, known, KEY)
 
 
 def write_row(record: SharedRecord) -> dict[str, Any]:
-    state = record.state
+    state, encoded = record.state, record.document.encode()
     return {
         "partnership": record.partnership,
         "uid": record.uid,
@@ -144,10 +153,10 @@ def write_row(record: SharedRecord) -> dict[str, Any]:
         "parent": record.parent,
         "registration": record.registration,
         "side": record.side,
-        "document": record.document.encode().decode(),
+        "document": encoded.decode(),
         "state": state,
         "bucket": bucket_of(record.uid),
-        "hash": hash_document(record.uid, record.document, state),
+        "hash": hash_document(record.uid, record.document, state, encoded),
     }
 
 

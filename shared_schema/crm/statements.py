@@ -13,7 +13,7 @@ from sqlalchemy.dialects.postgresql import asyncpg
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.types import TypeEngine
 
-from shared_schema.crm.database import run, run_each
+from shared_schema.crm.driver import gather, run, run_each
 
 Parameters = Mapping[str, Any]
 Convert = Callable[[Any], Any]
@@ -74,6 +74,11 @@ class Statement:
         compiled = self.on(connection)
         rows = await run(connection, compiled.text, compiled.bind(parameters))
         return compiled.convert(rows) if compiled.results else rows
+
+    async def write(self, connection: AsyncConnection, table: str, parameters: Parameters) -> None:
+        """Run it as one write of rows to a table, whose result nobody asks for: see `driver.gather`."""
+        compiled = self.on(connection)
+        await gather(connection, table, compiled.text, compiled.bind(parameters))
 
     async def run_each(self, connection: AsyncConnection, rows: Sequence[Parameters]) -> None:
         """Run it for each of the rows."""

@@ -4,7 +4,7 @@ Effects come from the state before and after, never from an event's type or its 
 there is no echo. What can not be applied yet, or at all, is parked whole.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -14,9 +14,9 @@ from shared_schema.contract.documents import LIFE, Document
 from shared_schema.contract.erasure import may_erase, may_erase_fields
 from shared_schema.contract.identifiers import deal_uid
 from shared_schema.contract.policy import Policy, read_policy
-from shared_schema.contract.records import KINDS, Kind, is_one_way
-from shared_schema.contract.refusal import Door, refuse
-from shared_schema.contract.registers import Register, Side, covers, differs
+from shared_schema.contract.records import KINDS, Kind
+from shared_schema.contract.refusal import AHEAD, Door, refuse_fields
+from shared_schema.contract.registers import Register, Side, covers
 from shared_schema.contract.topics import other
 from shared_schema.crm.rows import upsert
 from shared_schema.crm.shared_records import SharedRecord, Written, append_history, load_records
@@ -46,7 +46,8 @@ class MissingParent(Exception):
 
 @dataclass(slots=True)
 class Desk:
-    """One batch at work: who we are, the locked records, and what has come of the batch so far. Without `limits` no brake is asked."""
+    """One batch at work: who we are, the locked records, and what has come of the batch so far. Without `limits` no brake is asked.
+    `restoring`: our store went back, and the peer may bring our own writes."""
 
     incarnation: Incarnation
     partnership: str
@@ -61,6 +62,12 @@ class Desk:
     heard: dict[tuple[object, ...], dict[str, object]] = field(default_factory=dict)
     created: set[str] = field(default_factory=set)
     erased: list[Erased] = field(default_factory=list)
+    restoring: bool = False
+
+    @property
+    def claimed(self) -> bool:
+        """Whether something was refused that only a forger says, or a peer whose partner's store went back."""
+        return any(outcome.outcome == "refused" and outcome.reason in AHEAD for each in self.answers for outcome in each.outcomes)
 
     @property
     def side(self) -> Side:
@@ -144,7 +151,9 @@ def apply_event(desk: Desk, numbered: Numbered) -> None:
 def is_unshared(desk: Desk, change: RecordChange) -> bool:
     """Whether this side knows that sharing of the registration has stopped; then only leaving, stopping and erasing still count."""
     registration = desk.records.get(change.registration or "")
-    if registration is None or change.erased or change.erased_fields or not registration.document.get("unshared").siblings:
+    if registration is None or "unshared" not in registration.document or change.erased or change.erased_fields:
+        return False
+    if not registration.document.get("unshared").siblings:
         return False
     return change.kind != "registration" or not set(change.fields) <= KEPT_WHEN_UNSHARED
 
@@ -173,17 +182,32 @@ def merge_change(desk: Desk, event: Event, change: RecordChange) -> list[Outcome
         record.erase()
     if record.document.erased:
         return [Outcome(event.id, "ignored", "erased", change.uid)]
-    refused = refuse(Door(desk.side, desk.policy, record.kind, record.side), record.document, Document.of(change.fields))
+    running = desk.incarnation.name if desk.restoring else None
+    refused = refuse_fields(Door(desk.side, desk.policy, record.kind, record.side, running), record.document, change.fields)
+    if not refused:
+        return merge_fields(desk, event, record, change.fields)
     outcomes = [Outcome(event.id, "refused", reason, change.uid, name) for name, reason in refused.items()]
-    contested = record.state == "contested"
-    for name, register in change.fields.items():
-        if name not in refused and merge_field(desk, event, record, name, register):
-            outcomes.append(Outcome(event.id, "conflict", "both sides changed it", change.uid, name))
-    if record.state == "contested" and not contested:
-        outcomes.append(Outcome(event.id, "conflict", "deleted by one side, changed by the other", change.uid, LIFE))
+    if record.uid in desk.created and refused.keys() == change.fields.keys():
+        desk.created.discard(record.uid)
+        del desk.records[record.uid]
+        return outcomes
+    return outcomes + merge_fields(desk, event, record, {name: each for name, each in change.fields.items() if name not in refused})
+
+
+def merge_fields(desk: Desk, event: Event, record: SharedRecord, fields: Mapping[str, Register]) -> list[Outcome]:
+    """Merge what passed the door; the conflicts that this opened, and what a deletion hides."""
+    contested = is_contested(record)
+    met = [name for name, register in fields.items() if merge_field(desk, event, record, name, register)]
+    outcomes = [Outcome(event.id, "conflict", "both sides changed it", record.uid, name) for name in met]
+    if is_contested(record) and not contested:
+        outcomes.append(Outcome(event.id, "conflict", "deleted by one side, changed by the other", record.uid, LIFE))
     if record.kind == "policy" and record.touched:
         desk.policy = read_policy(record.document)
     return outcomes + tell_hidden(desk, event, record)
+
+
+def is_contested(record: SharedRecord) -> bool:
+    return LIFE in record.document and record.state == "contested"
 
 
 def erase_change(desk: Desk, event: Event, record: SharedRecord, change: RecordChange) -> list[Outcome]:
@@ -247,8 +271,7 @@ def merge_field(desk: Desk, event: Event, record: SharedRecord, name: str, incom
     desk.written += [Written(record, name, each, "peer", event.id) for each in fresh]
     if not record.document.merge_in(name, incoming):
         return False
-    record.touch(name, before)
-    return differs(record.document.get(name)) and not differs(before) and not is_one_way(record.kind, name)
+    return record.touch(name, before)
 
 
 def tell_hidden(desk: Desk, event: Event, record: SharedRecord) -> list[Outcome]:
@@ -270,7 +293,7 @@ def refuse_identity(desk: Desk, record: SharedRecord | None, change: RecordChang
         return None  # a record that this store does not have, or not any more: what is left of it is the fact
     if kind is not None and not belongs(desk.records.get(change.parent or ""), kind, change):
         return "wrong_parent"
-    return None if change.side == other(desk.side) else "wrong_identity"
+    return None if desk.restoring or change.side == other(desk.side) else "own_record_unknown"
 
 
 def belongs(parent: SharedRecord | None, kind: Kind, change: RecordChange) -> bool:

@@ -1,8 +1,10 @@
 """What was read from a topic, sorted: events with their numbers, control messages, and what can not be read at all."""
 
 import logging
+import re
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from shared_schema.contract.codec import (
@@ -13,12 +15,16 @@ from shared_schema.contract.codec import (
     Undecodable,
     decode_control,
     decode_event,
-    read_headers,
 )
 from shared_schema.contract.envelope import Control
+from shared_schema.contract.identifiers import EPOCH_PATTERN
 from shared_schema.sync.transport import Received
 
 log = logging.getLogger(__name__)
+
+
+Headers = Mapping[str, bytes]
+EPOCH = re.compile(EPOCH_PATTERN[1:-1].encode())
 
 
 class Numbered(NamedTuple):
@@ -51,7 +57,7 @@ def sort_arrivals(partnership: str, batch: Sequence[Received]) -> Arrivals:
     """Decode a batch, in order, raising nothing. What does not decode, or names another partnership, is unreadable with its reason."""
     arrivals = Arrivals([], [], [])
     for received in batch:
-        headers = read_headers(received.headers)
+        headers = dict(received.headers)  # of two with one name the last counts
         try:
             sort_one(partnership, received, headers, arrivals)
         except Undecodable as error:
@@ -62,10 +68,10 @@ def sort_arrivals(partnership: str, batch: Sequence[Received]) -> Arrivals:
     return arrivals
 
 
-def sort_one(partnership: str, received: Received, headers: dict[str, str], arrivals: Arrivals) -> None:
+def sort_one(partnership: str, received: Received, headers: Headers, arrivals: Arrivals) -> None:
     control = headers.get(HEADER_CONTROL)
     if control is not None:
-        message = decode_control(control, received.value)
+        message = decode_control(control.decode("utf-8", "replace"), received.value)
         check_partnership(partnership, message.partnership)
         arrivals.controls.append(message)
         return
@@ -77,7 +83,7 @@ def sort_one(partnership: str, received: Received, headers: dict[str, str], arri
     arrivals.events.append(Numbered(received, event, *number))
 
 
-def set_aside(received: Received, headers: dict[str, str], reason: str, detail: str, event: str | None = None) -> Unreadable:
+def set_aside(received: Received, headers: Headers, reason: str, detail: str, event: str | None = None) -> Unreadable:
     return Unreadable(received, reason, detail, event, *(read_number(headers) or (None, None)))
 
 
@@ -86,9 +92,15 @@ def check_partnership(own: str, named: str) -> None:
         raise Undecodable("wrong_partnership", f"it names {named[:63]!r} on the topic of {own!r}")
 
 
-def read_number(headers: dict[str, str]) -> tuple[str, int] | None:
+def read_number(headers: Headers) -> tuple[str, int] | None:
     """Epoch and sequence from the headers, or None if they do not hold both."""
-    epoch, sequence = headers.get(HEADER_EPOCH, ""), headers.get(HEADER_SEQUENCE, "")
-    if len(epoch) != 16 or not set(epoch) <= set("0123456789abcdef") or not sequence.isascii() or not sequence.isdecimal():
+    epoch, digits = read_epoch(headers.get(HEADER_EPOCH, b"")), headers.get(HEADER_SEQUENCE, b"")
+    if epoch is None or not digits.isdigit() or len(digits) > 16:
         return None
-    return (epoch, int(sequence)) if 0 < int(sequence[:16]) < 2**53 and len(sequence) < 17 else None
+    sequence = int(digits)
+    return (epoch, sequence) if 0 < sequence < 2**53 else None
+
+
+@lru_cache(maxsize=1024)
+def read_epoch(header: bytes) -> str | None:
+    return header.decode() if EPOCH.fullmatch(header) else None

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable
 
 
 class Bell:
-    """Names are partnership ids, and `reactions` and `partnerships`. `on_ring` hears every ringing, for other processes' sake."""
+    """Names are partnership ids, `reactions`, `restorations`, `verifications` and `partnerships`. `on_ring` hears every ringing, for other
+    processes' sake."""
 
     def __init__(self) -> None:
         self.listeners: defaultdict[str, list[asyncio.Event]] = defaultdict(list)

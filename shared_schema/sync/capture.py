@@ -22,7 +22,8 @@ from shared_schema.contract.registers import (
     encode_value,
     write,
 )
-from shared_schema.crm.shared_records import SharedRecord, Written, append_history, load_records
+from shared_schema.crm.policies import load_with_policy
+from shared_schema.crm.shared_records import SharedRecord, Written, append_history
 from shared_schema.sync import brake, outbox
 from shared_schema.sync.braking import Limits
 from shared_schema.sync.effects import Due, follow, nothing_due
@@ -91,11 +92,17 @@ class Captured(NamedTuple):
 
 
 async def capture(  # the parts of a command's place, once, from Work
-    tx: AsyncConnection, incarnation: Incarnation, policy: Policy, command: Command, due: Due = nothing_due, limits: Limits = NO_LIMITS
+    tx: AsyncConnection,
+    incarnation: Incarnation,
+    policy: Policy | None,
+    command: Command,
+    due: Due = nothing_due,
+    limits: Limits = NO_LIMITS,
 ) -> Captured:
-    """Write it, remember it, queue it; past the brake's `limits` the event is held. Raises UnknownRecord, InvalidValue, NotWritable,
-    TooManySiblings or EventTooLarge; then nothing of the transaction may be kept."""
-    records = await open_records(tx, incarnation, command)
+    """Write it, remember it, queue it, under the given policy or else the one in force; past the brake's `limits` the event is held.
+    Raises UnknownRecord, InvalidValue, NotWritable, TooManySiblings or EventTooLarge; then nothing of the transaction may be kept."""
+    records, in_force = await open_records(tx, incarnation, command)
+    policy = policy or in_force
     event = incarnation.new_uid()
     results, written = [], []
     for each in command.writes:
@@ -123,10 +130,10 @@ def name_result(record: SharedRecord, field: str, sibling: Sibling | None) -> Re
     return "conflict" if differs(record.document.get(field)) and not is_one_way(record.kind, field) else "written"
 
 
-async def open_records(tx: AsyncConnection, incarnation: Incarnation, command: Command) -> dict[str, SharedRecord]:
-    """The command's records, locked; those that it creates and that are not there yet, empty."""
+async def open_records(tx: AsyncConnection, incarnation: Incarnation, command: Command) -> tuple[dict[str, SharedRecord], Policy]:
+    """The command's records, locked; those that it creates and that are not there yet, empty. With them the policy in force."""
     uids = {each.uid for each in command.writes} | {each.uid for each in command.creations}
-    records = await load_records(tx, command.partnership, uids)
+    records, policy = await load_with_policy(tx, command.partnership, uids)
     for made in command.creations:
         if made.uid not in records:
             records[made.uid] = SharedRecord(
@@ -134,7 +141,7 @@ async def open_records(tx: AsyncConnection, incarnation: Incarnation, command: C
             )
     if missing := uids - set(records):
         raise UnknownRecord(f"no shared record {min(missing)} in this partnership")
-    return records
+    return records, policy
 
 
 def make_write(incarnation: Incarnation, policy: Policy, command: Command, record: SharedRecord, asked: Write) -> Sibling | None:

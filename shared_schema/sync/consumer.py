@@ -17,10 +17,9 @@ from shared_schema.contract.envelope import Acknowledgement, Control, Heartbeat,
 from shared_schema.contract.policy import Policy
 from shared_schema.contract.topics import other, record_topic
 from shared_schema.crm.database import Database, DatabaseUnavailable
-from shared_schema.crm.policies import load_policy
 from shared_schema.crm.rows import insert_for, upsert
 from shared_schema.crm.statements import Statement
-from shared_schema.sync import controls, metrics, outbox, parking, progress, stops
+from shared_schema.sync import controls, metrics, outbox, parking, progress, restoration, stops
 from shared_schema.sync.answers import answer, make_answers
 from shared_schema.sync.apply import NO_LIMITS, Desk, apply_events
 from shared_schema.sync.arrivals import Arrivals, sort_arrivals
@@ -28,8 +27,10 @@ from shared_schema.sync.bell import Bell
 from shared_schema.sync.effects import Due, nothing_due
 from shared_schema.sync.incarnation import Incarnation
 from shared_schema.sync.limits import Limits
+from shared_schema.sync.own_topic import read_last_facts
 from shared_schema.sync.patience import keep_at
 from shared_schema.sync.relay import deliver
+from shared_schema.sync.standing import read_standing
 from shared_schema.sync.stops import StreamStopped
 from shared_schema.sync.tables import inbound_positions, peers
 from shared_schema.sync.transport import Broker, BrokerError, Producer, Reader, Received, Record, TopicMissing
@@ -37,6 +38,7 @@ from shared_schema.sync.transport import Broker, BrokerError, Producer, Reader, 
 BATCH_RECORDS = 2_000
 WAIT_MS = 500
 SILENCE_CHECKS = 10
+SUSPECT_MS = 60_000
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +53,10 @@ MOVE = Statement(
 
 class PositionMoved(Exception):
     """Another consumer applied these offsets, or the topic is another one: read the position again."""
+
+
+class OursAfterAll(Exception):
+    """Writes of ours were refused as forged while this store is being restored: the batch is to be taken again, with them."""
 
 
 OUTAGES = (BrokerError, DatabaseUnavailable, PositionMoved, StreamStopped)
@@ -75,6 +81,9 @@ class Consumer:
         self.due = due
         self.limits = Limits()
         self.brake = NO_LIMITS
+        self.proofs: dict[str, int] = {}
+        self.restoring = False
+        self.suspected_ms = 0
         self.inbound = record_topic(partnership, other(incarnation.side))
         self.outbound = record_topic(partnership, incarnation.side)
         self.bell = bell or Bell()
@@ -85,6 +94,7 @@ class Consumer:
 
     async def follow(self) -> None:
         """Read from the stored position until the topic falls silent for a while; then it is looked at anew."""
+        await self.prove()
         async with self.database.reading() as connection:
             await stops.check_running(connection, self.partnership)
         offset = await self.find_position()
@@ -102,7 +112,7 @@ class Consumer:
         """The next batch is fetched and decoded while the store works on this one."""
         silent, ahead = 0, asyncio.ensure_future(self.fetch_ahead(reader))
         try:
-            while silent < SILENCE_CHECKS:
+            while silent < SILENCE_CHECKS and self.is_proven():
                 batch, arrivals = await ahead
                 ahead = asyncio.ensure_future(self.fetch_ahead(reader))
                 silent = 0 if batch else silent + 1
@@ -128,6 +138,44 @@ class Consumer:
         batch = await reader.fetch(BATCH_RECORDS, WAIT_MS)
         return batch, sort_arrivals(self.partnership, batch)
 
+    def is_proven(self) -> bool:
+        return self.proofs.get(self.partnership) == self.database.losses
+
+    async def prove(self) -> None:
+        """Before anything is applied, and again after a lost connection to the store: whether the store has what this side last said.
+        If not, it went back. Until this is known nothing reacts."""
+        if self.is_proven():
+            return
+        losses = self.database.losses
+        facts = await read_last_facts(self.broker, self.outbound)
+        async with self.database.reading() as connection:
+            lost = await restoration.find_lost(connection, self.incarnation.side, self.partnership, facts)
+            self.restoring = await restoration.is_restoring(connection, self.partnership)
+        if lost:
+            async with self.database.transaction() as tx:
+                await restoration.start(tx, self.incarnation, lost)
+            self.begin_restoring()
+        self.proofs[self.partnership] = losses
+        self.bell.ring({"restorations", "reactions"})
+
+    def begin_restoring(self) -> None:
+        """Writes of ours may come back from now on, this process's own among them: what it writes next is another incarnation's."""
+        self.restoring = True
+        self.incarnation.renew()
+
+    def suspect(self) -> None:
+        """A context alone is no proof, for anybody can forge one: it is an alarm, and our own topic is looked at again."""
+        now_ms = self.incarnation.clock.now_ms()
+        if self.restoring or abs(now_ms - self.suspected_ms) < SUSPECT_MS:
+            return
+        self.suspected_ms = now_ms
+        self.proofs.pop(self.partnership, None)
+        log.error(
+            "%s: the peer names writes of this side that were never made here: a forgery, or this store went back; look at the refusals, "
+            "and if it went back, run `sync confirm-restore`",
+            self.partnership,
+        )
+
     async def find_position(self) -> int:
         """Where to read on. Another topic id, or an end before our position, is an alarm and a read from the beginning."""
         info = (await self.broker.describe_topics([self.inbound])).get(self.inbound)
@@ -150,6 +198,9 @@ class Consumer:
         alone with its stack, and the others go on."""
         try:
             return await self.receive_whole(batch, offset, arrivals)
+        except OursAfterAll:
+            self.begin_restoring()
+            return await self.receive(batch, offset, arrivals)
         except StreamStopped:
             if len(batch) == 1:
                 raise
@@ -198,15 +249,22 @@ class Consumer:
         arrivals = arrivals or sort_arrivals(self.partnership, batch)
         async with self.database.transaction() as tx:
             await self.move_position(tx, offset, batch[-1].offset + 1)
-            desk = Desk(self.incarnation, self.partnership, await load_policy(tx, self.partnership), self.due, self.brake)
+            standing = await read_standing(tx, self.partnership)
+            desk = Desk(self.incarnation, self.partnership, standing.policy, self.due, self.brake)
+            desk.restoring = self.restoring and await restoration.is_restoring(tx, self.partnership)
             await apply_events(tx, desk, arrivals)
+            await self.look_at_claims(tx, desk)
             if desk.to_park:
                 await stops.check_flood(tx, self.partnership, self.limits, desk.now_ms)
             await outbox.append(tx, make_answers(self.incarnation, self.partnership, desk.answers), desk.now_ms)
-            reach = await self.count(tx, arrivals)
+            reach = await self.count(tx, arrivals, standing.reach)
             await hear_peer(tx, self.partnership, arrivals, desk.now_ms)
-            reply = await controls.obey(tx, self.incarnation, self.partnership, arrivals.controls)
-            withheld = await outbox.read_withheld(tx, self.partnership)
+            reply = await controls.obey(tx, self.incarnation, reach, arrivals.controls)
+            changed = desk.answers or arrivals.controls
+            withheld = await outbox.read_withheld(tx, self.partnership) if changed else standing.withheld
+        self.restoring = desk.restoring
+        if reply.went_back:
+            self.begin_restoring()
         self.bell.ring(woken_by(self.partnership, desk, reply))
         metrics.note_applied(desk, arrivals.events, reach, loop.time() - began_s)
         metrics.note_acknowledged(self.partnership, reply.acknowledged_ms, desk.now_ms)
@@ -214,16 +272,26 @@ class Consumer:
             return []
         return self.make_replies(reach, reply, withheld)
 
+    async def look_at_claims(self, tx: AsyncConnection, desk: Desk) -> None:
+        """What was refused as forged is ours after all where this store is being restored; raises OursAfterAll then."""
+        if not desk.claimed or desk.restoring:
+            return
+        if await restoration.is_restoring(tx, self.partnership):
+            raise OursAfterAll
+        self.suspect()
+
     async def move_position(self, tx: AsyncConnection, offset: int, after: int) -> None:
         """Compare and set, so that two live consumers can not both apply."""
         if not await MOVE.fetch(tx, {"at": self.inbound, "before": offset, "after": after}):
             raise PositionMoved(f"{self.inbound} is no longer at {offset}")
 
-    async def count(self, tx: AsyncConnection, arrivals: Arrivals) -> progress.Reach:
-        reach = await progress.load(tx, self.partnership)
+    async def count(self, tx: AsyncConnection, arrivals: Arrivals, reach: progress.Reach | None = None) -> progress.Reach:
+        """Take in the batch's numbers; `reach` is how far it was, if that is known."""
+        reach = reach or await progress.load(tx, self.partnership)
         before = dict(reach.epochs)
         reach.count(arrivals)
-        await progress.save(tx, reach, [epoch for epoch, now in reach.epochs.items() if before.get(epoch) != now])
+        moved = [epoch for epoch, now in reach.epochs.items() if before.get(epoch) != now]
+        await progress.save(tx, reach, moved, self.incarnation.clock.now_ms())
         return reach
 
     def make_replies(self, reach: progress.Reach, reply: controls.Reply, withheld: list[str]) -> list[Control]:
@@ -264,5 +332,7 @@ async def hear_peer(tx: AsyncConnection, partnership: str, arrivals: Arrivals, n
 def woken_by(partnership: str, desk: Desk, reply: controls.Reply) -> set[str]:
     """Who has work by what was applied: the reactor, and the relay where there are rows to send."""
     woken = {"reactions", "changes"} if desk.written else set()
+    if reply.restores or reply.went_back:
+        woken.add("restorations")
     woken |= {"owed"} if reply.owes else set()
     return woken | {partnership} if desk.answers or reply.resent or reply.says else woken

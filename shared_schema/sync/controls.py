@@ -1,5 +1,5 @@
 """What the peer's control messages do here: acknowledged rows go, missing numbers go again, a peer that went back gets states, a look is
-answered."""
+answered; and where the peer knows more of ours than we do, it is this store that went back."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -7,9 +7,12 @@ from dataclasses import dataclass, field
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from shared_schema.contract.envelope import Acknowledgement, Control, Digest, Hashes, Inspect, Repair, Resend, Shown
-from shared_schema.sync import outbox, owed_states, verification
+from shared_schema.contract.envelope import Acknowledgement, Control, Digest, Hashes, Inspect, Repair, Resend, Restated, Restore, Shown
+from shared_schema.contract.restored import Claim
+from shared_schema.sync import outbox, owed_states, restoration, statements, verification
 from shared_schema.sync.incarnation import Incarnation
+from shared_schema.sync.leases import begin_epoch, end_epoch
+from shared_schema.sync.progress import Reach
 from shared_schema.sync.tables import leases, outbound_epochs
 
 NUMBERS_MAX = 10_000
@@ -18,7 +21,8 @@ NUMBERS_MAX = 10_000
 @dataclass(slots=True)
 class Reply:
     """What the controls of one batch ask of us: numbers to void, whether all states are owed, or some, the rows of ended round trips by
-    their creation (ms), how many events of the peer's are no longer withheld, and what else to say."""
+    their creation (ms), how many events of the peer's are no longer withheld, what else to say, why this store must have gone back if it
+    did, and whether a restoration, of either side, has moved."""
 
     void: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
     owes_state: bool = False
@@ -27,48 +31,82 @@ class Reply:
     released: int = 0
     says: list[Control] = field(default_factory=list)
     acknowledged_ms: list[int] = field(default_factory=list)
-    unknown_epochs: set[str] = field(default_factory=set)
+    went_back: str | None = None
+    restores: bool = False
 
 
-async def obey(tx: AsyncConnection, incarnation: Incarnation, partnership: str, controls: Sequence[Control]) -> Reply:
-    """Act on acknowledgements and resend requests, in the transaction that moves the position."""
-    reply = Reply()
+async def obey(tx: AsyncConnection, incarnation: Incarnation, reach: Reach, controls: Sequence[Control]) -> Reply:
+    """Act on what the peer asks and says, in the transaction that moves the position; `reach` counts the batch already."""
+    reply, partnership = Reply(), reach.partnership
     for control in controls:
         if isinstance(control, Acknowledgement):
-            await take_acknowledgement(tx, partnership, control, reply)
+            await take_acknowledgement(tx, partnership, control, reply, incarnation.clock.now_ms())
         if isinstance(control, Resend):
             await take_resend(tx, partnership, control, reply)
-        if isinstance(control, Digest):
-            reply.says += await verification.answer_digest(tx, incarnation, control)
-        if isinstance(control, Hashes):
-            reply.says += await verification.take_hashes(tx, incarnation, control)
-            reply.owes |= any(isinstance(each, Repair) for each in reply.says)
-        if isinstance(control, Repair):
-            await verification.take_repair(tx, control)
-            reply.owes = True
-        if isinstance(control, Inspect):
-            reply.says += await verification.answer_inspection(tx, incarnation, control)
-        if isinstance(control, Shown):
-            await verification.take_shown(tx, incarnation, control)
+        if isinstance(control, Digest | Hashes | Repair | Inspect | Shown):
+            await take_look(tx, incarnation, control, reply)
+        if isinstance(control, Restore | Restated):
+            await take_restoring(tx, control, reach, reply, incarnation.clock.now_ms())
     if reply.owes_state:
         await owed_states.owe_all(tx, partnership)
+        await statements.begin_again(tx, partnership)
         reply.owes = True
+    if reply.went_back:
+        await restoration.start(tx, incarnation, reply.went_back)
     return reply
 
 
-async def take_acknowledgement(tx: AsyncConnection, partnership: str, control: Acknowledgement, reply: Reply) -> None:
-    """Drop the rows below each watermark. One that went back means that the peer was restored: it is owed states."""
+async def take_look(
+    tx: AsyncConnection, incarnation: Incarnation, control: Digest | Hashes | Repair | Inspect | Shown, reply: Reply
+) -> None:
+    """A step of a verification, this side's or the peer's."""
+    if isinstance(control, Digest):
+        reply.says += await verification.answer_digest(tx, incarnation, control)
+    if isinstance(control, Hashes):
+        reply.says += await verification.take_hashes(tx, incarnation, control)
+        reply.owes |= any(isinstance(each, Repair) for each in reply.says)
+    if isinstance(control, Repair):
+        await verification.take_repair(tx, control)
+        reply.owes = True
+    if isinstance(control, Inspect):
+        reply.says += await verification.answer_inspection(tx, incarnation, control)
+    if isinstance(control, Shown):
+        await verification.take_shown(tx, incarnation, control)
+
+
+async def take_restoring(tx: AsyncConnection, control: Restore | Restated, reach: Reach, reply: Reply, now_ms: int) -> None:
+    """The peer's store went back and it asks for our states, or it says that we have got its own."""
+    reply.restores = reply.owes = True
+    if isinstance(control, Restated):
+        await restoration.take_restated(tx, control, reach)
+    elif end := await statements.answer(tx, control.partnership, control.request, now_ms):
+        reply.says.append(end)
+
+
+async def take_acknowledgement(tx: AsyncConnection, partnership: str, control: Acknowledgement, reply: Reply, now_ms: int) -> None:
+    """Drop the rows below each watermark. One that went back means that the peer was restored: it is owed states, and what follows goes
+    under a new epoch, so that the numbers which it lacks can be void. One that we can not explain means that this store went back."""
+    claims, gone = [], set()
     for epoch, each in sorted(control.epochs.items()):
         before = await outbox.raise_acknowledged(tx, partnership, epoch, each.watermark)
         if before is None:
-            reply.unknown_epochs.add(epoch)
+            if each.watermark:
+                claims.append(Claim(epoch, each.watermark, each.event, False))
+                await begin_epoch(tx, partnership, epoch, now_ms, each.watermark)
             continue
-        reply.owes_state |= each.watermark < before
+        if each.watermark < before.acknowledged:
+            reply.owes_state = True
+            if await is_running(tx, partnership, epoch):
+                await end_epoch(tx, f"relay:{partnership}")
         removed = await outbox.remove_acknowledged(tx, partnership, epoch, each.watermark, control.withheld)
         reply.acknowledged_ms += [row.created_ms for row in removed]
         reply.released += sum(row.answers is not None for row in removed)
+        gone |= {row.event for row in removed}
+        if each.watermark > max(*before, *(row.sequence for row in removed)):
+            claims.append(Claim(epoch, each.watermark, each.event, True))
         if any(row.registration is None for row in removed):
             await owed_states.forget_paid(tx, partnership)
+    reply.went_back = await restoration.judge_claims(tx, claims, gone) or reply.went_back
 
 
 async def take_resend(tx: AsyncConnection, partnership: str, control: Resend, reply: Reply) -> None:

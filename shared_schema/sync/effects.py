@@ -19,6 +19,8 @@ from shared_schema.sync.incarnation import Incarnation
 from shared_schema.sync.scrubbing import scrub
 from shared_schema.sync.tables import journal, reactions
 
+AT_ONCE = 0  # due whatever the clock says, even one that went back
+
 Due = Callable[[SharedRecord], frozenset[str]]
 
 
@@ -33,8 +35,8 @@ async def follow(tx: AsyncConnection, incarnation: Incarnation, due: Due, policy
     if not changed:
         return
     now_ms = incarnation.clock.now_ms()
-    await save_records(tx, changed)
     await project(tx, incarnation.side, changed, policy, now_ms)
+    await save_records(tx, changed)
     if deleted := [each for each in changed if LIFE in each.touched and each.state == "deleted"]:
         await note_hidden(tx, deleted, now_ms)
     if erased := [each for each in changed if each.erasing]:
@@ -63,7 +65,5 @@ def make_reactions(record: SharedRecord, due: Due, now_ms: int) -> list[dict[str
     wanted = due(record)
     before = record.before() if wanted else None
     new = wanted - due(before) if before else wanted
-    return [
-        {"partnership": record.partnership, "registration": record.uid, "kind": kind, "created_ms": now_ms, "attempts": 0, "due_ms": now_ms}
-        for kind in sorted(new)
-    ]
+    row: dict[str, object] = {"partnership": record.partnership, "registration": record.uid, "created_ms": now_ms, "attempts": 0}
+    return [{**row, "kind": kind, "due_ms": AT_ONCE} for kind in sorted(new)]

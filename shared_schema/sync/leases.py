@@ -7,12 +7,13 @@ from shared_schema.crm.rows import insert_for
 from shared_schema.sync.tables import leases, outbound_epochs
 
 LEASE_MS = 10_000
+ASTRAY_MS = 60_000  # a lease that would run longer than this was taken before the clock went back: nobody need wait for it
 
 
 async def take(tx: AsyncConnection, name: str, owner: str, epoch: str, now_ms: int) -> bool:
     """Take a lease for a new epoch; whether it is ours now."""
     statement = insert_for(tx, leases).values(name=name, owner=owner, epoch=epoch, expires_ms=now_ms + LEASE_MS)
-    free = or_(leases.c.expires_ms <= now_ms, leases.c.owner == owner)
+    free = or_(leases.c.expires_ms <= now_ms, leases.c.expires_ms > now_ms + ASTRAY_MS, leases.c.owner == owner)
     changes = {key: statement.excluded[key] for key in ("owner", "epoch", "expires_ms")}
     taken = await tx.execute(statement.on_conflict_do_update(index_elements=[leases.c.name], set_=changes, where=free))
     return taken.rowcount == 1
@@ -34,6 +35,7 @@ async def release(tx: AsyncConnection, name: str, owner: str) -> None:
     await tx.execute(update(leases).where(leases.c.name == name, leases.c.owner == owner).values(expires_ms=0))
 
 
-async def begin_epoch(tx: AsyncConnection, partnership: str, epoch: str) -> None:
-    """Remember an epoch of ours before its first number is published."""
-    await tx.execute(insert_for(tx, outbound_epochs).values(partnership=partnership, epoch=epoch, acknowledged=0).on_conflict_do_nothing())
+async def begin_epoch(tx: AsyncConnection, partnership: str, epoch: str, now_ms: int, acknowledged: int = 0) -> None:
+    """Remember an epoch of ours before its first number is published; or one that was forgotten, when the peer tells of it."""
+    row = {"partnership": partnership, "epoch": epoch, "acknowledged": acknowledged, "began_ms": now_ms}
+    await tx.execute(insert_for(tx, outbound_epochs).values(row).on_conflict_do_nothing())

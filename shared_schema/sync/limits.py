@@ -5,9 +5,11 @@ from typing import NamedTuple
 
 class Limits(NamedTuple):
     """Per partnership: how many records may be parked since the stream was last resumed, and within a minute; how many unacknowledged
-    outbox rows are kept; and after how many minutes both sides are compared again (0 for never)."""
+    outbox rows are kept; after how many minutes both sides are compared again (0 for never); and how many days histories are kept (0 for
+    ever)."""
 
     parked_max: int = 1_000
     parked_per_minute: int = 100
     outbox_max: int = 200_000
     verify_minutes: int = 0
+    keep_days: int = 0

@@ -33,6 +33,7 @@ conflicts = Counter("dealbridge_conflicts_total", "Conflicts opened by the peer'
 refused = Counter("dealbridge_refused_total", "Fields of the peer's that were refused.", ["partnership", "reason"])
 parked_now = Counter("dealbridge_parked_total", "Records parked.", ["partnership", "reason"])
 assignments = Counter("dealbridge_assignments_total", "Reps assigned.", ["rep", "method"])
+swept = Counter("dealbridge_swept_rows_total", "Rows that the sweeper took out of the store.", ["table"])
 backlog = Gauge("dealbridge_outbox_backlog_rows", "Outbox rows that wait to be published.", ["partnership"])
 oldest = Gauge("dealbridge_outbox_oldest_age_seconds", "Age of the oldest outbox row.", ["partnership"])
 unacknowledged = Gauge("dealbridge_unacknowledged_rows", "Outbox rows that the peer has not acknowledged.", ["partnership"])
@@ -46,6 +47,8 @@ trouble = Gauge(
     "1 while the broker can not be used: down, credential, certificate, access, missing, settings or failed.",
     ["partnership", "kind"],
 )
+restoring = Gauge("dealbridge_restoring_streams", "1 while this store, which went back, waits for the peer's states.", ["partnership"])
+suspected = Gauge("dealbridge_suspected_fields", "Fields refused because they name writes of ours never made here.", ["partnership"])
 drift = Gauge("dealbridge_drift_records", "Records that differ between the sides, seen so at two looks.", ["partnership"])
 owed = Gauge("dealbridge_owed_states_records", "Records whose whole state waits to reach the peer.", ["partnership"])
 open_conflicts = Gauge("dealbridge_open_conflicts_fields", "Conflicts that nobody has settled.", ["partnership"])
@@ -104,6 +107,8 @@ def note_status(rows: Sequence[Row]) -> None:
         held.labels(name, "out").set(row["held_outgoing"])
         held.labels(name, "in").set(row["held_incoming"])
         erasing.labels(name).set(row["erasing"])
+        restoring.labels(name).set(row["restoring_since_ms"] is not None)
+        suspected.labels(name).set(row["suspected"])
         owed.labels(name).set(row["owed"])
         stopped.labels(name).set(row["stopped"] is not None)
         for kind in TROUBLE_KINDS:

@@ -15,9 +15,11 @@ from shared_schema.sync.patience import keep_at
 from shared_schema.sync.reactor import Reactor
 from shared_schema.sync.relay import Relay
 from shared_schema.sync.restater import Restater
+from shared_schema.sync.restorer import Restorer
 from shared_schema.sync.station import Station
+from shared_schema.sync.sweeper import Sweeper
 from shared_schema.sync.transport import Broker
-from shared_schema.sync.trash import Sweeper
+from shared_schema.sync.trash import Emptier
 from shared_schema.sync.verifier import Verifier
 
 POLL_S = 2.0
@@ -42,6 +44,7 @@ class Node:
         self.find_broker: FindBroker = find_broker or (lambda _: broker)
         self.reactor = Reactor(station)
         self.restater = Restater(station, limits.outbox_max)
+        self.sweeper = Sweeper(station, limits.keep_days)
         self.verifier = Verifier(station, self.find_broker, limits.verify_minutes)
         self.served: dict[str, asyncio.Task[None]] = {}
         self.wake = station.bell.listen("partnerships")
@@ -51,7 +54,8 @@ class Node:
         await self.broker.start()
         try:
             async with asyncio.TaskGroup() as group:
-                for each in (self.reactor, self.restater, self.verifier, Eraser(self.station), Sweeper(self.station)):
+                loops = (self.reactor, self.restater, self.sweeper, self.verifier, Eraser(self.station), Emptier(self.station))
+                for each in loops:
                     group.create_task(each.run())
                 await keep_at("partnerships", lambda: self.tend(group), (DatabaseUnavailable,))
         finally:
@@ -77,9 +81,11 @@ class Node:
         relay.wake = station.bell.listen(partnership)
         consumer = Consumer(station.database, broker, station.incarnation, partnership, station.spec.due, station.bell)
         consumer.limits, consumer.brake = self.limits, station.keeping.brake
+        consumer.proofs = station.proofs
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(relay.run())
                 group.create_task(consumer.run())
+                group.create_task(Restorer(station, broker, partnership).run())
         finally:
             station.bell.forget(partnership, relay.wake)

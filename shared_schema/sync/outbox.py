@@ -3,17 +3,18 @@
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, and_, bindparam, delete, func, not_, or_, select, update
+from sqlalchemy import BigInteger, and_, bindparam, delete, exists, func, not_, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.contract.codec import Event, encode_event
 from shared_schema.contract.envelope import EVENT_BYTES_MAX
 from shared_schema.crm.rows import Among, insert_rows
 from shared_schema.crm.statements import Statement
-from shared_schema.sync.tables import leases, outbound_epochs, outbox
+from shared_schema.sync.tables import leases, outbound_epochs, outbox, restorations
 
 BACKLOG_MAX = 100_000
 WAITING = (outbox.c.published_ms.is_(None), outbox.c.held.is_(None))
+DELETIONS = ("deal.deleted", "deal.left", "deal.unshared", "note.deleted", "comment.deleted", "record.erased")
 
 
 class EventTooLarge(ValueError):
@@ -52,16 +53,19 @@ def make_row(event: Event, now_ms: int) -> dict[str, Any]:
 
 
 OURS = outbox.c.partnership == bindparam("partnership")
+BEING_RESTORED = exists().where(restorations.c.partnership == bindparam("partnership"))
+DELETES = and_(outbox.c.epoch.is_(None), or_(*(outbox.c.payload.like(f'%"type":"{each}"%') for each in DELETIONS)))
 PENDING = Statement(
     select(outbox.c.id, outbox.c.registration, outbox.c.payload, outbox.c.epoch, outbox.c.sequence)
-    .where(OURS, *WAITING, not_(Among(outbox.c.id, "in_flight")))
+    .where(OURS, *WAITING, not_(Among(outbox.c.id, "in_flight")), or_(not_(BEING_RESTORED), not_(DELETES)))
     .order_by(outbox.c.id)
     .limit(bindparam("limit", type_=BigInteger()))
 )
 
 
 async def read_pending(connection: AsyncConnection, partnership: str, in_flight: Collection[int], limit: int) -> list[Pending]:
-    """The oldest unpublished rows that are neither in flight nor held. Never by a last id: id order is not commit order."""
+    """The oldest unpublished rows that are neither in flight nor held. Never by a last id: id order is not commit order. While the store
+    is being restored a deletion that has no number yet waits: it can not have had in view what is still to come back."""
     parameters = {"partnership": partnership, "in_flight": sorted(in_flight), "limit": limit}
     return [Pending(*row) for row in await PENDING.fetch(connection, parameters)]
 
@@ -70,7 +74,6 @@ IN_ROW = Statement(
     update(outbox)
     .where(outbox.c.id.between(bindparam("first"), bindparam("last")), outbox.c.published_ms.is_(None))
     .values(epoch=bindparam("epoch"), sequence=outbox.c.id + bindparam("ahead", type_=BigInteger()), published_ms=bindparam("now_ms"))
-    .returning(outbox.c.id)
 )
 SINGLY = Statement(
     update(outbox)
@@ -81,13 +84,14 @@ NAMED = Statement(select(leases.c.epoch).where(leases.c.name == bindparam("lease
 
 
 async def mark_published(tx: AsyncConnection, lease: str, epoch: str, numbers: Sequence[tuple[int, int]], now_ms: int) -> int:
-    """Give published rows (id, sequence) their number, only while the lease still names this epoch; how many were marked."""
+    """Give published rows (id, sequence) their number, only while the lease still names this epoch; how many were published."""
     if not numbers or not await names_epoch(tx, lease, epoch):
         return 0
     (first, number), (last, _) = numbers[0], numbers[-1]
     if all(id - sequence == first - number for id, sequence in numbers):
         named = {"first": first, "last": last, "ahead": number - first, "epoch": epoch, "now_ms": now_ms}
-        return len(await IN_ROW.fetch(tx, named))
+        await IN_ROW.fetch(tx, named)
+        return len(numbers)
     await SINGLY.run_each(tx, [{"row": id, "number": sequence, "epoch": epoch, "now_ms": now_ms} for id, sequence in numbers])
     return len(numbers)
 
@@ -122,15 +126,18 @@ async def request_again(tx: AsyncConnection, partnership: str, epoch: str, range
 
 
 class Removed(NamedTuple):
-    """A row that the peer has applied: when it was made (ms), the event of the peer's that it answered, and its registration, if any."""
+    """A row that the peer has applied: when it was made (ms), the event of the peer's that it answered, its registration, if any, and its
+    own event and number."""
 
     created_ms: int
     answers: str | None
     registration: str | None
+    event: str
+    sequence: int
 
 
 OF_EPOCH = (outbox.c.epoch == bindparam("epoch"), outbox.c.sequence <= bindparam("watermark"))
-REMOVED = (outbox.c.created_ms, outbox.c.answers, outbox.c.registration)
+REMOVED = (outbox.c.created_ms, outbox.c.answers, outbox.c.registration, outbox.c.event, outbox.c.sequence)
 REMOVE = Statement(delete(outbox).where(OURS, *OF_EPOCH, not_(Among(outbox.c.event, "withheld"))).returning(*REMOVED))
 
 
@@ -143,16 +150,23 @@ async def remove_acknowledged(
 
 
 EPOCH = (outbound_epochs.c.partnership == bindparam("partnership"), outbound_epochs.c.epoch == bindparam("epoch"))
-ACKNOWLEDGED = Statement(select(outbound_epochs.c.acknowledged).where(*EPOCH).with_for_update())
+ACKNOWLEDGED = Statement(select(outbound_epochs.c.acknowledged, outbound_epochs.c.dropped).where(*EPOCH).with_for_update())
 ACKNOWLEDGE = Statement(update(outbound_epochs).where(*EPOCH).values(acknowledged=bindparam("watermark")))
 
 
-async def raise_acknowledged(tx: AsyncConnection, partnership: str, epoch: str, watermark: int) -> int | None:
-    """Keep the peer's watermark of an epoch of ours; the one before, or None if we never had that epoch."""
+class Reached(NamedTuple):
+    """Of an epoch of ours: the peer's watermark, and the highest number whose row was taken out unacknowledged."""
+
+    acknowledged: int
+    dropped: int
+
+
+async def raise_acknowledged(tx: AsyncConnection, partnership: str, epoch: str, watermark: int) -> Reached | None:
+    """Keep the peer's watermark of an epoch of ours; what was reached before, or None if we never had that epoch."""
     named = {"partnership": partnership, "epoch": epoch}
     found = await ACKNOWLEDGED.fetch(tx, named)
-    before = found[0][0] if found else None
-    if before is not None and watermark != before:
+    before = Reached(*found[0]) if found else None
+    if before is not None and watermark != before.acknowledged:
         await ACKNOWLEDGE.fetch(tx, {**named, "watermark": watermark})
     return before
 
@@ -188,4 +202,18 @@ async def take_oldest(tx: AsyncConnection, partnership: str, limit: int) -> list
     """Remove the oldest rows that answer nothing and are not held; their payloads."""
     free = (outbox.c.partnership == partnership, outbox.c.answers.is_(None), outbox.c.held.is_(None))
     oldest = select(outbox.c.id).where(*free).order_by(outbox.c.id).limit(limit)
-    return list((await tx.execute(delete(outbox).where(outbox.c.id.in_(oldest)).returning(outbox.c.payload))).scalars())
+    columns = (outbox.c.payload, outbox.c.epoch, outbox.c.sequence)
+    taken = (await tx.execute(delete(outbox).where(outbox.c.id.in_(oldest)).returning(*columns))).all()
+    await note_dropped(tx, partnership, [(row.epoch, row.sequence) for row in taken if row.epoch is not None])
+    return [row.payload for row in taken]
+
+
+async def note_dropped(tx: AsyncConnection, partnership: str, numbers: Iterable[tuple[str, int]]) -> None:
+    """Remember that rows with these numbers (epoch, sequence) went unacknowledged: the peer may acknowledge them yet, and that is no sign
+    of a store that went back."""
+    highest: dict[str, int] = {}
+    for epoch, sequence in numbers:
+        highest[epoch] = max(sequence, highest.get(epoch, 0))
+    for epoch, sequence in sorted(highest.items()):
+        where = (outbound_epochs.c.partnership == partnership, outbound_epochs.c.epoch == epoch, outbound_epochs.c.dropped < sequence)
+        await tx.execute(update(outbound_epochs).where(*where).values(dropped=sequence))

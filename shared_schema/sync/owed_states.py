@@ -22,7 +22,8 @@ from shared_schema.sync.tables import outbox as outbox_rows
 from shared_schema.sync.tables import owed_states
 
 PIECE_RECORDS = 1_000
-DEPTH = case({kind: depth_of(kind) for kind in KINDS}, value=shared_records.c.kind, else_=len(KINDS))
+DEPTHS = {kind: depth_of(kind) for kind in KINDS} | {"policy": -1}  # by the policy the others are judged
+DEPTH = case(DEPTHS, value=shared_records.c.kind, else_=len(KINDS))
 OF_PARTNERSHIP = select(shared_records.c.partnership, shared_records.c.uid, DEPTH, null()).where(
     shared_records.c.partnership == bindparam("of")
 )

@@ -2,13 +2,14 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from sqlalchemy import bindparam, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from shared_schema.contract.envelope import Control, EpochAcknowledgement, Heartbeat, Void
+from shared_schema.contract.envelope import Control, EpochAcknowledgement, Heartbeat, Restated, Void
 from shared_schema.crm.rows import upsert
 from shared_schema.crm.statements import Statement
 from shared_schema.sync import sequence
@@ -17,15 +18,19 @@ from shared_schema.sync.sequence import Progress
 from shared_schema.sync.tables import inbound_epochs
 
 RANGES_MAX = 100
+NEWEST = 8  # epochs that are acknowledged every time, so that a peer whose store went back hears of what it no longer knows
 
 
 @dataclass(slots=True)
 class Reach:
-    """Per epoch of the peer's, the progress and the id of the event received last."""
+    """Per epoch of the peer's, the progress, the id of the event received last, and when it moved last (ms). `touched` are the epochs
+    that the batch speaks of."""
 
     partnership: str
     epochs: dict[str, Progress] = field(default_factory=dict)
     events: dict[str, str | None] = field(default_factory=dict)
+    moved_ms: dict[str, int] = field(default_factory=dict)
+    touched: set[str] = field(default_factory=set)
     arrivals: Counter[str] = field(default_factory=Counter)
 
     def of(self, epoch: str) -> Progress:
@@ -43,37 +48,44 @@ class Reach:
 
     def arrive(self, epoch: str, number: int, event: str | None) -> None:
         self.epochs[epoch], arrival = sequence.receive(self.of(epoch), number)
+        self.touched.add(epoch)
         self.arrivals[arrival] += 1
         if arrival == "new":
             self.events[epoch] = event
 
     def hear(self, control: Control) -> None:
-        """A heartbeat shows a lost tail; a void closes numbers that nobody bears."""
-        if isinstance(control, Heartbeat):
+        """A heartbeat shows a lost tail, and so does the end of a statement; a void closes numbers that nobody bears."""
+        if isinstance(control, Heartbeat | Restated):
             for epoch, last in control.epochs.items():
-                self.epochs[epoch] = sequence.announce(self.of(epoch), last)
+                if last >= self.of(epoch).next:
+                    self.epochs[epoch], self.events[epoch] = sequence.announce(self.of(epoch), last), None
         if isinstance(control, Void):
             for epoch, ranges in control.epochs.items():
                 self.epochs[epoch] = sequence.void(self.of(epoch), ranges)
+        if isinstance(control, Heartbeat | Restated | Void):
+            self.touched.update(control.epochs)
 
 
-RECEIVED = Statement(
-    select(inbound_epochs.c.epoch, inbound_epochs.c.next_sequence, inbound_epochs.c.gaps, inbound_epochs.c.event).where(
-        inbound_epochs.c.partnership == bindparam("partnership")
-    )
-)
+EPOCH = tuple(inbound_epochs.c[name] for name in ("epoch", "next_sequence", "gaps", "event", "moved_ms"))
+RECEIVED = Statement(select(*EPOCH).where(inbound_epochs.c.partnership == bindparam("partnership")))
 
 
 async def load(tx: AsyncConnection, partnership: str) -> Reach:
-    """Every epoch received so far; a peer's restart adds one."""
+    """Every epoch received of late; a peer's restart adds one, and the sweeper takes the old ones."""
+    return make_reach(partnership, await RECEIVED.fetch(tx, {"partnership": partnership}))
+
+
+def make_reach(partnership: str, rows: Iterable[Sequence[Any]]) -> Reach:
+    """The reach that these rows say: epoch, next number, gaps, event, and when it last moved."""
     reach = Reach(partnership)
-    for epoch, next_sequence, gaps, event in await RECEIVED.fetch(tx, {"partnership": partnership}):
+    for epoch, next_sequence, gaps, event, moved_ms in rows:
         reach.epochs[epoch] = Progress(next_sequence, tuple((low, high) for low, high in json.loads(gaps)))
         reach.events[epoch] = event
+        reach.moved_ms[epoch] = moved_ms
     return reach
 
 
-async def save(tx: AsyncConnection, reach: Reach, epochs: Iterable[str]) -> None:
+async def save(tx: AsyncConnection, reach: Reach, epochs: Iterable[str], now_ms: int) -> None:
     rows = [
         {
             "partnership": reach.partnership,
@@ -81,14 +93,18 @@ async def save(tx: AsyncConnection, reach: Reach, epochs: Iterable[str]) -> None
             "next_sequence": reach.of(epoch).next,
             "gaps": json.dumps(reach.of(epoch).gaps),
             "event": reach.events.get(epoch),
+            "moved_ms": now_ms,
         }
         for epoch in sorted(epochs)
     ]
-    await upsert(tx, inbound_epochs, rows, ("next_sequence", "gaps", "event"))
+    await upsert(tx, inbound_epochs, rows, ("next_sequence", "gaps", "event", "moved_ms"))
 
 
 def acknowledge(reach: Reach) -> dict[str, EpochAcknowledgement]:
-    """What to tell the peer: cumulative, so that a lost acknowledgement costs nothing."""
+    """What to tell the peer: cumulative, so that a lost acknowledgement costs nothing. Of the epochs that are over only the newest are
+    named, or every restart would make it longer for ever."""
+    newest = sorted(reach.epochs, key=lambda epoch: (reach.moved_ms.get(epoch, 0), epoch))[-NEWEST:]
+    named = {*newest, *reach.touched, *(epoch for epoch, progress in reach.epochs.items() if progress.gaps)}
     return {
         epoch: EpochAcknowledgement(
             watermark=sequence.watermark(progress),
@@ -96,6 +112,7 @@ def acknowledge(reach: Reach) -> dict[str, EpochAcknowledgement]:
             event=None if progress.gaps else reach.events.get(epoch),
         )
         for epoch, progress in sorted(reach.epochs.items())
+        if epoch in named
     }
 
 

@@ -9,17 +9,19 @@ from shared_schema.crm.database import DatabaseUnavailable
 from shared_schema.sync import bell
 from shared_schema.sync.patience import keep_at
 from shared_schema.sync.station import Station
-from shared_schema.sync.tables import reactions
+from shared_schema.sync.tables import reactions, restorations
 
 POLL_S = 1.0
 BATCH = 100
 DETAIL_CHARACTERS = 4_000
+RESTORED = reactions.c.partnership.not_in(select(restorations.c.partnership))
 
 log = logging.getLogger(__name__)
 
 
 class Reactor:
-    """Runs what is due, once: the row goes in the transaction that answers."""
+    """Runs what is due, once: the row goes in the transaction that answers. While the store may have gone back nothing is run: what it
+    asks for may have been answered."""
 
     def __init__(self, station: Station) -> None:
         self.station = station
@@ -38,7 +40,8 @@ class Reactor:
         """The reactions that are due, those that failed least often first."""
         columns = (reactions.c.partnership, reactions.c.registration, reactions.c.kind)
         known = reactions.c.kind.in_(sorted(self.station.spec.reactions)), reactions.c.due_ms <= self.station.clock.now_ms()
-        statement = select(*columns).where(*known).order_by(reactions.c.attempts, reactions.c.created_ms, *columns).limit(BATCH)
+        settled = RESTORED, reactions.c.partnership.in_(self.station.proven())
+        statement = select(*columns).where(*known, *settled).order_by(reactions.c.attempts, reactions.c.created_ms, *columns).limit(BATCH)
         async with self.station.database.reading() as connection:
             return [(row.partnership, row.registration, row.kind) for row in await connection.execute(statement)]
 
@@ -47,7 +50,7 @@ class Reactor:
         where = (reactions.c.partnership == partnership, reactions.c.registration == registration, reactions.c.kind == kind)
         try:
             async with self.station.working() as work:
-                if (await work.tx.execute(delete(reactions).where(*where))).rowcount:
+                if (await work.tx.execute(delete(reactions).where(*where, RESTORED))).rowcount:
                     await self.station.spec.reactions[kind](work, partnership, registration)
             return True
         except DatabaseUnavailable:

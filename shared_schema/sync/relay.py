@@ -50,6 +50,7 @@ class Relay:
         self.topic = record_topic(partnership, side)
         self.lease = f"relay:{partnership}"
         self.owner = f"{clock.random_bits(64):016x}"
+        self.losses = 0
         self.wake = asyncio.Event()
 
     async def run(self) -> None:
@@ -64,9 +65,10 @@ class Relay:
     async def serve_epoch(self) -> None:
         """Take the lease under a new random epoch and publish until something fails; counts from 1, in memory."""
         epoch = f"{self.clock.random_bits(64):016x}"
-        await self.take_lease(epoch)
         producer = await self.broker.open_producer()
         try:
+            self.losses = self.database.losses
+            await self.take_lease(epoch)
             await self.publish_on(producer, epoch)
         finally:
             await producer.close()
@@ -74,28 +76,42 @@ class Relay:
     async def publish_on(self, producer: Producer, epoch: str) -> None:
         sequence, beaten_ms = 0, 0
         flying: deque[Shipment] = deque()
-        while True:
-            self.wake.clear()
-            rows = await self.read_rows(flying)
-            if rows:
-                shipment = await self.ship(producer, epoch, sequence, rows)
-                sequence += len(shipment.numbered)
-                flying.append(shipment)
-            if flying and (len(flying) >= IN_FLIGHT_BATCHES or not rows):
-                await self.settle(flying.popleft(), epoch)
-            now_ms = self.clock.now_ms()
-            if abs(now_ms - beaten_ms) >= HEARTBEAT_MS:
-                beaten_ms = now_ms
-                await self.renew_lease(epoch)
-                await self.beat(producer)
-            if not rows and not flying:
-                await bell.wait(self.wake, POLL_S)
+        settling: asyncio.Task[None] | None = None
+        try:
+            while True:
+                self.wake.clear()
+                rows = await self.read_rows(flying) if len(flying) < IN_FLIGHT_BATCHES else []
+                if rows:
+                    flying.append(await self.ship(producer, epoch, sequence, rows))
+                    sequence += len(flying[-1].numbered)
+                settling = self.settle_next(flying, settling, epoch)
+                now_ms = self.clock.now_ms()
+                if abs(now_ms - beaten_ms) >= HEARTBEAT_MS:
+                    beaten_ms = now_ms
+                    await self.renew_lease(epoch)
+                    await self.beat(producer)
+                if not rows:
+                    await bell.wait(self.wake, POLL_S)
+        finally:
+            await end(settling)
+
+    def settle_next(self, flying: deque[Shipment], settling: asyncio.Task[None] | None, epoch: str) -> asyncio.Task[None] | None:
+        """Have the oldest shipment settled while the next ones go; raises what kept the last one from it."""
+        if settling is not None and settling.done():
+            settling.result()
+            flying.popleft()
+            settling = None
+        if settling is None and flying:
+            settling = asyncio.create_task(self.settle(flying[0], epoch))
+            settling.add_done_callback(lambda _: self.wake.set())
+        return settling
 
     async def take_lease(self, epoch: str) -> None:
         async with self.database.transaction() as tx:
-            if not await leases.take(tx, self.lease, self.owner, epoch, self.clock.now_ms()):
+            now_ms = self.clock.now_ms()
+            if not await leases.take(tx, self.lease, self.owner, epoch, now_ms):
                 raise LeaseLost(f"another process relays {self.partnership}")
-            await leases.begin_epoch(tx, self.partnership, epoch)
+            await leases.begin_epoch(tx, self.partnership, epoch, now_ms)
 
     async def renew_lease(self, epoch: str) -> None:
         async with self.database.transaction() as tx:
@@ -127,6 +143,8 @@ class Relay:
         began_s = loop.time()
         await deliver(shipment.delivery)
         async with self.database.transaction() as tx:
+            if self.database.losses != self.losses:
+                raise LeaseLost("the store may have gone back, and ids in flight stand for other rows: they are sent again")
             now_ms = self.clock.now_ms()
             marked = await outbox.mark_published(tx, self.lease, epoch, shipment.numbered, now_ms)
             await outbox.mark_resent(tx, shipment.resent, now_ms)
@@ -148,6 +166,13 @@ class Relay:
 def make_record(row: outbox.Pending, epoch: str, sequence: int) -> Record:
     headers = ((HEADER_EPOCH, epoch.encode()), (HEADER_SEQUENCE, str(sequence).encode()))
     return Record(row.registration.encode() if row.registration else None, row.payload.encode(), headers)
+
+
+async def end(task: asyncio.Task[None] | None) -> None:
+    """Cancel a task, if there is one, and wait until it is gone; what became of it no longer matters."""
+    if task is not None:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 async def deliver(delivery: Awaitable[None]) -> None:

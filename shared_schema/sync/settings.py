@@ -50,9 +50,7 @@ class Settings(BaseSettings):
         "", description="`plaintext`, `tls` or `sasl_tls`; left out, `sasl_tls` with a password, `tls` with a CA, else `plaintext`."
     )
     kafka_ca: str = Field("", description="A PEM file: who must have signed the broker's certificate; left out, the system's CAs.")
-    kafka_user: str = Field(
-        "", description="The user at the broker; left out, the password file holds `user:password`, as `join` writes it."
-    )
+    kafka_user: str = Field("", max_length=200, description="The user at the broker.")
     kafka_password_file: str = Field("", description="A file with the password, read at every connection; for its owner's eyes only.")
     kafka_password: SecretStr = Field(SecretStr(""), description="The password itself, for development: prefer the file.")
     secrets: str = Field("", description="A directory in which `join` keeps the CA and the password of each vendor's broker.")
@@ -66,6 +64,11 @@ class Settings(BaseSettings):
         200_000,
         ge=1_000,
         description="So many unacknowledged events of a partnership are kept; more become whole states to send.",
+    )
+    keep_days: int = Field(
+        0,
+        ge=0,
+        description="Histories, outcomes and the journal go after so many days, but for what is newest or unsettled; 0 for never.",
     )
     verify_minutes: int = Field(60, ge=0, description="After so many minutes both sides are compared again, and repaired; 0 for never.")
     brake_count: int = Field(100, ge=1, description="So many deletions, erasures or unsharings of a kind pass in the window; more wait.")

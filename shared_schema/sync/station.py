@@ -10,7 +10,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.contract.registers import Side
 from shared_schema.crm.database import Database
-from shared_schema.crm.policies import load_policy
 from shared_schema.sync.bell import Bell
 from shared_schema.sync.braking import Limits
 from shared_schema.sync.capture import NO_LIMITS, Captured, Command, Creation, Write, capture
@@ -80,7 +79,7 @@ class Work:
         person = self.introduce(partnership)
         made = [Creation(each.uid, "person", None, None) for each in person[:1]]
         command = Command(partnership, registration, type, self.author.person, [*person, *writes], [*made, *creations])
-        captured = await capture(self.tx, self.incarnation, await load_policy(self.tx, partnership), command, self.due, self.keeping.brake)
+        captured = await capture(self.tx, self.incarnation, None, command, self.due, self.keeping.brake)
         self.woken |= {partnership, "reactions"}
         return captured._replace(fields=captured.fields[len(person) :])
 
@@ -94,18 +93,25 @@ class Work:
 
 
 Reaction = Callable[[Work, str, str], Awaitable[None]]
+Restored = Callable[[Work, str], Awaitable[None]]
+
+
+async def nothing_to_mend(_work: Work, _partnership: str) -> None:
+    """A node that keeps nothing beside the shared records."""
 
 
 @dataclass(frozen=True)
 class NodeSpec:
     """What makes a node: its side, what states ask of it, and how it answers. `reactions` take (work, partnership, registration); `tends`
-    are loops of its own in every process that syncs, until cancelled."""
+    are loops of its own in every process that syncs, until cancelled; `restored` brings what is the node's own in step with states that
+    came back to a restored store."""
 
     side: Side
     due: Due
     reactions: Mapping[str, Reaction]
     migrations: str
     tends: tuple[Callable[["Station", Broker], Coroutine[Any, Any, None]], ...] = ()
+    restored: Restored = nothing_to_mend
 
 
 class Station:
@@ -119,12 +125,17 @@ class Station:
         self.incarnation = Incarnation(spec.side, clock)
         self.bell = Bell()
         self.introduced: frozenset[tuple[str, Author]] = frozenset()
+        self.proofs: dict[str, int] = {}
         database.on_loss.append(self.begin_anew)
 
     def begin_anew(self) -> None:
         """After a lost connection nothing that memory says about the store is certain."""
         self.incarnation.renew()
         self.introduced = frozenset()
+
+    def proven(self) -> list[str]:
+        """The partnerships for which, since the last lost connection, this side's topic was found to hold nothing that the store lacks."""
+        return sorted(partnership for partnership, losses in self.proofs.items() if losses == self.database.losses)
 
     @asynccontextmanager
     async def working(self, author: Author = MACHINE) -> AsyncIterator[Work]:

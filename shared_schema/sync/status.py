@@ -7,14 +7,16 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, case, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from shared_schema.contract.refusal import AHEAD
 from shared_schema.crm.projected_tables import conflicts
 from shared_schema.crm.tables import partnerships
 from shared_schema.sync.braking import BRAKE
 from shared_schema.sync.drift import SURELY
 from shared_schema.sync.outbox import WAITING
 from shared_schema.sync.owed_states import count_owed
+from shared_schema.sync.restoration import read_restorations
 from shared_schema.sync.stops import read_stops
-from shared_schema.sync.tables import drifts, erasures, inbound_epochs, outbox, parked, peer_outcomes, peers, reactions
+from shared_schema.sync.tables import drifts, erasures, inbound_epochs, outbox, parked, peer_outcomes, peers, reactions, refusals
 from shared_schema.sync.troubles import find_trouble, read_troubles
 
 Row = dict[str, Any]
@@ -34,9 +36,10 @@ async def read_status(connection: AsyncConnection, now_ms: int) -> list[Row]:
         "held_outgoing": await count_by(connection, outbox, outbox.c.held.is_not(None)),
         "held_incoming": await count_by(connection, parked, parked.c.reason == BRAKE),
         "erasing": await count_by(connection, erasures, erasures.c.cleaned_ms.is_(None)),
+        "suspected": await count_by(connection, refusals, refusals.c.reason.in_(AHEAD)),
     }
     heard = {row.partnership: row for row in await connection.execute(select(peers))}
-    stopped = await read_stops(connection)
+    stopped, restoring = await read_stops(connection), await read_restorations(connection)
     found_wrong = await read_troubles(connection, now_ms)
     nothing = {"backlog": 0, "unacknowledged": 0, "oldest_ms": None}
     rows = []
@@ -51,6 +54,8 @@ async def read_status(connection: AsyncConnection, now_ms: int) -> list[Row]:
                 "gaps": gaps.get(row.id, 0),
                 **{name: found.get(row.id, 0) for name, found in counts.items()},
                 "stopped": stopped.get(row.id),
+                "restoring_since_ms": restoring[row.id]["since_ms"] if row.id in restoring else None,
+                "restoring_because": restoring[row.id]["why"] if row.id in restoring else None,
                 **find_trouble(found_wrong, row.id),
                 "peer_heard_ms_ago": now_ms - peer.heard_ms if peer else None,
                 "peer_backlog": peer.backlog if peer else None,

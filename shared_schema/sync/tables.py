@@ -1,5 +1,6 @@
 """The runtime's tables: the outbox, what each stream has reached, leases, what is parked, refused and stopped, states that are owed,
-verifications and drift, reactions to run, what the brake counts, what is erased, a journal for people, and when each peer was heard."""
+restorations, verifications and drift, reactions to run, what the brake counts, what is erased, a journal for people, and when each peer
+was heard."""
 
 from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, String, Table, Text, UniqueConstraint, and_
 
@@ -46,6 +47,8 @@ outbound_epochs = Table(
     Column("partnership", String(63), primary_key=True),
     Column("epoch", String(16), primary_key=True),
     Column("acknowledged", BigInteger, nullable=False),
+    Column("dropped", BigInteger, nullable=False, server_default="0"),  # the highest number whose row went unacknowledged
+    Column("began_ms", BigInteger, nullable=False),
 )
 
 leases = Table(
@@ -73,6 +76,27 @@ inbound_epochs = Table(
     Column("next_sequence", BigInteger, nullable=False),
     Column("gaps", Text, nullable=False),
     Column("event", String(36)),
+    Column("moved_ms", BigInteger, nullable=False),
+)
+
+restorations = Table(
+    "restorations",
+    metadata,
+    Column("partnership", String(63), primary_key=True),
+    Column("request", String(36), nullable=False),
+    Column("why", Text, nullable=False),
+    Column("since_ms", BigInteger, nullable=False),
+    Column("asked_ms", BigInteger, nullable=False),
+    Column("merged", Boolean, nullable=False),
+)
+
+statements = Table(
+    "statements",
+    metadata,
+    Column("partnership", String(63), primary_key=True),
+    Column("request", String(36), nullable=False),
+    Column("reached", Text, nullable=False),
+    Column("done", Boolean, nullable=False),
 )
 
 parked = Table(

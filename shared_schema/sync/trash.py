@@ -95,7 +95,7 @@ async def restore(work: Work, trash_id: int) -> str:
     return str(uid)
 
 
-class Sweeper:
+class Emptier:
     """One process's. What a second one beside it has swept is swept."""
 
     def __init__(self, station: Station) -> None:

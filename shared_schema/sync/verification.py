@@ -50,10 +50,10 @@ async def ask(tx: AsyncConnection, incarnation: Incarnation, partnership: str) -
     """What to send now, if a look is due and the peer is there to answer. While states are owed to it, no look is worth taking."""
     now_ms = incarnation.clock.now_ms()
     heard = select(peers.c.heard_ms).where(peers.c.partnership == partnership).scalar_subquery()
-    due = or_(
-        and_(verifications.c.look.is_(None), verifications.c.due_ms <= now_ms),
-        and_(verifications.c.look.is_not(None), verifications.c.asked_ms <= now_ms - ANSWER_MS),
-    )
+    waited = or_(verifications.c.due_ms <= now_ms, verifications.c.due_ms > now_ms + PAUSE_MS * PAUSES_MAX)
+    unanswered = or_(verifications.c.asked_ms <= now_ms - ANSWER_MS, verifications.c.asked_ms > now_ms)
+    # A time that lies ahead of what this could have set was set before the clock went back.
+    due = or_(and_(verifications.c.look.is_(None), waited), and_(verifications.c.look.is_not(None), unanswered))
     where = (verifications.c.partnership == partnership, verifications.c.phase != "done", due, heard > now_ms - HEARD_MS)
     if await owed_states.is_owing(tx, partnership):
         return None

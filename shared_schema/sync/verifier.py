@@ -56,9 +56,10 @@ class Verifier:
                     await verification.start(tx, partnership, self.station.clock.now_ms(), repair=True)
 
     async def find_scheduled(self, connection: AsyncConnection) -> list[str]:
-        before_ms = self.station.clock.now_ms() - self.every_minutes * MINUTE_MS
+        now_ms = self.station.clock.now_ms()
+        before_ms = now_ms - self.every_minutes * MINUTE_MS
         joined = partnerships.outerjoin(verifications, verifications.c.partnership == partnerships.c.id)
-        ended = and_(verifications.c.phase == "done", verifications.c.ended_ms <= before_ms)
+        ended = and_(verifications.c.phase == "done", or_(verifications.c.ended_ms <= before_ms, verifications.c.ended_ms > now_ms))
         where = (partnerships.c.status == "active", or_(verifications.c.partnership.is_(None), ended))
         statement = select(partnerships.c.id).select_from(joined).where(*where).order_by(partnerships.c.id)
         return list((await connection.execute(statement)).scalars())

@@ -94,7 +94,8 @@ async def serve_station(settings: Settings, station: Station, routers: Sequence[
     server = Server(uvicorn.Config(app, log_config=None, lifespan="off", access_log=False, timeout_graceful_shutdown=5))
     loops = [server.serve(sockets=[listener]), Wakeups(station).run(), watch(station, lines if settings.role != "web" else None)]
     if settings.role != "web":
-        limits = Limits(settings.parked_max, settings.parked_per_minute, settings.outbox_max, settings.verify_minutes)
+        kept = (settings.outbox_max, settings.verify_minutes, settings.keep_days)
+        limits = Limits(settings.parked_max, settings.parked_per_minute, *kept)
         node = Node(station, lines.broker, limits, lines.find)
         loops += [node.run(), *(tend(station, lines.broker) for tend in station.spec.tends)]
     host, port = listener.getsockname()[:2]

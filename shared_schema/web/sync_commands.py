@@ -9,7 +9,7 @@ import typer
 
 from shared_schema.contract.codec import format_time
 from shared_schema.crm.problems import Invalid
-from shared_schema.sync import dead_letters, partnerships, refusals, stops, verification
+from shared_schema.sync import dead_letters, partnerships, refusals, restoration, stops, verification
 from shared_schema.sync.station import Station, Work
 from shared_schema.web.terminal import As, Json, Terminal, find_author, show
 
@@ -36,6 +36,12 @@ def serve_sync(terminal: Terminal) -> None:
             await stops.resume(work, partnership)
 
         terminal.act(command, as_)
+
+    @group.command("confirm-restore")
+    def confirm_restore(as_: As = None) -> None:
+        """Say that this store was put back from an older copy: the peers send their states, and what is ours in them is ours again."""
+        for partnership in terminal.act(restoration.confirm, as_):
+            print(partnership)
 
 
 def serve_verification(terminal: Terminal) -> None:

@@ -3,7 +3,7 @@
 from fastapi import APIRouter
 
 from shared_schema.crm.problems import Invalid
-from shared_schema.sync import dead_letters, partnerships, refusals, stops, verification
+from shared_schema.sync import dead_letters, partnerships, refusals, restoration, stops, verification
 from shared_schema.sync.status import read_status
 from shared_schema.web.bearer import Admin, Caller, Here
 from shared_schema.web.payloads import After, Id, Json, Limit, Line, PathId, Payload, Text, page
@@ -67,6 +67,12 @@ async def discard(letter_id: PathId, said: Discard, station: Here, author: Admin
 async def list_refusals(station: Here, _: Admin, after: After = 0, limit: Limit = 50, partnership: Line | None = None) -> Json:
     async with station.database.reading() as connection:
         return page(await refusals.list_refused(connection, partnership, after, limit))
+
+
+@router.post("/restoration", status_code=202, summary="Say that this store was put back from an older copy; the peers send their states")
+async def confirm_restore(station: Here, author: Admin) -> Json:
+    async with station.working(author) as work:
+        return {"partnerships": await restoration.confirm(work)}
 
 
 class Verification(Payload):

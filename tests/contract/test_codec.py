@@ -15,7 +15,6 @@ from shared_schema.contract.codec import (
     decode_control,
     decode_event,
     encode_event,
-    read_headers,
 )
 from shared_schema.contract.envelope import CONTROL_TYPES, EVENT_BYTES_MAX, Envelope
 from shared_schema.contract.identifiers import NAME_PATTERN
@@ -166,7 +165,7 @@ def test_what_no_store_could_hold_is_malformed(place: tuple[str | int, ...], val
 @codec
 @given(st.lists(st.tuples(st.sampled_from(("epoch", "sequence", "x")), st.binary(max_size=20)), max_size=4))
 def test_headers_give_a_number_or_nothing(headers: list[tuple[str, bytes]]) -> None:
-    number = read_number(read_headers(headers))
+    number = read_number(dict(headers))
     assert number is None or (len(number[0]) == 16 and 0 < number[1] < 2**53)
 
 

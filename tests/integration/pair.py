@@ -53,6 +53,11 @@ class Side:
             with suppress(asyncio.CancelledError):
                 await task
 
+    async def restart(self, url: str) -> None:
+        """Another process, that has yet to be started, on this store."""
+        await self.close()
+        self.station = Station(self.station.spec, Database(url), SystemClock())
+
     async def close(self) -> None:
         await self.stop()
         await self.station.database.close()
@@ -73,7 +78,8 @@ class Side:
     async def is_quiet(self) -> bool:
         """Nothing waits here: no row unacknowledged, no gap, no reaction."""
         statuses = await self.read(read_status, self.station.clock.now_ms())
-        return all(not (each["unacknowledged"] or each["gaps"] or each["reactions"] or each["owed"]) for each in statuses)
+        waits = ("unacknowledged", "gaps", "reactions", "owed", "restoring_since_ms")
+        return all(not any(each[name] for name in waits) for each in statuses)
 
 
 class Pair:

@@ -3,13 +3,15 @@
 import asyncio
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
 import partner_node.cli
 import vendor_node.cli
+from deploy.kafka.secured import SecuredKafka
 from partner_node.spec import SPEC
 from shared_schema.crm import customers, deals
 from shared_schema.crm.database import Database
@@ -27,14 +29,15 @@ DETAILS = ("--intro-note", "They know us.", "--pain", "Spreadsheets.", "--next-s
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, kafka_address: str) -> Run:
     """Run a node's command; what it prints. `code` is the exit code that it should end with: then what it says about the error."""
 
-    def run_program(side: str, *arguments: str, code: int = 0) -> str:
-        monkeypatch.setenv("DEALBRIDGE_DATABASE", f"sqlite:///{tmp_path}/{side}.db")
-        monkeypatch.setenv("DEALBRIDGE_KAFKA", kafka_address)
-        monkeypatch.setenv("DEALBRIDGE_ORGANISATION", "Initech")
-        monkeypatch.setenv("COLUMNS", "200")
-        monkeypatch.setattr(sys, "argv", [f"{side}-node", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            PROGRAMS[side]()
+    def run_program(side: str, *arguments: str, code: int = 0, settings: Mapping[str, str] = MappingProxyType({})) -> str:
+        usual = {"DATABASE": f"sqlite:///{tmp_path}/{side}.db", "KAFKA": kafka_address, "ORGANISATION": "Initech"}
+        with monkeypatch.context() as patch:
+            for name, value in {**usual, **settings}.items():
+                patch.setenv(f"DEALBRIDGE_{name}", value)
+            patch.setenv("COLUMNS", "200")
+            patch.setattr(sys, "argv", [f"{side}-node", *arguments])
+            with pytest.raises(SystemExit) as ended:
+                PROGRAMS[side]()
         told = capsys.readouterr()
         assert (ended.value.code or 0) == code, told.out + told.err
         return (told.err if code else told.out).strip()
@@ -75,6 +78,40 @@ def test_a_deal_is_saved_noted_and_shown(run: Run, tmp_path: Path) -> None:
     assert json.loads(run("partner", "status", "--json"))[0]["backlog"] >= 3
     run("partner", "tokens", "revoke", "1")
     assert run("partner", "tokens", "create", "admin@example.com").startswith("dbt_")
+
+
+def test_two_companies_over_a_secured_broker_need_a_bundle_and_a_directory(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, secured_kafka: SecuredKafka
+) -> None:
+    """The vendor's settings name its user, the partner's only where to keep what the bundle brings. Bundles are their owner's alone."""
+    vendor = asyncio.run(secured_kafka.add_vendor("initech"))
+    secured = {"KAFKA": secured_kafka.address, "KAFKA_CA": str(vendor.ca), "KAFKA_USER": "initech", "KAFKA_PASSWORD": vendor.password}
+    (tmp_path / "secrets").mkdir()
+    for side in ("vendor", "partner"):
+        run(side, "migrate")
+        run(side, "seed")
+    bundles = [tmp_path / "first.json", tmp_path / "second.json"]
+    partnership = run("vendor", "partners", "invite", "Acme", str(bundles[0]), settings=secured)
+    run("vendor", "partners", "rotate", "Acme", str(bundles[1]), settings=secured)
+    for number, bundle in enumerate(bundles, start=1):
+        assert bundle.stat().st_mode & 0o777 == 0o600
+        assert "DEALBRIDGE_SECRETS" in run("partner", "join", str(bundle), code=1)
+        assert run("partner", "join", str(bundle), settings={"SECRETS": str(tmp_path / "secrets")}) == partnership
+        kept = json.loads((tmp_path / "secrets" / f"{partnership}.json").read_text())
+        assert (kept["user"], kept["address"]) == (f"{partnership}.{number}", secured_kafka.address)
+    for act in ("retire", "suspend", "resume", "topics", "revoke"):
+        assert run("vendor", "partners", act, "Acme", settings=secured) == partnership
+    assert "anew" in run("vendor", "partners", "resume", "Acme", code=1, settings=secured)
+    assert "terminated" in run("vendor", "partners", "list")
+
+
+def test_a_broker_that_is_away_loses_no_invitation(run: Run, tmp_path: Path) -> None:
+    run("vendor", "migrate")
+    bundle = tmp_path / "bundle.json"
+    told = run("vendor", "partners", "invite", "Acme", str(bundle), code=1, settings={"KAFKA": "127.0.0.1:1"})
+    assert "does not answer" in told and "partners rotate" in told and told.count("\n") == 0
+    partnership = run("vendor", "partners", "rotate", "Acme", str(bundle))
+    assert json.loads(bundle.read_text())["partnership"] == partnership
 
 
 def plant_partner(run: Run, tmp_path: Path) -> None:

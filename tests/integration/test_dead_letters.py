@@ -43,7 +43,7 @@ class Inbox:
         async with self.station.database.transaction() as tx:
             await tx.run_sync(metadata.create_all)
             await tx.execute(insert(inbound_positions).values(topic=self.consumer.inbound, topic_id="t", next_offset=0))
-            await tx.execute(insert(outbound_epochs).values(partnership=P, epoch=EPOCH, acknowledged=0))
+            await tx.execute(insert(outbound_epochs).values(partnership=P, epoch=EPOCH, acknowledged=0, began_ms=0))
 
     async def put(self, *payloads: bytes) -> None:
         batch = [

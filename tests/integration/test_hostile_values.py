@@ -36,7 +36,7 @@ async def consumer(request: pytest.FixtureRequest, database_url: str) -> AsyncIt
     async with database.transaction() as tx:
         await tx.run_sync(metadata.create_all)
         await tx.execute(insert(inbound_positions).values(topic=made.inbound, topic_id="t", next_offset=0))
-        await tx.execute(insert(outbound_epochs).values(partnership=P, epoch=OURS, acknowledged=0))
+        await tx.execute(insert(outbound_epochs).values(partnership=P, epoch=OURS, acknowledged=0, began_ms=0))
     yield made
     await database.close()
 

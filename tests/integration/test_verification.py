@@ -104,15 +104,23 @@ async def test_what_one_side_lost_is_named_and_repaired_whoever_asks(pair: Pair,
     await pair.check_same()
 
 
-async def test_what_a_side_lost_of_its_own_is_named_and_refused_until_somebody_confirms_a_restore(pair: Pair) -> None:
-    """States of ours that we do not have are a forgery, or a store that went back: repair alone may not decide which."""
-    note = await pair.vendor.do(add_note, 1, "the vendor's own")
+async def test_what_a_side_lost_of_its_own_comes_back_because_its_own_topic_tells_that_it_was_there(pair: Pair) -> None:
+    """States of ours that we do not have are a forgery, or our store went back. The topic in which we alone can write decides."""
+    await pair.vendor.do(add_note, 1, "the vendor's own")
     await pair.settle()
+    notes = select(shared_records.c.uid).where(shared_records.c.kind == "note")
+    lost = await pair.vendor.rows(notes)
     await write(pair.vendor, delete(shared_records).where(shared_records.c.kind == "note"))
-    found = await verify(pair.partner, pair.partnership, repair=True)
-    assert note and [row["where"] for row in found["drift"]] == ["only here"]
-    (refused,) = await pair.vendor.read(refusals.list_refused)
-    assert (refused["uid"], refused["reason"]) == (found["drift"][0]["uid"], "wrong_identity")
+    await pair.partner.do(verification.request, pair.partnership, repair=True)
+
+    async def back() -> bool:
+        return bool(await pair.vendor.rows(notes))
+
+    await until(back)
+    await pair.settle()
+    assert await pair.vendor.rows(notes) == lost
+    assert await pair.vendor.read(refusals.list_refused) == []
+    assert (await verify(pair.partner, pair.partnership))["drift"] == []
 
 
 async def test_a_state_that_went_back_on_one_side_comes_forward_again(pair: Pair) -> None:

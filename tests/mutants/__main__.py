@@ -1,10 +1,15 @@
-"""`make mutants`: the laws against the real code, then against each wrong variant; a variant that survives is a missing test."""
+"""`make mutants`: the laws against the real code, then against each wrong variant of the contract; and histories of the simulation against
+each wrong variant of the runtime. A variant that survives is a missing test."""
 
 import re
 import subprocess
 import sys
 
 from tests.mutants.variants import VARIANTS
+from tests.simulation.histories import be_quiet
+from tests.simulation.judge import SCENES, find_killer, play_scene
+from tests.simulation.template import drop_template, make_template
+from tests.simulation.variants import VARIANTS as OF_RUNTIME
 
 LAWS = ("tests/property", "tests/unit/test_refusal.py")
 
@@ -26,13 +31,29 @@ def main() -> int:
     if law := judge(None):
         print(f"the code itself breaks {law}")
         return 1
-    survivors = 0
-    for name, variant in VARIANTS.items():
-        law = judge(name)
-        survivors += law is None
-        print(f"{'SURVIVED' if law is None else 'killed  '} {(variant.__doc__ or name).strip():72} {law or ''}", flush=True)
-    print(f"{len(VARIANTS) - survivors} of {len(VARIANTS)} wrong variants killed")
-    return 1 if survivors else 0
+    killers = [tell(variant.__doc__ or name, judge(name)) for name, variant in VARIANTS.items()]
+    killers += judge_runtime()
+    killed = sum(each is not None for each in killers)
+    print(f"{killed} of {len(killers)} wrong variants killed")
+    return 0 if killed == len(killers) else 1
+
+
+def judge_runtime() -> list[str | None]:
+    """The same for the runtime: what the scenes leave of the code as it is, then which history catches each variant."""
+    be_quiet()
+    template = make_template()
+    try:
+        for scene in SCENES.values():
+            play_scene(scene, template)
+        return [tell(variant.__doc__ or name, find_killer(name, template)) for name, variant in OF_RUNTIME.items()]
+    finally:
+        drop_template(template)
+
+
+def tell(variant: str, killer: str | None) -> str | None:
+    """One line about a variant; what killed it, again."""
+    print(f"{'SURVIVED' if killer is None else 'killed  '} {' '.join(variant.split()):90} {killer or ''}", flush=True)
+    return killer
 
 
 if __name__ == "__main__":

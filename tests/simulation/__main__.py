@@ -1,59 +1,70 @@
-"""`make simulate N=…`: half of the histories are the script with one crash at a point each, half are random; or --every crash point."""
+"""`make simulate N=…`: a third of the histories are scripts with one stroke, a third with two, a third random; or --every crash point."""
 
 import argparse
-import shutil
 import sys
 import time
-from collections import Counter
+from collections.abc import Sequence
 from itertools import islice
+from pathlib import Path
 from random import Random
 
-from tests.simulation.histories import Tally, be_quiet, crash_histories, live, parse, random_histories
-from tests.simulation.world import make_template
+from tests.simulation.fate import DEEDS, Deed
+from tests.simulation.histories import History, all_points, be_quiet, pairs, parse, random_histories, single
+from tests.simulation.jobs import live_all
+from tests.simulation.script import SCRIPTS
+from tests.simulation.tally import describe, list_failures
+from tests.simulation.template import drop_template, make_template
+
+WITHOUT_RESTORES: tuple[Deed, ...] = ("die", "die", "die", "freeze")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="make simulate", description=__doc__)
-    parser.add_argument("--histories", type=int, default=500)
-    parser.add_argument("--seed", type=int, default=int(time.time()))
-    parser.add_argument("--every", action="store_true", help="a history for every crash point of the script")
-    parser.add_argument("--shard", default="0/1", help="with --every: K/N takes the crash points K, K+N, K+2N …")
-    parser.add_argument("--replay", help="one history by its name")
-    arguments = parser.parse_args()
+    arguments = read_arguments()
     be_quiet()
     template = make_template()
-    tally = Tally()
+    began_s = time.monotonic()
     try:
-        for history in choose(arguments, template):
-            live(history, template, tally)
+        tally = live_all(choose(arguments, template), template, arguments.jobs)
     finally:
-        shutil.rmtree(template, ignore_errors=True)
-    report(tally, arguments.seed)
+        drop_template(template)
+    print(*list_failures(tally), *describe(tally), sep="\n")
+    print(f"  seed {arguments.seed}, {arguments.jobs} processes, {time.monotonic() - began_s:,.0f} s")
     sys.exit(1 if tally.failures else 0)
 
 
-def choose(arguments: argparse.Namespace, template: object) -> list:
+def read_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="make simulate", description=__doc__)
+    parser.add_argument("--histories", type=int, default=500)
+    parser.add_argument("--seed", type=int, default=int(time.time()))
+    parser.add_argument("--jobs", type=int, default=2, help="processes")
+    parser.add_argument("--every", action="store_true", help="a history for every point of every script, killed there")
+    parser.add_argument("--script", choices=list(SCRIPTS), action="append", help="with --every: only these")
+    parser.add_argument("--deed", choices=list(DEEDS), default="die", help="with --every: what happens at the point")
+    parser.add_argument("--restores", action="store_true", help="stores go back, too")
+    parser.add_argument("--only", choices=["single", "pairs", "random"], help="histories of one kind")
+    parser.add_argument("--replay", help="one history by its name")
+    return parser.parse_args()
+
+
+def choose(arguments: argparse.Namespace, template: Path) -> Sequence[History]:
+    seed, wanted = arguments.seed, arguments.histories
     if arguments.replay:
         return [parse(arguments.replay)]
-    crashes = crash_histories(arguments.seed, template)
+    if arguments.only == "random":
+        return list(islice(random_histories(seed, restoring=arguments.restores), wanted))
+    places = all_points(seed, template, arguments.script or list(SCRIPTS))
     if arguments.every:
-        first, _, step = arguments.shard.partition("/")
-        return crashes[int(first) :: int(step)]
-    half = arguments.histories // 2
-    sample = Random(arguments.seed).sample(crashes, min(half, len(crashes)))
-    return sample + list(islice(random_histories(arguments.seed), arguments.histories - len(sample)))
-
-
-def report(tally: Tally, seed: int) -> None:
-    print(f"{tally.histories} histories (seed {seed}), {len(tally.failures)} failed")
-    for title, counts in (("points passed", tally.points), ("crashes and unknown commits", tally.struck), ("disasters", tally.faults)):
-        print(f"  {title}: {describe(counts)}")
-    for name, failure in tally.failures.items():
-        print(f"FAILED {name}: {failure[:1500]}\n  again: python -m tests.simulation --replay {name}")
-
-
-def describe(counts: Counter[str]) -> str:
-    return ", ".join(f"{count:,} {kind}" for kind, count in counts.most_common()) or "none"
+        return [single(seed, place, arguments.deed) for place in places]
+    deeds = DEEDS if arguments.restores else WITHOUT_RESTORES
+    random = Random(seed)
+    singles = [single(seed, random.choice(places), random.choice(deeds), random.randint(1, 30)) for _ in range(wanted // 3)]
+    if arguments.only == "single":
+        return [single(seed, random.choice(places), random.choice(deeds), random.randint(1, 30)) for _ in range(wanted)]
+    twos = list(islice(pairs(seed, places, deeds), wanted if arguments.only else wanted // 3))
+    if arguments.only:
+        return twos
+    rest = wanted - len(singles) - len(twos)
+    return [*singles, *twos, *islice(random_histories(seed, restoring=arguments.restores), rest)]
 
 
 if __name__ == "__main__":

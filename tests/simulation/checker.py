@@ -1,22 +1,77 @@
-"""What must hold after a history: the stores' promises, and that nothing private crossed."""
+"""What must hold after a history: the stores' promises, what the clients were told, and that nothing crossed that should not."""
 
-import json
-
-from tests.checker import check_stores, demand
+from shared_schema.contract.documents import Document
+from shared_schema.contract.topics import record_topic
+from tests.checker import check_stores, demand, dots, partnerships_of, records, unshared_registrations
+from tests.simulation.actor import Actor
 from tests.simulation.script import SECRET
-from tests.simulation.world import World
+from tests.simulation.world import Attempt, World
 
 
 def check(world: World) -> None:
     """Raises Broken."""
-    check_stores(world.partner, world.vendor)
-    check_private(world)
+    restored = {world.by_name[name].side for name in world.known_before}
+    for partner in world.partners:
+        check_stores(partner, world.vendor, restored)
+        check_private(world, partner)
+    check_refusals(world)
+    check_saves(world)
+    check_reps(world)
 
 
-def check_private(world: World) -> None:
-    """A private note's text is in no record of the broker, and nowhere in the other side's store."""
+def check_refusals(world: World) -> None:
+    """Honest nodes are never refused."""
+    for actor in world.actors:
+        refused = actor.rows("SELECT uid, field, reason FROM refusals")
+        demand(world.forged or not refused, f"{actor.name} refused what was honest: {refused}")
+
+
+def check_private(world: World, partner: Actor) -> None:
+    """A private note's text is in no record of the broker and nowhere in the other side's store; and of what is shared with one partner
+    nothing is with another."""
     for log in world.cluster.logs.values():
         demand(not any(SECRET.encode() in (each.value or b"") for each in log.records), "a private note is in a topic")
     demand(SECRET.encode() not in world.vendor.path.read_bytes(), "a private note is in the vendor's store")
-    removed = world.partner.rows("SELECT 1 FROM removed_rows WHERE payload LIKE ?", f"%{json.dumps(SECRET)[1:-1]}%")
+    removed = partner.rows("SELECT 1 FROM removed_rows WHERE payload LIKE ?", f"%{SECRET}%")
     demand(not removed, "a private note was in the outbox")
+    own = world.partnership_of(partner)
+    foreign = {world.partnership_of(other) for other in world.partners} - {own}
+    for other in foreign:
+        demand(other.encode() not in partner.path.read_bytes(), f"{partner.name} knows of {other}")
+        for side in ("partner", "vendor"):
+            log = world.cluster.logs[record_topic(own, side)]
+            demand(not any(other.encode() in (each.value or b"") for each in log.records), f"{other} is in a topic of {own}")
+
+
+def check_saves(world: World) -> None:
+    """Every acknowledged save is known to both sides and stands as a sibling, unless somebody saved who had it in view."""
+    sure = [each for each in world.attempted if each.dot is not None and each.who not in world.known_before]
+    for actor in world.actors if sure else ():
+        found, own = records(actor), partnerships_of(actor)
+        known = {each[:5] for each in dots(actor, own)}
+        unshared = {uid for other in world.actors for uid in unshared_registrations(other)}
+        for save in sure:
+            row = found.get((save.partnership, save.uid))
+            if save.partnership in own and (save.who == actor.name or row is None or row[3] not in unshared):
+                demand((*save[1:4], *(save.dot or ())) in known, f"{actor.name} does not know an acknowledged save: {save}")
+                register = Document.decode(found[save.partnership, save.uid][5]).get(save.field)
+                standing = {(sibling.dot.incarnation, sibling.dot.counter) for sibling in register.siblings}
+                held = save.dot in standing or any(is_covered(save, other) for other in world.attempted)
+                demand(held, f"{actor.name}: a save was overwritten by nobody who had seen it: {save}")
+
+
+def is_covered(save: Attempt, other: Attempt) -> bool:
+    """Whether another save of the same field was asked for by somebody who had this one in view."""
+    same = (save.partnership, save.uid, save.field) == (other.partnership, other.uid, other.field)
+    return same and save.dot is not None and other.seen.get(save.dot[0], 0) >= save.dot[1]
+
+
+def check_reps(world: World) -> None:
+    """A registration that had a rep when the vendor's store went back is not assigned again by itself."""
+    for name, known in world.known_before.get("vendor", []):
+        had = {row[:5] for row in known if row[2] == "rep"}
+        registrations = {row[:2] for row in had}
+        written = "SELECT partnership, uid, field, incarnation, counter FROM property_history WHERE field = 'rep' AND actor IS NULL"
+        again = [row for row in world.by_name[name].rows(written) if row[:2] in registrations and row not in had]
+        lapsing = world.vendor.rows("SELECT 1 FROM assignments WHERE turn > 1")
+        demand(bool(lapsing) or not again, f"assigned again after the vendor's store went back: {again}")

@@ -1,44 +1,94 @@
-"""Where a node may die: every statement, commit, send and fetch is a numbered point, and a plan says at which one what happens.
+"""Where a node may be struck: every statement, commit, send and fetch is a numbered point, and a plan says what happens at which one.
 
-A killed node hangs at the point until the world has taken away its tasks; from then on nothing that it does has an effect.
+A killed node hangs at the point until the world has taken away its tasks; from then on nothing that it does has an effect. A frozen one
+hangs too, but goes on when it is woken, with whatever it had in memory, while another life of the node has begun.
 """
 
 import asyncio
 import sqlite3
-from collections import Counter
-from collections.abc import Callable
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
 from random import Random
+from typing import Literal, NamedTuple, Protocol
 
-HARMLESS = {"describe", "open", "create"}
+Deed = Literal["die", "freeze", "restore", "fail over"]
+DEEDS: tuple[Deed, ...] = ("die", "freeze", "restore", "fail over")
+
+
+class Connected(Protocol):
+    """A connection to the node's store."""
+
+    raw: sqlite3.Connection
+    lost: bool
+
+
+class Stroke(NamedTuple):
+    """What happens at a node's point: it is killed, frozen, killed with its store gone back, or its store goes back under it.
+    `back` is how many commits a store goes back."""
+
+    point: int
+    deed: Deed = "die"
+    back: int = 1
+
+
+class Course:
+    """What one node passes in all its lives, and what is planned for it."""
+
+    def __init__(self, strokes: Iterable[Stroke] = ()) -> None:
+        self.strokes = deque(sorted(strokes))
+        self.keeps = any(each.deed in ("restore", "fail over") for each in self.strokes)
+        self.passed = 0
+        self.over = False
+        self.kinds: Counter[str] = Counter()
+        self.struck: Counter[tuple[str, str]] = Counter()
+
+    def pass_point(self, kind: str) -> Stroke | None:
+        """Count a point; what is due at it. Nothing is any more when the history is over and the nodes are stopped."""
+        if self.over:
+            return None
+        self.passed += 1
+        self.kinds[kind] += 1
+        if self.strokes and self.passed >= self.strokes[0].point:
+            return self.strokes.popleft()
+        return None
 
 
 class Fate:
-    """One life of one node."""
+    """One life of one node. The world says what follows from a stroke (`on_stroke`) and what a commit is to be kept for (`on_commit`)."""
 
-    def __init__(self, random: Random, target: int | None = None, offset: int = 0) -> None:
+    def __init__(self, random: Random, course: Course | None = None) -> None:
         self.random = random
-        self.target = target
-        self.passed = offset
-        self.kinds: Counter[str] = Counter()
+        self.course = course or Course()
         self.dead = False
-        self.struck: str | None = None
-        self.connections: list[sqlite3.Connection] = []
+        self.asleep: asyncio.Event | None = None
+        self.connections: list[Connected] = []
         self.on_death: Callable[[], None] = lambda: None
+        self.on_stroke: Callable[[Stroke], None] = lambda stroke: None
+        self.on_commit: Callable[[sqlite3.Connection], None] | None = None
 
     async def point(self, kind: str, *, lethal: bool = True) -> bool:
         """Pass a point; True where a point that does not kill is the one that was meant."""
+        await self.hang()
+        stroke = self.course.pass_point(kind)
+        if stroke is None:
+            await self.dawdle()
+            return False
+        if not lethal and stroke.deed == "die":
+            self.course.struck["unknown", kind] += 1
+            return True
+        self.course.struck[stroke.deed, kind] += 1
+        if stroke.deed in ("die", "restore"):
+            self.die()
+        self.on_stroke(stroke)
+        await self.hang()
+        return False
+
+    async def hang(self) -> None:
+        """A dead node's tasks wait here to be taken away, a frozen one's to be woken."""
+        while self.asleep is not None and not self.dead:
+            await self.asleep.wait()
         if self.dead:
             await asyncio.get_running_loop().create_future()
-        self.passed += 1
-        self.kinds[kind] += 1
-        if self.passed == self.target:
-            self.struck = kind
-            if not lethal:
-                return True
-            self.die()
-            await asyncio.get_running_loop().create_future()
-        await self.dawdle()
-        return False
 
     async def dawdle(self) -> None:
         """Let others run, sometimes for a while."""
@@ -48,9 +98,25 @@ class Fate:
         """A step of the broker's client."""
         await self.point(kind)
 
+    def freeze(self) -> None:
+        self.asleep = asyncio.Event()
+
+    def wake(self) -> None:
+        if self.asleep is not None:
+            self.asleep.set()
+        self.asleep = None
+
+    def lose_connections(self) -> None:
+        """As a fail-over: what is open is gone, and the process is told at its next call."""
+        for connection in self.connections:
+            connection.lost = True
+            connection.raw.close()
+        self.connections.clear()
+
     def die(self) -> None:
         """As kill -9: open transactions are gone, nothing has an effect any more."""
         self.dead = True
         for connection in self.connections:
-            connection.close()
+            connection.raw.close()
+        self.wake()
         self.on_death()

@@ -1,120 +1,157 @@
-"""Histories to live through: the script with one crash at each point of either node, and random ones with several crashes and faults."""
+"""Histories to live through: every script with one stroke at each point of each node, with two by sampling, and random ones with several
+strokes and faults. A history is repeated from its name."""
 
-import hashlib
 import logging
+import re
 import traceback
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from random import Random
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from shared_schema.contract.registers import Side
+from tests.simulation import workload
 from tests.simulation.checker import check
-from tests.simulation.script import play
-from tests.simulation.world import Plan, World
+from tests.simulation.fate import DEEDS, Deed, Stroke
+from tests.simulation.harm import befall
+from tests.simulation.script import SCRIPTS, agree
+from tests.simulation.tally import Tally, give_account
+from tests.simulation.world import World
 
-CRASHES_MAX = 4
+RANDOM = "random"
+STROKES_MAX = 3
+POINTS_RANDOM = 500
+BACK_MAX = 30
+# How often a stroke of a random history is which; a store that goes back is for `--restores`.
+WEIGHTS: dict[Deed, int] = {"die": 6, "freeze": 2}
+WEIGHTS_RESTORING: dict[Deed, int] = {"die": 4, "freeze": 1, "restore": 2, "fail over": 1}
+STROKE = re.compile(r"^(?P<who>[a-z]+)@(?P<point>\d+)(=(?P<deed>[a-z ]+?)(-(?P<back>\d+))?)?$")
+
+
+class Planned(NamedTuple):
+    """A stroke, and whose."""
+
+    who: str
+    stroke: Stroke
+
+    @property
+    def name(self) -> str:
+        point, deed, back = self.stroke
+        return f"{self.who}@{point}" + ("" if deed == "die" else f"={deed}" if deed == "freeze" else f"={deed}-{back}")
 
 
 class History(NamedTuple):
     """What makes one history: repeated from its name, it is the same again."""
 
+    play: str
     seed: int
-    side: Side | None = None
-    point: int | None = None
+    planned: tuple[Planned, ...] = ()
 
     @property
     def name(self) -> str:
-        return f"{self.seed}" if self.point is None else f"{self.seed}:{self.side}:{self.point}"
+        return ":".join((self.play, str(self.seed), *(each.name for each in self.planned)))
 
-
-@dataclass
-class Tally:
-    """What a run of histories passed, and what it found."""
-
-    histories: int = 0
-    points: Counter[str] = field(default_factory=Counter)
-    struck: Counter[str] = field(default_factory=Counter)
-    faults: Counter[str] = field(default_factory=Counter)
-    failures: dict[str, str] = field(default_factory=dict)
+    @property
+    def kind(self) -> str:
+        if self.play.startswith(RANDOM):
+            return "random"
+        return ("of a script", "of a script with one stroke", "of a script with two")[min(len(self.planned), 2)]
 
 
 def parse(name: str) -> History:
-    """A history from its name: SEED, or SEED:SIDE:POINT."""
-    seed, _, rest = name.partition(":")
-    if not rest:
-        return History(int(seed))
-    side, _, point = rest.partition(":")
-    if side not in ("partner", "vendor"):
-        raise ValueError(f"{name} is no history: use SEED, or SEED:partner:POINT, or SEED:vendor:POINT")
-    return History(int(seed), side, int(point))  # type: ignore[arg-type]  # checked above
+    """A history from its name: PLAY:SEED, then :NODE@POINT, NODE@POINT=freeze, NODE@POINT=restore-BACK for each stroke."""
+    play, _, rest = name.partition(":")
+    seed, *strokes = rest.split(":")
+    if (play not in SCRIPTS and not play.startswith(RANDOM)) or not seed.isdecimal():
+        raise ValueError(f"{name} is no history: begin with {', '.join(SCRIPTS)} or {RANDOM}, a colon and the seed")
+    return History(play, int(seed), tuple(parse_stroke(each) for each in strokes))
+
+
+def parse_stroke(text: str) -> Planned:
+    found = STROKE.match(text)
+    deed: Any = found and (found["deed"] or "die")
+    if found is None or deed not in DEEDS:
+        raise ValueError(f"{text} is no stroke: use NODE@POINT, NODE@POINT=freeze, NODE@POINT=restore-BACK or NODE@POINT=fail over-BACK")
+    return Planned(found["who"], Stroke(int(found["point"]), deed, int(found["back"] or 1)))
 
 
 def make_world(history: History, template: Path) -> World:
-    if history.side is not None and history.point is not None:
-        return World(history.seed, Plan(history.side, (history.point,)), template=template)
-    random = Random(history.seed)
-    side: Side = random.choice(("partner", "vendor"))
-    targets = sorted(random.randrange(1, 1_500) for _ in range(random.randint(1, CRASHES_MAX)))
-    return World(history.seed, Plan(side, tuple(targets)), faults=True, template=template)
+    strokes: dict[str, list[Stroke]] = {}
+    for who, stroke in history.planned:
+        strokes.setdefault(who, []).append(stroke)
+    stage = SCRIPTS[history.play].stage if history.play in SCRIPTS else history.play.partition("-")[2] or "shared"
+    return World(history.seed, template, stage, strokes)
 
 
-def live(history: History, template: Path, tally: Tally) -> str:
-    """Live one history and check it; the digest of what it left behind."""
+def live(history: History, template: Path, tally: Tally) -> World:
+    """Live one history and check it; the world as it was left, its stores gone."""
     world = make_world(history, template)
     try:
-        world.run(play)
+        if history.play in SCRIPTS:
+            world.run(SCRIPTS[history.play].play, None, agree)
+        else:
+            world.run(workload.live, befall, agree)
         check(world)
-        return digest(world)
+        tally.take(world, history.kind)
     except Exception as error:  # whatever it is, it is what the simulation looks for
         last = traceback.extract_tb(error.__traceback__)[-1]
-        tally.failures[history.name] = f"{type(error).__name__}: {error} ({last.filename.rpartition('/')[2]}:{last.lineno})"
-        return ""
-    finally:
-        take(world, tally)
-        world.clean_up()
-
-
-def take(world: World, tally: Tally) -> None:
-    tally.histories += 1
-    for actor in world.actors:
-        tally.points += actor.kinds
-        tally.struck += Counter(actor.struck)
-    tally.faults += world.disasters
-
-
-def digest(world: World) -> str:
-    """A hash of both stores' shared records and of the broker's logs."""
-    whole = hashlib.sha256()
-    for actor in world.actors:
-        whole.update(repr(actor.rows("SELECT uid, document, hash FROM shared_records ORDER BY uid")).encode())
-    for name, log in sorted(world.cluster.logs.items()):
-        whole.update(repr((name, [(each.offset, each.value, each.headers) for each in log.records])).encode())
-    return whole.hexdigest()
-
-
-def count_points(seed: int, template: Path) -> dict[Side, int]:
-    """How many points each node passes in the script when nobody dies."""
-    world = World(seed, template=template)
-    try:
-        world.run(play)
-        check(world)
-        return {"partner": world.partner.fate.passed, "vendor": world.vendor.fate.passed}
+        where = f"({last.filename.rpartition('/')[2]}:{last.lineno})"
+        tally.histories[history.kind] += 1
+        tally.failures[history.name] = f"{type(error).__name__}: {str(error)[:1200]} {where}\n{give_account(world)}"
     finally:
         world.clean_up()
+    return world
 
 
-def crash_histories(seed: int, template: Path) -> list[History]:
-    """One history for every point of the script."""
-    return [History(seed, side, point) for side, passed in count_points(seed, template).items() for point in range(1, passed + 1)]
+def count_points(play: str, seed: int, template: Path) -> dict[str, int]:
+    """How many points each node passes in a script when nothing happens to it; raises what the script itself breaks."""
+    tally = Tally()
+    world = live(History(play, seed), template, tally)
+    if tally.failures:
+        raise AssertionError(f"{play} fails by itself: {tally.failures}")
+    return {actor.name: actor.course.passed for actor in world.actors}
 
 
-def random_histories(seed: int) -> Iterator[History]:
-    random = Random(seed)
+def all_points(seed: int, template: Path, scripts: Sequence[str] = tuple(SCRIPTS)) -> list[tuple[str, str, int]]:
+    """Every (script, node, point)."""
+    found = []
+    for play in scripts:
+        for who, passed in count_points(play, seed, template).items():
+            found += [(play, who, point) for point in range(1, passed + 1)]
+    return found
+
+
+def single(seed: int, place: tuple[str, str, int], deed: Deed = "die", back: int = 1) -> History:
+    play, who, point = place
+    return History(play, seed, (Planned(who, Stroke(point, deed, back)),))
+
+
+def pairs(seed: int, places: Sequence[tuple[str, str, int]], among: Sequence[Deed]) -> Iterator[History]:
+    """Two strokes in one script, drawn."""
+    random = Random(f"pairs {seed}")
+    by_play: dict[str, list[tuple[str, str, int]]] = {}
+    for place in places:
+        by_play.setdefault(place[0], []).append(place)
     while True:
-        yield History(random.randrange(1, 2**31))
+        play = random.choice(places)[0]
+        drawn = (draw_stroke(random, who, point, among) for _, who, point in random.sample(by_play[play], 2))
+        yield History(play, seed, tuple(sorted(drawn)))
+
+
+def draw_stroke(random: Random, who: str, point: int, among: Sequence[Deed]) -> Planned:
+    return Planned(who, Stroke(point, random.choice(among), random.randint(1, BACK_MAX)))
+
+
+def random_histories(seed: int, *, restoring: bool = False) -> Iterator[History]:
+    random = Random(f"random {seed}")
+    weights = WEIGHTS_RESTORING if restoring else WEIGHTS
+    deeds = [deed for deed, weight in weights.items() for _ in range(weight)]
+    while True:
+        stage, nodes = random.choice((("shared", ("partner", "vendor")),) * 3 + (("three", ("partner", "second", "vendor")),))
+        planned = [
+            draw_stroke(random, random.choice(nodes), random.randrange(1, POINTS_RANDOM), deeds)
+            for _ in range(random.randint(1, STROKES_MAX))
+        ]
+        yield History(f"{RANDOM}-{stage}", random.randrange(1, 2**31), tuple(sorted(planned)))
 
 
 def be_quiet() -> None:

@@ -6,15 +6,20 @@ from contextlib import asynccontextmanager
 from unittest.mock import patch
 
 from partner_node.registrations import share_from_company, share_from_contact
+from shared_schema.contract.registers import encode_token
 from shared_schema.contract.topics import record_topic
 from shared_schema.sync import leases, notes, relay
 from shared_schema.sync.consumer import Consumer
+from shared_schema.sync.deals import save_shared
 from shared_schema.sync.relay import LeaseLost, Relay, Shipment
 from shared_schema.sync.station import Station
-from tests.checker import check_removed
+from tests.checker import check_removed, demand
+from tests.simulation.actor import Actor
 from tests.simulation.fate import Fate
-from tests.simulation.script import DETAILS, count
-from tests.simulation.world import Actor, World
+from tests.simulation.script import collide, count
+from tests.simulation.template import DETAILS
+from tests.simulation.workload import Client
+from tests.simulation.world import World
 from tests.twins.memory_broker import MemoryBroker, OnStep
 
 
@@ -31,19 +36,6 @@ async def lose_an_epoch(world: World) -> None:
     await asyncio.sleep(15)
     await partner.act("company", lambda work: share_from_company(work, None, 2, {"name": "Two"}, DETAILS))
     await world.until(lambda: not count(partner, "outbox", "published_ms IS NULL"), "the second is published")
-    vendor.held = False
-
-
-async def lose_a_parent(world: World) -> None:
-    """The deal is lost with the topic, the note about it is not: the note comes first and waits."""
-    partner, vendor = world.partner, world.vendor
-    await world.until(lambda: not count(partner, "outbox") and not count(vendor, "outbox"), "the policy is there")
-    vendor.hold()
-    await partner.act("contact", lambda work: share_from_contact(work, None, 1, {"name": "One"}, DETAILS))
-    await world.until(lambda: not count(partner, "outbox", "published_ms IS NULL"), "it is published")
-    world.cluster.recreate_topic(record_topic(world.partnership, "partner"))
-    await partner.act("note", lambda work: notes.add_note(work, 1, "which deal?"))
-    await world.until(lambda: not count(partner, "outbox", "published_ms IS NULL"), "the note is published")
     vendor.held = False
 
 
@@ -95,16 +87,29 @@ async def wake_a_stale_relay(world: World) -> None:
         vendor.held = False
         async with station.database.transaction() as tx:
             assert await leases.take(tx, stale.lease, "another process", "another epoch", station.clock.now_ms())
-        consumer = asyncio.create_task(
-            Consumer(station.database, MemoryBroker(world.cluster), station.incarnation, world.partnership).run()
-        )
-        await world.until(lambda: told_void(vendor), "the lost numbers are void")
-        stale.woken.set()
-        await world.until(lambda: check_removed(partner, vendor) or sleeper.done(), "the sleeper knows that its lease is gone")
-        for task in (sleeper, consumer):
+        async with running(sleeper, consume(world, station)):
+            await world.until(lambda: told_void(vendor), "the lost numbers are void")
+            stale.woken.set()
+            await world.until(lambda: check_removed(partner, vendor) or sleeper.done(), "the sleeper knows that its lease is gone")
+
+
+@asynccontextmanager
+async def running(*tasks: "asyncio.Task[None]") -> AsyncIterator[None]:
+    """While inside; at the end they are cancelled, and none ended by itself but for a lost lease."""
+    try:
+        yield
+    finally:
+        for task in tasks:
             task.cancel()
-        for ended in await asyncio.gather(sleeper, consumer, return_exceptions=True):
-            assert isinstance(ended, asyncio.CancelledError | LeaseLost), ended
+        ended = await asyncio.gather(*tasks, return_exceptions=True)
+    for each in ended:
+        assert isinstance(each, asyncio.CancelledError | LeaseLost), each
+
+
+def consume(world: World, station: Station) -> "asyncio.Task[None]":
+    """A process that only reads what the vendor says."""
+    consumer = Consumer(station.database, MemoryBroker(world.cluster), station.incarnation, world.partnership)
+    return asyncio.create_task(consumer.run())
 
 
 async def share_while_the_broker_is_away(world: World) -> None:
@@ -141,6 +146,81 @@ def lose_appended(world: World, lost: int) -> OnStep:
                 world.cluster.recreate_topic(record_topic(world.partnership, "partner"))
 
     return step
+
+
+async def mark_late(world: World) -> None:
+    """A relay sleeps before it marks three rows, of which the broker lost two; its epoch is still running. Were the peer told that the lost
+    numbers are void, the marks that follow would let an acknowledgement remove what is lost."""
+    partner, vendor = world.partner, world.vendor
+    await world.until(lambda: not count(partner, "outbox") and not count(vendor, "outbox"), "the policy is there")
+    await share_while_the_broker_is_away(world)
+    vendor.hold()
+    async with standing_in(world, partner) as station:
+        late = PausedRelay(
+            station.database, MemoryBroker(world.cluster, lose_appended(world, 2)), station.clock, "partner", world.partnership
+        )
+        late.woken = asyncio.Event()
+        with patch.object(relay, "BATCH_ROWS", 1):
+            sleeper = asyncio.create_task(late.run())
+            await asyncio.sleep(15)
+        vendor.held = False
+        async with running(sleeper, consume(world, station)):
+            await world.until(lambda: count(vendor, "inbound_epochs", "next_sequence = 4"), "the vendor has the third")
+            await asyncio.sleep(2)
+            late.woken.set()
+            await world.until(lambda: check_removed(partner, vendor) or not count(partner, "outbox"), "everything has arrived")
+
+
+async def stale_page(world: World) -> None:
+    """Two people open the same page; the second saves on what the first has changed meanwhile. Both values stand, on both sides."""
+    partner = world.partner
+    shown = Client(world, partner)
+    shown.open_page(1, "next_step")
+    _, _, before = shown.pages[1, "next_step"]
+    token = {"next_step": encode_token(before.context)}
+    for step in ("call", "write"):
+        await partner.act("save", lambda work, value=step: save_shared(work, 1, {"next_step": value}, token))
+    for actor in (partner, world.vendor):
+        await world.until(lambda at=actor: count(at, "conflicts"), "both see the conflict")
+
+
+async def say_what_stands(world: World) -> None:
+    """Of two values one is saved again by who had both in view: the conflict is closed on both sides."""
+    await stale_page(world)
+    await world.partner.act("save again", lambda work: save_shared(work, 1, {"next_step": "call"}))
+    for actor in (world.partner, world.vendor):
+        await world.until(lambda at=actor: not count(at, "conflicts"), "the conflict is closed")
+
+
+async def hold_back_an_outcome(world: World) -> None:
+    """An event is not called applied while it is on its way that it made a conflict."""
+    world.faults.delay = 1.0
+    watching = world.spawn(watch_outcomes(world))
+    await collide(world)
+    await world.settle()
+    watching.cancel()
+
+
+async def turn_the_clock_back(world: World) -> None:
+    """A node dies with its lease taken, and its clock goes back by hours before it begins again: it publishes all the same."""
+    partner = world.partner
+    await partner.act("note", lambda work: notes.add_note(work, 1, "before"))
+    await world.until(lambda: not count(partner, "outbox"), "it has published")
+    partner.hold()
+    world.skews["partner"] -= 7_200_000
+    partner.held = False
+    await partner.act("note", lambda work: notes.add_note(work, 1, "after"))
+    await world.settle()
+
+
+async def watch_outcomes(world: World) -> None:
+    while True:
+        for store, peer in ((world.partner, world.vendor), (world.vendor, world.partner)):
+            removed = set(store.rows("SELECT event FROM removed_rows"))
+            told = set(store.rows("SELECT event FROM peer_outcomes"))
+            early = removed.intersection(peer.rows("SELECT answers FROM outbox WHERE answers IS NOT NULL")) - told
+            demand(not early, f"{store.name} calls applied what {peer.name} has yet to answer: {early}")
+        await asyncio.sleep(0.001)
 
 
 def told_void(vendor: Actor) -> bool:

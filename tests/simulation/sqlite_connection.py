@@ -19,7 +19,7 @@ class SimulatedCursor:
 
     def __init__(self, connection: "SimulatedConnection") -> None:
         self.connection = connection
-        self.raw = connection.raw.cursor() if not connection.fate.dead else None
+        self.raw = connection.raw.cursor() if not connection.is_gone() else None
 
     async def __aenter__(self) -> Self:
         return self
@@ -44,7 +44,7 @@ class SimulatedCursor:
         return self.raw.fetchone()
 
     async def close(self) -> None:
-        if self.raw is not None and not self.connection.fate.dead:
+        if self.raw is not None and not self.connection.is_gone():
             self.raw.close()
 
     @property
@@ -69,10 +69,20 @@ class SimulatedConnection:
         self.isolation_level = None
         self._conn = self.raw
         self._connection: sqlite3.Connection | None = self.raw
-        fate.connections.append(self.raw)
+        self.changes = 0
+        self.lost = False
+        fate.connections.append(self)
 
     def cursor(self) -> SimulatedCursor:
         return SimulatedCursor(self)
+
+    def is_gone(self) -> bool:
+        return self.fate.dead or self.lost
+
+    def check_open(self) -> None:
+        """The words are those by which SQLAlchemy knows a connection that is lost."""
+        if self.is_gone():
+            raise sqlite3.OperationalError("no active connection")
 
     async def execute_fetchall(self, statement: str, parameters: Sequence[Any] = ()) -> list[Any]:
         await self.reach(statement)
@@ -84,15 +94,19 @@ class SimulatedConnection:
         await self.reach(statement)
         await self.patiently(lambda: self.raw.executemany(statement, parameters))
 
+    def is_closed(self) -> bool:
+        return self.is_gone()
+
     async def reach(self, statement: str) -> None:
-        if self.fate.dead:
-            raise sqlite3.OperationalError("connection closed")
+        self.check_open()
         if not statement.startswith("PRAGMA"):
             await self.fate.point("statement")
+            self.check_open()
 
     async def patiently(self, run: Any) -> None:
         """Wait in virtual time while another connection has the lock."""
         for _ in range(int(LOCK_WAIT_S / LOCK_PAUSE_S)):
+            self.check_open()
             try:
                 run()
                 return
@@ -103,23 +117,27 @@ class SimulatedConnection:
         raise sqlite3.OperationalError("database is locked")
 
     async def commit(self) -> None:
-        if self.fate.dead:
-            raise sqlite3.OperationalError("connection closed")
+        self.check_open()
         if not self.raw.in_transaction:
             return
         await self.fate.point("commit")
+        self.check_open()
+        wrote = self.raw.total_changes != self.changes
         self.raw.commit()
+        self.changes = self.raw.total_changes
+        if wrote and self.fate.on_commit is not None:
+            self.fate.on_commit(self.raw)
         await self.fate.point("committed")
         if await self.fate.point("commit unknown", lethal=False):
             raise sqlite3.OperationalError("disk i/o error")
 
     async def rollback(self) -> None:
-        if not self.fate.dead and self.raw.in_transaction:
+        if not self.is_gone() and self.raw.in_transaction:
             self.raw.rollback()
 
     async def close(self) -> None:
-        if not self.fate.dead:
-            self.fate.connections.remove(self.raw)
+        if not self.is_gone():
+            self.fate.connections.remove(self)
             self.raw.close()
 
     def stop(self) -> None:

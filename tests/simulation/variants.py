@@ -9,7 +9,8 @@ from sqlalchemy import delete, select, update
 
 from shared_schema.contract.registers import name_incarnation
 from shared_schema.crm.database import DatabaseUnavailable
-from shared_schema.sync import outbox, parking, sequence
+from shared_schema.sync import controls, outbox, owed_states, parking, sequence
+from shared_schema.sync import leases as lease_rules
 from shared_schema.sync.arrivals import sort_arrivals
 from shared_schema.sync.clock import Clock
 from shared_schema.sync.consumer import Consumer
@@ -85,6 +86,39 @@ def beat_live_epoch() -> Any:
         return {epoch: last for epoch, last in (await real(connection, partnership)).items() if epoch == running}
 
     return patch.object(outbox, "read_last_numbers", read)
+
+
+def void_running_epoch() -> Any:
+    """11: numbers of the epoch that is running are called void."""
+
+    async def is_running(tx: Any, partnership: str, epoch: str) -> bool:
+        return False
+
+    return patch.object(controls, "is_running", is_running)
+
+
+def ignore_who_went_back() -> Any:
+    """20: a peer that went back gets nothing."""
+
+    async def owe_all(tx: Any, partnership: str) -> None:
+        """Nothing."""
+
+    return patch.object(owed_states, "owe_all", owe_all)
+
+
+def forget_withheld() -> Any:
+    """Our own: a row goes although the outcome of its event is still on its way."""
+    real = outbox.remove_acknowledged
+
+    async def remove(tx: Any, partnership: str, epoch: str, watermark: int, withheld: Any) -> Any:
+        return await real(tx, partnership, epoch, watermark, [])
+
+    return patch.object(outbox, "remove_acknowledged", remove)
+
+
+def wait_for_astray_leases() -> Any:
+    """Our own: a lease taken before the clock went back is waited for."""
+    return patch.object(lease_rules, "ASTRAY_MS", 1 << 50)
 
 
 def mark_before_publish() -> Any:
@@ -174,9 +208,13 @@ VARIANTS: dict[str, Callable[[], Any]] = {
     "8 rows removed at publish": remove_at_publish,
     "9 a stale relay may mark": mark_when_stale,
     "10 heartbeat names only the live epoch": beat_live_epoch,
+    "11 void for the running epoch": void_running_epoch,
     "12 mark before publish": mark_before_publish,
     "13 position before commit": position_before_commit,
     "14 last id cursor": last_id_cursor,
     "15 parked lost when its parent comes": parked_reported_applied,
     "17 reaction not unique": rotation_outside,
+    "20 a peer that went back is ignored": ignore_who_went_back,
+    "own: outcomes are not waited for": forget_withheld,
+    "own: a lease astray is waited for": wait_for_astray_leases,
 }

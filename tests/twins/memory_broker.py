@@ -72,10 +72,16 @@ class MemoryCluster:
     def __init__(self, faults: Faults | None = None, epoch_ms: int = 1_700_000_000_000) -> None:
         self.faults = faults or Faults()
         self.unavailable = False
+        self.stalled = False
         self.logs: dict[str, Log] = {}
         self.epoch_ms = epoch_ms
         self.ticks = 0
         self.waiters: dict[asyncio.Future[None], None] = {}
+
+    def stall(self, stalled: bool) -> None:
+        """While stalled the broker takes everything and delivers nothing."""
+        self.stalled = stalled
+        self.wake_readers()
 
     def tick(self) -> int:
         self.ticks += 1
@@ -320,7 +326,7 @@ class MemoryReader:
 
     def look(self, max_records: int) -> list[Received]:
         log = self.cluster.logs.get(self.topic)
-        if log is None or self.cluster.unavailable:
+        if log is None or self.cluster.unavailable or self.cluster.stalled:
             return []
         if not log.start <= self.offset <= log.end:
             raise OffsetOutOfRange(f"{self.topic}: {self.offset} is not within {log.start} .. {log.end}")

@@ -5,7 +5,7 @@ from random import Random
 
 import pytest
 
-from vendor_node.assignment import TURN, Assignment, Rep, Request, assign, decide_again
+from vendor_node.assignment import TURN, Assignment, Rep, Request, assign, decide_again, turn_for
 
 TODAY = "2026-11-24"
 
@@ -115,3 +115,19 @@ def test_with_people_coming_and_going_everybody_gets_their_share_of_the_turns_th
     for number, weight in weights.items():
         assert abs(counts[number] - shares[number]) <= max(1, weight), number
         assert abs(reps[number - 1].credit) <= TURN * max(1, weight)
+
+
+def test_an_assignment_that_came_back_turns_the_wheel_as_the_lost_decision_did() -> None:
+    reps = [make_rep(number, weight=number) for number in (1, 2, 3)]
+    for _ in range(30):
+        after, decided = turn(reps, ask())
+        assert decided.rep_id is not None
+        assert {rep.id: rep.credit for rep in after} == turn_for(reps, ask(), decided.rep_id)
+        reps = after
+
+
+def test_an_assignment_that_came_back_by_right_or_by_territory_turns_no_other_wheel() -> None:
+    reps = [make_rep(1, territories=("DE",)), make_rep(2, territories=("DE",)), make_rep(3)]
+    assert turn_for(reps, ask(owner_id=3), 3) == {}
+    assert turn_for(reps, ask(requested="Rep 3"), 3) == {}
+    assert turn_for(reps, ask(country="DE"), 1) == {1: TURN // 2 - TURN, 2: TURN // 2}

@@ -98,3 +98,31 @@ def test_an_edit_made_after_a_forged_context_of_a_billion_reaches_the_other_side
     vendor.save("name", "after", None)
     partner.receive(vendor.send("name"))
     assert [each.value for each in partner.record.document.get("name").siblings] == ["after"]
+
+
+RESTORING = VENDOR._replace(running="v-00000000000000aa")
+
+
+def test_while_our_store_is_being_restored_our_own_writes_come_back() -> None:
+    lost = Register({OURS: 7, THEIRS: 5}, (sibling(OURS, 7, "lost"), sibling(THEIRS, 5)))
+    stage = Register({OURS: 8}, (sibling(OURS, 8, {"stage": "Won"}),))
+    incoming = Document.of({"name": lost, "vendor_stage": stage})
+    stored = Document.of({"name": STORED, "vendor_stage": register(sibling(OURS, 3))})
+    assert refuse(VENDOR, stored, incoming) == {"name": "own_context_ahead", "vendor_stage": "own_context_ahead"}
+    assert refuse(RESTORING, stored, incoming) == {}
+    seen = {"state": "deleted", "seen": {"name": {OURS: 7}}}
+    assert refuse(RESTORING, stored, Document.of({LIFE: register(sibling(THEIRS, 7, seen))})) == {}
+
+
+def test_even_then_no_dot_gets_a_second_value_and_nobody_writes_what_is_not_theirs() -> None:
+    stored = Document.of({"name": STORED, "vendor_stage": register(sibling(OURS, 3))})
+    twice = Document.of({"name": register(sibling(OURS, 3, "what we never said"), sibling(THEIRS, 2))})
+    assert refuse(RESTORING, stored, twice) == {"name": "own_value_changed"}
+    theirs = Document.of({"vendor_stage": register(sibling(OURS, 3), sibling(THEIRS, 9)), "partner_stage": register(sibling(OURS, 9))})
+    assert refuse(RESTORING, stored, theirs) == {"vendor_stage": "not_writable", "partner_stage": "not_writable"}
+
+
+def test_even_then_nobody_claims_to_have_seen_what_this_process_has_yet_to_write() -> None:
+    """Its incarnation was drawn after the store went back: a context that names it would hide the edits to come."""
+    ahead = Register({RESTORING.running or "": 10**9, THEIRS: 5}, (sibling(THEIRS, 5),))
+    assert refuse(RESTORING, Document.of({"name": STORED}), Document.of({"name": ahead})) == {"name": "own_context_ahead"}

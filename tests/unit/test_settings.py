@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from shared_schema.sync.settings import BadSettings, describe, load_settings
+from shared_schema.sync.security import Credential, CredentialUnreadable
+from shared_schema.sync.settings import BadSettings, describe, load_settings, secure
 
 STORE = "sqlite:////tmp/store.db"
 WRONG = [
@@ -12,6 +13,7 @@ WRONG = [
     ("DEALBRIDGE_DATABASE", "", "use sqlite:///"),
     ("DEALBRIDGE_KAFKA", "kafka", "host:port"),
     ("DEALBRIDGE_KAFKA", "one:9092,two", "host:port"),
+    ("DEALBRIDGE_KAFKA_SECURITY", "ssl", "'plaintext', 'tls' or 'sasl_tls'"),
     ("DEALBRIDGE_PORT", "eighty", "integer"),
     ("DEALBRIDGE_PORT", "70000", "65535"),
     ("DEALBRIDGE_ROLE", "everything", "'web', 'sync' or 'all'"),
@@ -41,6 +43,60 @@ def test_a_password_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(BadSettings) as caught:
         load_settings()
     assert "hunter2" not in str(caught.value)
+
+
+SECURED = [
+    ({}, "plaintext"),
+    ({"CA": "/ca.pem"}, "tls"),
+    ({"CA": "/ca.pem", "USER": "acme", "PASSWORD_FILE": "/password"}, "sasl_tls"),
+    ({"USER": "acme", "PASSWORD": "x"}, "sasl_tls"),
+    ({"SECURITY": "tls"}, "tls"),
+]
+
+
+@pytest.mark.parametrize(("values", "protocol"), SECURED)
+def test_the_safest_way_that_the_settings_allow_is_taken(monkeypatch: pytest.MonkeyPatch, values: dict[str, str], protocol: str) -> None:
+    set_kafka(monkeypatch, values)
+    assert secure(load_settings()).protocol == protocol
+
+
+def set_kafka(monkeypatch: pytest.MonkeyPatch, values: dict[str, str]) -> None:
+    monkeypatch.setenv("DEALBRIDGE_DATABASE", STORE)
+    for name, value in values.items():
+        monkeypatch.setenv(f"DEALBRIDGE_KAFKA_{name}", value)
+
+
+CONTRADICTIONS = [
+    ({"SECURITY": "sasl_tls"}, "KAFKA_PASSWORD_FILE is not set"),
+    ({"PASSWORD_FILE": "/password"}, "KAFKA_USER is not set"),
+    ({"SECURITY": "plaintext", "USER": "acme", "PASSWORD": "x"}, "plaintext has no users"),
+    ({"SECURITY": "tls", "USER": "acme", "PASSWORD": "x"}, "tls has no users"),
+    ({"USER": "acme"}, "plaintext has no users"),
+    ({"SECURITY": "plaintext", "CA": "/ca.pem"}, "plaintext verifies nothing"),
+]
+
+
+@pytest.mark.parametrize(("values", "told"), CONTRADICTIONS)
+def test_settings_that_would_only_look_safe_are_refused(monkeypatch: pytest.MonkeyPatch, values: dict[str, str], told: str) -> None:
+    set_kafka(monkeypatch, values)
+    with pytest.raises(BadSettings, match=told) as caught:
+        load_settings()
+    assert str(caught.value).startswith("DEALBRIDGE_KAFKA_")
+
+
+def test_the_password_is_read_from_its_file_at_every_look_and_shown_nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    set_kafka(monkeypatch, {"USER": "acme", "PASSWORD_FILE": str(file)})
+    security = secure(load_settings())
+    with pytest.raises(CredentialUnreadable, match=str(file)):
+        security.read_credential()
+    for password in ("first", "second"):
+        file.write_text(f"{password}\n")
+        assert security.read_credential() == Credential("acme", password)
+        assert password not in repr(security) + repr(security.read_credential())
+    monkeypatch.setenv("DEALBRIDGE_KAFKA_PASSWORD", "hunter2")
+    settings = load_settings()
+    assert "hunter2" not in repr(settings) + str(settings) + repr(secure(settings))
 
 
 def test_the_readme_lists_every_setting_as_it_is() -> None:

@@ -39,7 +39,7 @@ class Side:
         async with self.database.transaction() as tx:
             await tx.run_sync(metadata.create_all)
             await tx.execute(insert(inbound_positions).values(topic=self.consumer.inbound, topic_id="t", next_offset=0))
-            await tx.execute(insert(outbound_epochs).values(partnership=P, epoch=EPOCH, acknowledged=0))
+            await tx.execute(insert(outbound_epochs).values(partnership=P, epoch=EPOCH, acknowledged=0, began_ms=0))
 
     async def command(self, type_, writes, creations=()) -> Captured:
         async with self.database.transaction() as tx:

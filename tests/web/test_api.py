@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from tests.web.conftest import Api
+from tests.web.conftest import BUNDLE, Api
 
 DETAILS = {"intro_note": "They know us.", "pain": "Spreadsheets.", "next_steps": "Demo on Monday."}
 
@@ -207,6 +207,35 @@ def test_the_vendor_invites_and_keeps_reps_quotes_and_policy(vendor: Api) -> Non
     assert vendor.get("/api/status")["results"][0]["backlog"] == 1
     vendor.ask("PUT", f"/api/partnerships/{partnership}/policy", 200, json={"terms": {"capacity": 5}})
     assert refused(vendor, "PUT", f"/api/partnerships/{partnership}/policy", 422, terms={"preset": "x"})["field"] == "preset"
+
+
+def test_a_partner_is_suspended_resumed_and_revoked_where_the_broker_has_no_users_and_that_is_said(vendor: Api) -> None:
+    partnership = vendor.post("/api/partners/invite", own_name="Initech", peer_name="Acme")["partnership"]
+    for act, status in (
+        ("suspend", "suspended"),
+        ("suspend", "suspended"),
+        ("resume", "active"),
+        ("topics", "active"),
+        ("retire", "active"),
+    ):
+        done = vendor.ask("POST", f"/api/partners/{partnership}/{act}", 200)
+        assert done["status"] == status and (act == "topics" or "no users" in done["remedy"])
+    rotated = vendor.post(f"/api/partners/{partnership}/rotate", 200, broker="kafka.initech.example:9093")
+    assert rotated["bundle"]["broker"] == "kafka.initech.example:9093" and "credential" not in rotated["bundle"]
+    vendor.ask("POST", f"/api/partners/{partnership}/suspend", 200)
+    assert "resume" in refused(vendor, "POST", f"/api/partners/{partnership}/rotate", 409)["remedy"]
+    assert "resume" in str(refused(vendor, "POST", f"/api/partners/{partnership}/topics", 409)["remedy"])
+    assert vendor.ask("POST", f"/api/partners/{partnership}/revoke", 200)["status"] == "terminated"
+    assert "anew" in refused(vendor, "POST", f"/api/partners/{partnership}/resume", 409)["remedy"]
+    assert vendor.get("/api/partnerships")["results"][0]["status"] == "terminated"
+    assert refused(vendor, "POST", "/api/partners/nobody/suspend", 404)["field"] == "partnership"
+
+
+def test_a_bundle_with_a_credential_needs_a_place_for_it_and_a_ca_that_is_one(partner: Api) -> None:
+    bundle = {**BUNDLE, "security": "sasl_tls", "ca": None, "credential": {"user": "acme.1", "password": "x"}}
+    assert "DEALBRIDGE_SECRETS" in str(refused(partner, "POST", "/api/partnerships/join", 409, bundle=bundle)["remedy"])
+    for wrong in ({"security": "telnet"}, {"credential": None}, {"credential": {"user": "acme.1"}}, {"ca": 7}):
+        assert refused(partner, "POST", "/api/partnerships/join", 422, bundle={**bundle, **wrong})["field"] == "bundle"
 
 
 def test_health_metrics_and_the_schema_need_no_token(vendor: Api) -> None:

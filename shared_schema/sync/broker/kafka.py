@@ -46,6 +46,7 @@ from shared_schema.sync.transport import (
 )
 
 BATCH_BYTES = 131_072
+BUILT_FROM = 20
 FETCH_BYTES = 4_194_304
 FETCH_WAIT_MS = 500
 ANSWER_DEADLINE_S = 10.0
@@ -174,13 +175,26 @@ class KafkaProducer:
             return delivered
         try:
             async with self.turn, self.broker.line.answering(self.broker.delivery_s, topic, WRITING):
-                futures = [await self.client.send(topic, value, key, 0, None, list(headers)) for key, value, headers in records]
+                futures = await self.queue(topic, records)
         except BrokerError as error:
             fail(delivered, f"{topic}: {error}")
             return delivered
         acknowledged = asyncio.gather(*futures, return_exceptions=True)
         acknowledged.add_done_callback(lambda done: self.settle(delivered, done, topic))
         return delivered
+
+    async def queue(self, topic: str, records: Sequence[Record]) -> list[Awaitable[Any]]:
+        """Few records go one by one; of many, batches are built here, which costs a fifth."""
+        if len(records) < BUILT_FROM:
+            return [await self.client.send(topic, value, key, 0, None, list(headers)) for key, value, headers in records]
+        futures, batch = [], self.client.create_batch()
+        for key, value, headers in records:
+            if batch.append(timestamp=None, key=key, value=value, headers=list(headers)) is None:  # it is full
+                futures.append(await self.client.send_batch(batch, topic, partition=0))
+                batch = self.client.create_batch()
+                batch.append(timestamp=None, key=key, value=value, headers=list(headers))
+        futures.append(await self.client.send_batch(batch, topic, partition=0))
+        return futures
 
     def settle(self, delivered: "asyncio.Future[None]", done: "asyncio.Future[list[Any]]", topic: str) -> None:
         if done.cancelled():

@@ -82,8 +82,8 @@ def explain(error: Exception, broker: str, security: Security, user: str) -> Bro
             "CA that signed it, or join with the vendor's bundle, and use a host name that the certificate names"
         )
     remedy = "is the broker running, and DEALBRIDGE_KAFKA its address?"
-    if isinstance(error, ssl.SSLError):
-        remedy = f"it speaks no TLS there, but DEALBRIDGE_KAFKA_SECURITY is {security.protocol}"
+    if isinstance(error, ssl.SSLError | ConnectionResetError) and security.protocol != "plaintext":
+        remedy = f"does it speak TLS there? DEALBRIDGE_KAFKA_SECURITY is {security.protocol}"
     elif isinstance(error, KafkaError):  # it took the connection and closed it again
         remedy = f"it closed the connection at once: does it want more than {security.protocol} (DEALBRIDGE_KAFKA_SECURITY)?"
     return BrokerUnavailable(f"{broker} does not answer ({say(error)}); {remedy}")

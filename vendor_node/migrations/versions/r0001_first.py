@@ -108,6 +108,7 @@ def upgrade() -> None:
         sa.Column("next_sequence", sa.BigInteger(), nullable=False),
         sa.Column("gaps", sa.Text(), nullable=False),
         sa.Column("event", sa.String(length=36), nullable=True),
+        sa.Column("moved_ms", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("partnership", "epoch", name=op.f("pk_inbound_epochs")),
     )
     op.create_table(
@@ -157,7 +158,27 @@ def upgrade() -> None:
         sa.Column("partnership", sa.String(length=63), nullable=False),
         sa.Column("epoch", sa.String(length=16), nullable=False),
         sa.Column("acknowledged", sa.BigInteger(), nullable=False),
+        sa.Column("dropped", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("began_ms", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("partnership", "epoch", name=op.f("pk_outbound_epochs")),
+    )
+    op.create_table(
+        "restorations",
+        sa.Column("partnership", sa.String(length=63), nullable=False),
+        sa.Column("request", sa.String(length=36), nullable=False),
+        sa.Column("why", sa.Text(), nullable=False),
+        sa.Column("since_ms", sa.BigInteger(), nullable=False),
+        sa.Column("asked_ms", sa.BigInteger(), nullable=False),
+        sa.Column("merged", sa.Boolean(), nullable=False),
+        sa.PrimaryKeyConstraint("partnership", name=op.f("pk_restorations")),
+    )
+    op.create_table(
+        "statements",
+        sa.Column("partnership", sa.String(length=63), nullable=False),
+        sa.Column("request", sa.String(length=36), nullable=False),
+        sa.Column("reached", sa.Text(), nullable=False),
+        sa.Column("done", sa.Boolean(), nullable=False),
+        sa.PrimaryKeyConstraint("partnership", name=op.f("pk_statements")),
     )
     op.create_table(
         "outbox",
@@ -723,6 +744,8 @@ def downgrade() -> None:
         "parked",
         "outbox",
         "outbound_epochs",
+        "restorations",
+        "statements",
         "members",
         "leases",
         "journal",

@@ -1,0 +1,63 @@
+"""Statements: what a peer that went back asked for, until it has got all of it. What it is owed stands in `owed_states`; here stands who
+asked, and what the peer has acknowledged of ours since: whoever lacks one of those numbers lacks a part of the statement."""
+
+import json
+from typing import Any
+
+from sqlalchemy import select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from shared_schema.contract.envelope import Restated
+from shared_schema.crm.rows import upsert
+from shared_schema.sync import owed_states
+from shared_schema.sync.tables import outbound_epochs, statements
+
+Row = dict[str, Any]
+EPOCHS_TOLD = 100
+
+
+async def answer(tx: AsyncConnection, partnership: str, request: str, now_ms: int) -> Restated | None:
+    """What to say to a peer that asks: that it has all of it, if so; else the statement begins or goes on, and its end will be told."""
+    row = await load(tx, partnership, lock=True)
+    if row is None or row["request"] != request:
+        reached = json.dumps(await read_acknowledged(tx, partnership))
+        fresh: Row = {"partnership": partnership, "request": request, "reached": reached, "done": False}
+        await upsert(tx, statements, [fresh], ("request", "reached", "done"))
+        await owed_states.owe_all(tx, partnership)
+        return None
+    return await make_end(tx, row, now_ms) if row["done"] else None
+
+
+async def begin_again(tx: AsyncConnection, partnership: str) -> None:
+    """All states are owed once more, so whoever asked for them has not got them."""
+    reached = json.dumps(await read_acknowledged(tx, partnership))
+    await tx.execute(update(statements).where(statements.c.partnership == partnership).values(reached=reached, done=False))
+
+
+async def end(tx: AsyncConnection, partnership: str, now_ms: int) -> Restated | None:
+    """The message that ends a statement, once nothing is owed any more: all of it has been acknowledged."""
+    row = await load(tx, partnership, lock=True)
+    if row is None or row["done"] or await owed_states.is_owing(tx, partnership):
+        return None
+    await tx.execute(update(statements).where(statements.c.partnership == partnership).values(done=True))
+    return await make_end(tx, row, now_ms)
+
+
+async def load(tx: AsyncConnection, partnership: str, *, lock: bool = False) -> Row | None:
+    statement = select(statements).where(statements.c.partnership == partnership)
+    row = (await tx.execute(statement.with_for_update() if lock else statement)).mappings().one_or_none()
+    return dict(row) if row else None
+
+
+async def make_end(tx: AsyncConnection, row: Row, now_ms: int) -> Restated:
+    before = json.loads(row["reached"])
+    now = await read_acknowledged(tx, row["partnership"])
+    epochs = {epoch: number for epoch, number in now.items() if number > before.get(epoch, 0)}
+    return Restated(partnership=row["partnership"], sent_ms=now_ms, request=row["request"], epochs=epochs)
+
+
+async def read_acknowledged(tx: AsyncConnection, partnership: str) -> dict[str, int]:
+    """How far the peer has acknowledged our newest epochs."""
+    where = (outbound_epochs.c.partnership == partnership, outbound_epochs.c.acknowledged > 0)
+    newest = select(outbound_epochs.c.epoch, outbound_epochs.c.acknowledged).where(*where).order_by(outbound_epochs.c.began_ms.desc())
+    return {epoch: acknowledged for epoch, acknowledged in await tx.execute(newest.limit(EPOCHS_TOLD))}

@@ -1,0 +1,94 @@
+"""Misfortunes beside a random history, by the seed, for as long as its people act."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from random import Random
+
+from shared_schema.sync.transport import Record
+from tests.simulation.world import World
+
+Harm = Callable[[World, str], Awaitable[None]]
+JUMPS_MS = (-7_200_000, 3_600_000, 20_000)
+
+
+async def befall(world: World) -> None:
+    """One after the other, with a pause between; small faults of every send all the while."""
+    random, faults = world.random, world.faults
+    faults.duplicate, faults.lost_acknowledgement, faults.failed_send, faults.delay = 0.1, 0.05, 0.05, 0.2
+    while True:
+        await asyncio.sleep(random.random() * 4)
+        topic = random.choice(sorted(name for name in world.cluster.logs if not name.endswith("blobs")))
+        name = random.choices(list(HARMS), weights=[weight for weight, _ in HARMS.values()])[0]
+        world.disasters[name] += 1
+        world.note("broker", f"{name} {topic.rpartition('.')[2]}")
+        await HARMS[name][1](world, topic)
+
+
+async def lose_tail(world: World, topic: str) -> None:
+    world.cluster.lose_tail(topic, world.random.randint(1, 3))
+
+
+async def recreate(world: World, topic: str) -> None:
+    world.cluster.recreate_topic(topic)
+
+
+async def refill(world: World, topic: str) -> None:
+    """The topic is another one, and already longer than the position in the old one."""
+    old = world.cluster.logs[topic]
+    last = [each for each in old.records[-3:]]
+    world.cluster.recreate_topic(topic)
+    while last and world.cluster.logs[topic].end <= old.end:
+        world.cluster.append(topic, [Record(*each[3:]) for each in last])
+
+
+async def delete(world: World, topic: str) -> None:
+    """The topic is gone for a while."""
+    world.cluster.delete_topic(topic)
+    try:
+        await asyncio.sleep(world.random.random() * 15)
+    finally:
+        world.cluster.create_topic(topic)
+
+
+async def expire(world: World, topic: str) -> None:
+    """Retention: what a node did not read in time is gone from the broker."""
+    log = world.cluster.logs[topic]
+    world.cluster.trim(topic, log.end - world.random.randint(0, 2))
+
+
+async def outage(world: World, topic: str) -> None:
+    world.cluster.unavailable = True
+    try:
+        await asyncio.sleep(world.random.random() * 5)
+    finally:
+        world.cluster.unavailable = False
+        world.cluster.wake_readers()
+
+
+async def stall(world: World, topic: str) -> None:
+    with world.apart():
+        await asyncio.sleep(world.random.random() * 5)
+
+
+async def jump(world: World, topic: str) -> None:
+    """A clock is wrong by hours."""
+    world.skews[world.random.choice(sorted(world.skews))] += world.random.choice(JUMPS_MS)
+
+
+async def twin(world: World, topic: str) -> None:
+    """Two processes of one node: two relays, two consumers, two reactors."""
+    random: Random = world.random
+    world.spawn(random.choice(world.actors).double())
+
+
+HARMS: dict[str, tuple[int, Harm]] = {
+    "tail lost": (4, lose_tail),
+    "topic created anew": (2, recreate),
+    "topic created anew and refilled": (1, refill),
+    "topic deleted for a while": (1, delete),
+    "topic expired": (1, expire),
+    "broker away": (3, outage),
+    "delivery stalled": (3, stall),
+    "clock jumped": (2, jump),
+    "two processes of a node": (2, twin),
+}

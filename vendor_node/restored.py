@@ -1,0 +1,82 @@
+"""What is the vendor's own beside the shared records, after its store went back: assignments that came back with their registrations, and
+the rotation, which moves on by them. Nobody gets another rep, and no rep loses a registration for not having answered meanwhile."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import func, select, update
+
+from shared_schema.crm.policies import load_policy
+from shared_schema.crm.projected_tables import shared_deals
+from shared_schema.crm.rows import insert_rows
+from shared_schema.crm.shared_records import load_records
+from shared_schema.crm.tables import companies, deals, users
+from shared_schema.sync.journal import note
+from shared_schema.sync.station import Work
+from shared_schema.sync.tables import reactions
+from vendor_node.assigning import HOUR_MS
+from vendor_node.assignment import Rep, Request, turn_for
+from vendor_node.decisions import date_of, requested_rep
+from vendor_node.reps import load_reps, save_credits
+from vendor_node.tables import assignments
+
+Row = dict[str, Any]
+
+
+async def mend(work: Work, partnership: str) -> None:
+    """Write down the assignments that came back, turn the wheel once for each, and give those who have to answer their time again."""
+    returned = await find_returned(work, partnership)
+    reps = {rep.person: rep for rep in await load_reps(work.tx, lock=True)}
+    known = [row for row in returned if row["rep_person"] in reps]
+    if known:
+        await insert_rows(work.tx, assignments, [make_assignment(row, reps[row["rep_person"]], work.now_ms) for row in known])
+        await save_credits(work.tx, await turn(work, partnership, known, list(reps.values())))
+    for row in returned:
+        if row["rep_person"] not in reps:
+            await note(work, partnership, row["uid"], "alert: unknown rep", "it came back with a rep whom this store does not know")
+    await restart_timers(work, partnership)
+
+
+async def find_returned(work: Work, partnership: str) -> list[Row]:
+    """The registrations whose rep is not the one assigned last by what this store remembers, with what an assignment depends on."""
+    given = (
+        select(users.c.uid).join(assignments, assignments.c.rep_id == users.c.id).where(assignments.c.registration == shared_deals.c.uid)
+    )
+    last = given.order_by(assignments.c.id.desc()).limit(1).correlate(shared_deals).scalar_subquery()
+    columns = (shared_deals.c.partnership, shared_deals.c.uid, shared_deals.c.rep_person)
+    joined = shared_deals.join(deals, deals.c.id == shared_deals.c.deal_id).outerjoin(companies, companies.c.id == deals.c.company_id)
+    statement = select(*columns, companies.c.owner_id, companies.c.country, companies.c.industry).select_from(joined)
+    where = (
+        shared_deals.c.partnership == partnership,
+        shared_deals.c.rep_person.is_not(None),
+        shared_deals.c.rep_person != func.coalesce(last, ""),
+    )
+    return [dict(row) for row in (await work.tx.execute(statement.where(*where).order_by(shared_deals.c.id))).mappings()]
+
+
+def make_assignment(row: Row, rep: Rep, now_ms: int) -> Row:
+    why = f"{rep.name} had it before this store went back"
+    told = {"request": {"registration": row["uid"]}, "considered": [], "steps": [{"method": "restored", "chosen": rep.id, "why": why}]}
+    made = {"partnership": row["partnership"], "registration": row["uid"], "rep_id": rep.id, "method": "restored", "turn": 0}
+    return made | {"automatic": False, "explanation": json.dumps(told), "at_ms": now_ms}
+
+
+async def turn(work: Work, partnership: str, returned: Sequence[Row], reps: Sequence[Rep]) -> dict[int, int]:
+    """Everyone's credit after these assignments."""
+    records = await load_records(work.tx, partnership, [row["uid"] for row in returned])
+    now = {rep.id: rep for rep in reps}
+    by_person = {rep.person: rep.id for rep in reps}
+    for row in returned:
+        asked = requested_rep(records[row["uid"]])
+        request = Request(row["uid"], date_of(work.now_ms), row["owner_id"], asked, row["country"], row["industry"])
+        for rep_id, credit in turn_for(list(now.values()), request, by_person[row["rep_person"]]).items():
+            now[rep_id] = now[rep_id]._replace(credit=credit)
+    return {rep.id: rep.credit for rep in now.values()}
+
+
+async def restart_timers(work: Work, partnership: str) -> None:
+    """Whoever accepted since the copy was made accepted in vain, and could not know: the time to accept begins again."""
+    again_ms = work.now_ms + (await load_policy(work.tx, partnership)).accept_hours * HOUR_MS
+    where = (reactions.c.partnership == partnership, reactions.c.kind == "accept", reactions.c.due_ms < again_ms)
+    await work.tx.execute(update(reactions).where(*where).values(due_ms=again_ms))
