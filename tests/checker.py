@@ -197,8 +197,13 @@ def check_assignments(vendor: Store, restored: bool = False) -> None:
     twice = vendor.rows("SELECT registration FROM assignments WHERE automatic GROUP BY registration, turn HAVING count(*) > 1")
     demand(not twice, f"assigned twice: {twice}")
     credits: dict[int, int] = {}
-    for rep_id, explanation in vendor.rows("SELECT rep_id, explanation FROM assignments WHERE automatic ORDER BY id"):
+    for rep_id, explanation in vendor.rows(
+        "SELECT rep_id, explanation FROM assignments WHERE automatic OR method = 'restored' ORDER BY id"
+    ):
         told = json.loads(explanation)
+        if "credits" in told:  # it came back to a restored store, and the wheel was turned once for it
+            credits |= {int(id): credit for id, credit in told["credits"].items()}
+            continue
         stated = {each["id"]: each["credit"] for each in told["considered"]}
         demand(
             restored or stated == {id: credits.get(id, 0) for id in stated},
