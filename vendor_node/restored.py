@@ -40,9 +40,8 @@ async def mend(work: Work, partnership: str) -> None:
 
 async def find_returned(work: Work, partnership: str) -> list[Row]:
     """The registrations whose rep is not the one assigned last by what this store remembers, with what an assignment depends on."""
-    given = (
-        select(users.c.uid).join(assignments, assignments.c.rep_id == users.c.id).where(assignments.c.registration == shared_deals.c.uid)
-    )
+    of_it = (assignments.c.partnership == shared_deals.c.partnership, assignments.c.registration == shared_deals.c.uid)
+    given = select(users.c.uid).join(assignments, assignments.c.rep_id == users.c.id).where(*of_it)
     last = given.order_by(assignments.c.id.desc()).limit(1).correlate(shared_deals).scalar_subquery()
     columns = (shared_deals.c.partnership, shared_deals.c.uid, shared_deals.c.rep_person)
     joined = shared_deals.join(deals, deals.c.id == shared_deals.c.deal_id).outerjoin(companies, companies.c.id == deals.c.company_id)
