@@ -222,6 +222,9 @@ def erase_change(desk: Desk, event: Event, record: SharedRecord, change: RecordC
     names = frozenset(change.erased_fields)
     allowed = may_erase(record.kind, other(desk.side), record.side) if change.erased else may_erase_fields(record.kind, names)
     if not allowed:
+        if record.uid in desk.created:
+            desk.created.discard(record.uid)
+            del desk.records[record.uid]
         return [Outcome(event.id, "refused", "not_writable", change.uid)]
     before = record.document.erased, record.document.erased_fields
     if change.erased:
