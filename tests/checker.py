@@ -5,7 +5,7 @@ It reads rows, and shares no code with what it checks beyond the contract's type
 
 import json
 from collections.abc import Collection, Mapping
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from shared_schema.contract.codec import RecordChange, decode_event
 from shared_schema.contract.documents import Document
@@ -54,7 +54,7 @@ def check_stores(partner: Store, vendor: Store, restored: Collection[str] = ()) 
         check_statuses(store)
         check_counts(store)
         demand(not store.rows("SELECT * FROM parked"), f"{store.side}: something is still parked")
-    check_assignments(vendor)
+    check_assignments(vendor, vendor.side in restored)
 
 
 def demand(held: bool, promise: str) -> None:
@@ -90,6 +90,12 @@ def dots(store: Store, together: Collection[str]) -> set[tuple[Any, ...]]:
     return {row for row in rows if row[0] in together}
 
 
+def is_erased(found: Mapping[Place, tuple[Any, ...]], dot: tuple[Any, ...]) -> bool:
+    """Whether a write was in what is erased: nothing of that is in any history any more."""
+    row = found.get(dot[:2])
+    return row is not None and Document.decode(row[5]).is_erased(dot[2])
+
+
 def check_same_history(partner: Store, vendor: Store, unshared: set[str], together: set[str], restored: Collection[str] = ()) -> None:
     """Both sides know every write of either: none is lost, none is known to one side only. A store that went back gets whole states and not
     the history: what it lacks was overwritten by somebody who had it in view."""
@@ -97,6 +103,7 @@ def check_same_history(partner: Store, vendor: Store, unshared: set[str], togeth
     outside = {uid for found in all_records.values() for (_, uid), row in found.items() if row[3] in unshared}
     for store, peer in ((partner, vendor), (vendor, partner)):
         lost = {each for each in dots(peer, together) - dots(store, together) if each[1] not in outside}
+        lost = {each for each in lost if not is_erased(all_records[store.side], each)}
         if store.side in restored:
             lost = {each for each in lost if not is_overwritten(all_records[store.side], each)}
         demand(not lost, f"{store.side} does not know writes that {peer.side} has: {sorted(lost)[:5]}")
@@ -117,7 +124,7 @@ def check_removed(store: Store, peer: Store, restored: Collection[str] = ()) -> 
     it was overwritten by somebody who had it in view."""
     together = partnerships_of(store) & partnerships_of(peer)
     known = {each[:5] for each in dots(peer, together)}
-    stored = records(peer, together) if peer.side in restored else {}
+    stored = records(peer, together)
     told = {event for (event,) in store.rows("SELECT event FROM peer_outcomes")}
     for event, payload in store.rows("SELECT event, payload FROM removed_rows"):
         if event in told:
@@ -125,15 +132,25 @@ def check_removed(store: Store, peer: Store, restored: Collection[str] = ()) -> 
         decoded = decode_event(payload.encode())
         if decoded.partnership in together:
             for change in decoded.data.records:
-                check_known(change, (decoded.partnership, store, peer), known, stored)
+                check_known(change, Between(decoded.partnership, store, peer, restored), known, stored)
 
 
-def check_known(change: RecordChange, between: tuple[str, Store, Store], known: set[tuple[Any, ...]], stored: Any) -> None:
-    partnership, store, peer = between
+class Between(NamedTuple):
+    """One direction of one partnership."""
+
+    partnership: str
+    store: Store
+    peer: Store
+    restored: Collection[str]
+
+
+def check_known(change: RecordChange, between: Between, known: set[tuple[Any, ...]], stored: Any) -> None:
+    partnership, store, peer, restored = between
     for name, register in change.fields.items():
         for sibling in register.siblings:
             place = (partnership, change.uid, name, sibling.dot.incarnation, sibling.dot.counter)
-            held = place in known or is_overwritten(stored, (*place, None)) or withdrawn(store, change.registration)
+            held = place in known or is_erased(stored, place) or withdrawn(store, change.registration)
+            held = held or (peer.side in restored and is_overwritten(stored, (*place, None)))
             demand(held, f"called applied, but {peer.side} never had it: {place}")
 
 
@@ -159,7 +176,7 @@ def check_statuses(store: Store) -> None:
         document = Document.decode(found[partnership, uid][5])
         demand(status == status_of(document), f"{store.side}: {uid} is listed as {status}, but it is {status_of(document)}")
     for body, document in store.rows("SELECT n.body, r.document FROM shared_notes n JOIN shared_records r ON r.uid = n.uid"):
-        values = [each.value for each in Document.decode(document).get("body").siblings]
+        values = [each.value for each in Document.decode(document).get("body").siblings] or [""]  # nothing is left of an erased one
         demand(body in values, f"{store.side}: a note shows {body!r}, but it is one of {values}")
 
 
@@ -174,20 +191,30 @@ def check_counts(store: Store) -> None:
         demand(said == real, f"{store.side}: deal {deal_id} counts {said}, but it has {real}")
 
 
-def check_assignments(vendor: Store) -> None:
-    """One automatic assignment per registration and turn, true to the state that it was made from; a rep for each that is active."""
+def check_assignments(vendor: Store, restored: bool = False) -> None:
+    """One automatic assignment per registration and turn, true to the state that it was made from; a rep for each that is active. In a
+    store that went back the rotation was reckoned anew."""
     twice = vendor.rows("SELECT registration FROM assignments WHERE automatic GROUP BY registration, turn HAVING count(*) > 1")
     demand(not twice, f"assigned twice: {twice}")
     credits: dict[int, int] = {}
-    for rep_id, explanation in vendor.rows("SELECT rep_id, explanation FROM assignments WHERE automatic ORDER BY id"):
+    for rep_id, explanation in vendor.rows(
+        "SELECT rep_id, explanation FROM assignments WHERE automatic OR method = 'restored' ORDER BY id"
+    ):
         told = json.loads(explanation)
+        if "credits" in told:  # it came back to a restored store, and the wheel was turned once for it
+            credits |= {int(id): credit for id, credit in told["credits"].items()}
+            continue
         stated = {each["id"]: each["credit"] for each in told["considered"]}
-        demand(stated == {id: credits.get(id, 0) for id in stated}, f"an explanation names {stated}, but the rotation stood at {credits}")
+        demand(
+            restored or stated == {id: credits.get(id, 0) for id in stated},
+            f"an explanation names {stated}, but the rotation stood at {credits}",
+        )
         again = decide_again(told)
         demand(again.rep_id == rep_id, f"the explanation leads to {again.rep_id}, but {rep_id} was assigned")
         credits |= again.credits
     demand(
-        all(credit == credits.get(id, 0) for id, credit in vendor.rows("SELECT user_id, credit FROM reps")), "the rotation moved by itself"
+        restored or all(credit == credits.get(id, 0) for id, credit in vendor.rows("SELECT user_id, credit FROM reps")),
+        "the rotation moved by itself",
     )
     for (_, uid), row in records(vendor).items():
         if row[1] == "registration" and is_active(status_of(Document.decode(row[5]))):

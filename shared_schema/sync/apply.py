@@ -47,8 +47,8 @@ class MissingParent(Exception):
 @dataclass(slots=True)
 class Desk:
     """One batch at work: who we are, the locked records, and what has come of the batch so far. Without `limits` no brake is asked.
-    `restoring`: our store went back, and the peer may bring our own writes. `foreign`: what the batch names as a parent or registration and
-    is another partnership's."""
+    `restoring`: our store went back, and the peer may bring our own writes; `unknown`: records refused because they would be ours.
+    `foreign`: what the batch names as a parent or registration and is another partnership's."""
 
     incarnation: Incarnation
     partnership: str
@@ -65,6 +65,7 @@ class Desk:
     foreign: set[str] = field(default_factory=set)
     erased: list[Erased] = field(default_factory=list)
     restoring: bool = False
+    unknown: set[str] = field(default_factory=set)
 
     @property
     def claimed(self) -> bool:
@@ -235,8 +236,11 @@ def erase_change(desk: Desk, event: Event, record: SharedRecord, change: RecordC
 
 def is_below_erased(desk: Desk, record: SharedRecord) -> bool:
     """Whether what it hangs on is erased: then nothing of it is kept either."""
-    above = (desk.records.get(record.parent or ""), desk.records.get(record.registration or ""))
-    return any(each is not None and each is not record and each.document.erased for each in above)
+    for uid in (record.parent, record.registration):
+        above = desk.records.get(uid) if uid else None
+        if above is not None and above is not record and above.document.erased:
+            return True
+    return False
 
 
 def hold_back(desk: Desk, numbered: Numbered, changes: Sequence[RecordChange]) -> Sequence[RecordChange]:
@@ -299,9 +303,12 @@ def refuse_identity(desk: Desk, record: SharedRecord | None, change: RecordChang
     kind = KINDS.get(change.kind)
     if change.erased:
         return None  # a record that this store does not have, or not any more: what is left of it is the fact
+    if not desk.restoring and (change.side == desk.side or change.parent in desk.unknown):
+        desk.unknown.add(change.uid)  # and what hangs below it is not to be called somebody else's child
+        return "own_record_unknown"
     if kind is not None and not belongs(desk.records.get(change.parent or ""), kind, change):
         return "wrong_parent"
-    return None if desk.restoring or change.side == other(desk.side) else "own_record_unknown"
+    return None
 
 
 def belongs(parent: SharedRecord | None, kind: Kind, change: RecordChange) -> bool:

@@ -141,6 +141,8 @@ def test_two_companies_over_a_secured_broker_need_a_bundle_and_a_directory(
         assert run("vendor", "partners", act, "Acme", settings=secured) == partnership
     assert "anew" in run("vendor", "partners", "resume", "Acme", code=1, settings=secured)
     assert "terminated" in run("vendor", "partners", "list")
+    journal = run("vendor", "sync", "journal", partnership)
+    assert "credential made" in journal and "credentials retired" in journal and "partner revoked" in journal and "Admin" in journal
 
 
 def test_a_broker_that_is_away_loses_no_invitation(run: Run, tmp_path: Path) -> None:

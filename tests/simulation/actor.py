@@ -116,7 +116,7 @@ class Actor:
         fate.on_death = self.gone.set
         fate.on_stroke = self.suffer
         if self.course.keeps:
-            fate.on_commit = self.keep
+            fate.on_commit = self.keep_commit
         self.life = Life(fate, self.open_station(fate))
         self.world.note(self.name, "begins a life")
         self.life.begin(Node(self.station, MemoryBroker(self.world.cluster, fate.step)))
@@ -182,7 +182,19 @@ class Actor:
         await self.life.end()
         self.close_outside()
 
-    def keep(self, connection: sqlite3.Connection) -> None:
+    def keep_commits(self) -> None:
+        """From now on the store can go back to each of its commits."""
+        self.course.keeps = True
+        self.fate.on_commit = self.keep_commit
+
+    async def go_back_by(self, back: int) -> None:
+        """The node is killed, and begins again on its store as it was so many commits ago."""
+        self.held, self.going_back = True, back
+        self.fate.die()
+        self.held = False
+        await self.world.until(lambda: self.going_back is None, "the store went back")
+
+    def keep_commit(self, connection: sqlite3.Connection) -> None:
         """Keep the store as it is after this commit: it may go back to it."""
         path = self.path.with_suffix(f".{len(self.commits)}.kept")
         with sqlite3.connect(path) as kept:

@@ -25,7 +25,8 @@ SCENES: dict[str, Script] = {
     "11 void for the running epoch": Script("bare", scenes.mark_late),
     "15 parked lost when its parent comes": SCRIPTS["parent"],
     "17 reaction not unique": SCRIPTS["share"],
-    "20 a peer that went back is ignored": SCRIPTS["ask"],
+    "19 erased is not absorbing": SCRIPTS["erase"],
+    "20 a peer that went back is ignored": SCRIPTS["revive"],
     "own: outcomes are not waited for": Script("shared", scenes.hold_back_an_outcome),
     "own: a lease astray is waited for": Script("shared", scenes.turn_the_clock_back),
 }

@@ -22,9 +22,9 @@ from shared_schema.contract.registers import Dot, Register, Sibling, Stamp
 from shared_schema.contract.topics import record_topic
 from shared_schema.crm import private_notes
 from shared_schema.crm.deals import add_deal
-from shared_schema.sync import conflicts, dead_letters, notes, offers, partnerships, people, registrations, verification
+from shared_schema.sync import conflicts, dead_letters, erasing, notes, offers, partnerships, people, registrations, verification
 from shared_schema.sync.deals import save_deal, save_shared
-from shared_schema.sync.merging import merge_deals
+from shared_schema.sync.merging import merge_companies, merge_contacts, merge_deals
 from shared_schema.sync.registrations import submit_again, unshare
 from shared_schema.sync.station import Work
 from shared_schema.sync.transport import Record
@@ -46,8 +46,10 @@ def count(actor: Actor, table: str, where: str = "1") -> int:
 
 def one(actor: Actor, statement: str) -> Any:
     """The one value that a statement of SQLite's finds."""
-    ((found,),) = actor.rows(statement)
-    return found
+    found = actor.rows(statement)
+    if len(found) != 1:
+        raise LookupError(f"{statement} finds {found} at the {actor.name}")
+    return found[0][0]
 
 
 def shared_deal(actor: Actor, name: str) -> int:
@@ -189,6 +191,41 @@ async def part(world: World) -> None:
     await vendor.act("leave", lambda work: registrations.leave(work, 2))
 
 
+async def unify(world: World) -> None:
+    """Two companies of the vendor's are one, and two contacts of the partner's."""
+    partner, vendor = world.partner, world.vendor
+    await vendor.act("merge companies", lambda work: merge_companies(work, 1, 2))
+    await partner.act("merge contacts", lambda work: merge_contacts(work, 1, 2))
+
+
+async def erase(world: World) -> None:
+    """A note, a contact's data and a whole deal are erased while the other side still writes about them."""
+    partner, vendor = world.partner, world.vendor
+    await partner.act("note", lambda work: notes.add_note(work, 1, "about a person"))
+    await world.until(lambda: count(vendor, "shared_notes"), "the note is there")
+    with world.apart():
+        await partner.act("erase note", lambda work: erasing.erase_text(work, "note", 1))
+        await vendor.act("comment", lambda work: notes.add_comment(work, 1, "too late?"))
+        await partner.act("erase contact", lambda work: erasing.erase_contact(work, 2))
+        await partner.act("erase deal", lambda work: erasing.erase_deal(work, 3))
+        await vendor.act("save", lambda work: save_shared(work, 3, {"next_step": "too late?"}))
+    await world.until(lambda: count(vendor, "shared_deals", "status = 'erased'"), "the deal is erased on both sides")
+
+
+async def revive(world: World) -> None:
+    """Each store in turn is put back from an older copy, and gets back what the other side has."""
+    partner, vendor = world.partner, world.vendor
+    for actor, peer in ((vendor, partner), (partner, vendor)):
+        actor.keep_commits()
+        await actor.act("save", lambda work: save_shared(work, 1, {"next_step": "call"}))
+        await peer.act("note", lambda work: notes.add_note(work, 1, "to be remembered"))
+        await world.settle()
+        await actor.go_back_by(8)
+        await actor.act("note", lambda work: notes.add_note(work, 1, "after it went back"), free=True)
+        await world.until(lambda who=actor: not count(who, "restorations"), "its store is mended")
+        await world.settle()
+
+
 async def ask_again(world: World) -> None:
     """Numbers are asked for that were acknowledged long ago, as by a peer whose store went back: it gets whole states."""
     partner = world.partner
@@ -323,13 +360,20 @@ async def crowd(world: World) -> None:
 async def agree(world: World) -> None:
     """After quiet a verification by either side finds nothing that differs."""
     for partner in world.partners:
-        partnership = world.partnership_of(partner)
         asking = world.random.choice((partner, world.vendor))
-        await begin_verification(world, asking, repair=False, partnership=partnership)
-        done = f"phase = 'done' AND partnership = '{partnership}'"
-        await world.until(lambda by=asking, where=done: count(by, "verifications", where), "the verification ends")
+        partnership = world.partnership_of(partner)
+        went_back = -1
+        while went_back != world.count_restores(asking):  # then its request may have gone with its store
+            went_back = world.count_restores(asking)
+            await begin_verification(world, asking, repair=False, partnership=partnership)
+            await world.until(lambda by=asking, at=partnership, was=went_back: is_verified(world, by, at, was), "the verification ends")
         drift = asking.rows("SELECT uid, ours, theirs FROM drifts WHERE partnership = ? AND looks >= 2", partnership)
         demand(not drift, f"{asking.name}: a verification finds that these differ: {drift}")
+
+
+def is_verified(world: World, actor: Actor, partnership: str, went_back: int) -> bool:
+    done = count(actor, "verifications", f"phase = 'done' AND partnership = '{partnership}'")
+    return bool(done) or world.count_restores(actor) != went_back
 
 
 class Script(NamedTuple):
@@ -348,6 +392,9 @@ SCRIPTS: dict[str, Script] = {
     "review": Script("shared", review),
     "lapse": Script("shared", lapse),
     "part": Script("shared", part),
+    "unify": Script("shared", unify),
+    "erase": Script("shared", erase),
+    "revive": Script("shared", revive),
     "ask": Script("shared", ask_again),
     "void": Script("shared", void),
     "heal": Script("shared", heal),

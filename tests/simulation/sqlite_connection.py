@@ -84,6 +84,9 @@ class SimulatedConnection:
         if self.is_gone():
             raise sqlite3.OperationalError("no active connection")
 
+    async def execute(self, statement: str, parameters: Sequence[Any] = ()) -> SimulatedCursor:
+        return await self.cursor().execute(statement, parameters)
+
     async def execute_fetchall(self, statement: str, parameters: Sequence[Any] = ()) -> list[Any]:
         await self.reach(statement)
         found: list[Any] = []

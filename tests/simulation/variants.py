@@ -7,9 +7,10 @@ from unittest.mock import patch
 
 from sqlalchemy import delete, select, update
 
+from shared_schema.contract.documents import ERASED
 from shared_schema.contract.registers import name_incarnation
 from shared_schema.crm.database import DatabaseUnavailable
-from shared_schema.sync import controls, outbox, owed_states, parking, sequence
+from shared_schema.sync import apply, controls, outbox, owed_states, parking, sequence
 from shared_schema.sync import leases as lease_rules
 from shared_schema.sync.arrivals import sort_arrivals
 from shared_schema.sync.clock import Clock
@@ -95,6 +96,22 @@ def void_running_epoch() -> Any:
         return False
 
     return patch.object(controls, "is_running", is_running)
+
+
+def merge_into_the_erased() -> Any:
+    """19: what comes late is merged into what is erased."""
+    real = apply.merge_change
+
+    def merge_change(desk: Any, event: Any, change: Any) -> Any:
+        record = desk.records.get(change.uid)
+        if record is not None and not change.erased:
+            record.document.raw().pop(ERASED, None)
+        return real(desk, event, change)
+
+    def is_below_erased(desk: Any, record: Any) -> bool:
+        return False
+
+    return both(patch.object(apply, "merge_change", merge_change), patch.object(apply, "is_below_erased", is_below_erased))
 
 
 def ignore_who_went_back() -> Any:
@@ -214,6 +231,7 @@ VARIANTS: dict[str, Callable[[], Any]] = {
     "14 last id cursor": last_id_cursor,
     "15 parked lost when its parent comes": parked_reported_applied,
     "17 reaction not unique": rotation_outside,
+    "19 erased is not absorbing": merge_into_the_erased,
     "20 a peer that went back is ignored": ignore_who_went_back,
     "own: outcomes are not waited for": forget_withheld,
     "own: a lease astray is waited for": wait_for_astray_leases,

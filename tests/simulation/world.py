@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from shared_schema.contract.codec import HEADER_CONTROL, HEADER_EPOCH, HEADER_SEQUENCE
 from shared_schema.contract.topics import all_topics
+from shared_schema.crm.problems import Problem
 from shared_schema.sync.station import Author
 from shared_schema.sync.transport import Record
 from tests.simulation.actor import EPOCH_MS, Actor
@@ -22,6 +23,7 @@ from tests.simulation.virtual_loop import VirtualLoop
 from tests.twins.memory_broker import Faults, MemoryCluster
 
 QUIET_S = 600
+GIVE_UP_S = 60  # of a play that waits for what may have gone with a store
 SHM = Path("/dev/shm")
 NOTES = 400
 
@@ -94,6 +96,7 @@ class World:
         self.known_before: dict[str, list[tuple[str, Any]]] = {}
         self.background: list[asyncio.Task[Any]] = []
         self.forged = False
+        self.playing = False
         self.attempted: list[Attempt] = []
         self.actors = tuple(Actor(self, name, Course((strokes or {}).get(name, ()))) for name in names)
         self.by_name = {actor.name: actor for actor in self.actors}
@@ -186,7 +189,7 @@ class World:
         return task
 
     async def finish(self, play: Play, harm: "asyncio.Task[None] | None", afterwards: Play | None) -> None:
-        await play(self)
+        await self.play_out(play)
         if harm is not None:
             harm.cancel()
             await asyncio.gather(harm, return_exceptions=True)
@@ -199,11 +202,22 @@ class World:
             await afterwards(self)
             await self.until(self.is_quiet, "everything has arrived", QUIET_S)
 
+    async def play_out(self, play: Play) -> None:
+        """A play ends early where a store went back, and with it what the play was about."""
+        self.playing = True
+        try:
+            await play(self)
+        except (NeverQuiet, Problem, LookupError) as error:
+            if not self.known_before:
+                raise
+            self.note("play", f"ends early: {str(error)[:200]}")
+        self.playing = False
+
     def is_quiet(self) -> bool:
         return all(not actor.fate.dead and actor.going_back is None and actor.is_quiet() for actor in self.actors)
 
     async def until(self, condition: Callable[[], Any], what: str, limit_s: float | None = None) -> None:
-        limit_s = limit_s or QUIET_S
+        limit_s = limit_s or (GIVE_UP_S if self.playing and self.known_before else QUIET_S)
         deadline_s = asyncio.get_running_loop().time() + limit_s
         while not condition():
             if asyncio.get_running_loop().time() > deadline_s:
@@ -234,6 +248,10 @@ class World:
             actor.name: (actor.rows(told), actor.rows("SELECT epoch, next_sequence, gaps FROM inbound_epochs WHERE gaps <> '[]'"))
             for actor in self.actors
         }
+
+    def count_restores(self, actor: Actor) -> int:
+        """How often its store went back so far."""
+        return len(self.known_before.get(actor.name, ()))
 
     def remember_before_restore(self, actor: Actor) -> None:
         """What the others had of this node's partnerships when its store went back; none of it may be lost."""

@@ -267,6 +267,9 @@ def test_a_partner_is_suspended_resumed_and_revoked_where_the_broker_has_no_user
     assert "anew" in refused(vendor, "POST", f"/api/partners/{partnership}/resume", 409)["remedy"]
     assert vendor.get("/api/partnerships")["results"][0]["status"] == "terminated"
     assert refused(vendor, "POST", "/api/partners/nobody/suspend", 404)["field"] == "partnership"
+    journal = vendor.get(f"/api/partnerships/{partnership}/journal")["results"]
+    assert [line["what"] for line in journal] == [f"partner {done}" for done in ("invited", "suspended", "resumed", "suspended", "revoked")]
+    assert {line["actor"] for line in journal} == {"Ada"}
 
 
 def test_a_bundle_with_a_credential_needs_a_place_for_it_and_a_ca_that_is_one(partner: Api) -> None:
