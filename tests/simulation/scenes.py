@@ -60,9 +60,16 @@ async def lose_the_first(world: World) -> None:
 
 
 class PausedRelay(Relay):
-    """A process that was put to sleep between the broker's answer and its mark, one row per batch."""
+    """A process that was put to sleep between the broker's answer and its mark, one row per batch, after its first heartbeat."""
 
     woken: asyncio.Event
+    renewals = 0
+
+    async def renew_lease(self, epoch: str) -> None:
+        self.renewals += 1
+        if self.renewals > 1:
+            await self.woken.wait()
+        await super().renew_lease(epoch)
 
     async def settle(self, shipment: Shipment, epoch: str) -> None:
         await self.woken.wait()
