@@ -1,4 +1,4 @@
-"""`make simulate N=…`: a third of the histories are scripts with one stroke, a third with two, a third random; or --every crash point."""
+"""`make simulate N=…`: a third of the histories are scripts with one stroke, a third with two, a third random; or --every point struck."""
 
 import argparse
 import sys
@@ -6,16 +6,13 @@ import time
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
-from random import Random
 
-from tests.simulation.fate import DEEDS, Deed
-from tests.simulation.histories import History, all_points, be_quiet, pairs, parse, random_histories, single
+from tests.simulation.fate import DEEDS
+from tests.simulation.histories import History, all_points, be_quiet, pairs, parse, random_histories, single, singles
 from tests.simulation.jobs import live_all
 from tests.simulation.script import SCRIPTS
 from tests.simulation.tally import describe, list_failures
 from tests.simulation.template import drop_template, make_template
-
-WITHOUT_RESTORES: tuple[Deed, ...] = ("die", "die", "die", "freeze")
 
 
 def main() -> None:
@@ -40,7 +37,6 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--every", action="store_true", help="a history for every point of every script, killed there")
     parser.add_argument("--script", choices=list(SCRIPTS), action="append", help="with --every: only these")
     parser.add_argument("--deed", choices=list(DEEDS), default="die", help="with --every: what happens at the point")
-    parser.add_argument("--restores", action="store_true", help="stores go back, too")
     parser.add_argument("--only", choices=["single", "pairs", "random"], help="histories of one kind")
     parser.add_argument("--replay", help="one history by its name")
     return parser.parse_args()
@@ -51,20 +47,15 @@ def choose(arguments: argparse.Namespace, template: Path) -> Sequence[History]:
     if arguments.replay:
         return [parse(arguments.replay)]
     if arguments.only == "random":
-        return list(islice(random_histories(seed, restoring=arguments.restores), wanted))
+        return list(islice(random_histories(seed), wanted))
     places = all_points(seed, template, arguments.script or list(SCRIPTS))
     if arguments.every:
         return [single(seed, place, arguments.deed) for place in places]
-    deeds = DEEDS if arguments.restores else WITHOUT_RESTORES
-    random = Random(seed)
-    singles = [single(seed, random.choice(places), random.choice(deeds), random.randint(1, 30)) for _ in range(wanted // 3)]
-    if arguments.only == "single":
-        return [single(seed, random.choice(places), random.choice(deeds), random.randint(1, 30)) for _ in range(wanted)]
-    twos = list(islice(pairs(seed, places, deeds), wanted if arguments.only else wanted // 3))
+    kinds = {"single": singles(seed, places), "pairs": pairs(seed, places), "random": random_histories(seed)}
     if arguments.only:
-        return twos
-    rest = wanted - len(singles) - len(twos)
-    return [*singles, *twos, *islice(random_histories(seed, restoring=arguments.restores), rest)]
+        return list(islice(kinds[arguments.only], wanted))
+    third = wanted // 3
+    return [*islice(kinds["single"], third), *islice(kinds["pairs"], third), *islice(kinds["random"], wanted - 2 * third)]
 
 
 if __name__ == "__main__":

@@ -21,9 +21,8 @@ RANDOM = "random"
 STROKES_MAX = 3
 POINTS_RANDOM = 500
 BACK_MAX = 30
-# How often a stroke of a random history is which; a store that goes back is for `--restores`.
-WEIGHTS: dict[Deed, int] = {"die": 6, "freeze": 2}
-WEIGHTS_RESTORING: dict[Deed, int] = {"die": 4, "freeze": 1, "restore": 2, "fail over": 1}
+# What a stroke is that is drawn: each as often as it stands here.
+DRAWN: tuple[Deed, ...] = ("die", "die", "die", "die", "freeze", "freeze", "restore", "fail over")
 STROKE = re.compile(r"^(?P<who>[a-z]+)@(?P<point>\d+)(=(?P<deed>[a-z ]+?)(-(?P<back>\d+))?)?$")
 
 
@@ -125,7 +124,15 @@ def single(seed: int, place: tuple[str, str, int], deed: Deed = "die", back: int
     return History(play, seed, (Planned(who, Stroke(point, deed, back)),))
 
 
-def pairs(seed: int, places: Sequence[tuple[str, str, int]], among: Sequence[Deed]) -> Iterator[History]:
+def singles(seed: int, places: Sequence[tuple[str, str, int]]) -> Iterator[History]:
+    """One stroke in one script, drawn."""
+    random = Random(f"singles {seed}")
+    while True:
+        play, who, point = random.choice(places)
+        yield History(play, seed, (draw_stroke(random, who, point),))
+
+
+def pairs(seed: int, places: Sequence[tuple[str, str, int]]) -> Iterator[History]:
     """Two strokes in one script, drawn."""
     random = Random(f"pairs {seed}")
     by_play: dict[str, list[tuple[str, str, int]]] = {}
@@ -133,23 +140,20 @@ def pairs(seed: int, places: Sequence[tuple[str, str, int]], among: Sequence[Dee
         by_play.setdefault(place[0], []).append(place)
     while True:
         play = random.choice(places)[0]
-        drawn = (draw_stroke(random, who, point, among) for _, who, point in random.sample(by_play[play], 2))
+        drawn = (draw_stroke(random, who, point) for _, who, point in random.sample(by_play[play], 2))
         yield History(play, seed, tuple(sorted(drawn)))
 
 
-def draw_stroke(random: Random, who: str, point: int, among: Sequence[Deed]) -> Planned:
-    return Planned(who, Stroke(point, random.choice(among), random.randint(1, BACK_MAX)))
+def draw_stroke(random: Random, who: str, point: int) -> Planned:
+    return Planned(who, Stroke(point, random.choice(DRAWN), random.randint(1, BACK_MAX)))
 
 
-def random_histories(seed: int, *, restoring: bool = False) -> Iterator[History]:
+def random_histories(seed: int) -> Iterator[History]:
     random = Random(f"random {seed}")
-    weights = WEIGHTS_RESTORING if restoring else WEIGHTS
-    deeds = [deed for deed, weight in weights.items() for _ in range(weight)]
     while True:
         stage, nodes = random.choice((("shared", ("partner", "vendor")),) * 3 + (("three", ("partner", "second", "vendor")),))
         planned = [
-            draw_stroke(random, random.choice(nodes), random.randrange(1, POINTS_RANDOM), deeds)
-            for _ in range(random.randint(1, STROKES_MAX))
+            draw_stroke(random, random.choice(nodes), random.randrange(1, POINTS_RANDOM)) for _ in range(random.randint(1, STROKES_MAX))
         ]
         yield History(f"{RANDOM}-{stage}", random.randrange(1, 2**31), tuple(sorted(planned)))
 

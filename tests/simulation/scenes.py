@@ -1,7 +1,7 @@
 """Rare coincidences, played on purpose: chance would need too many histories to meet them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from unittest.mock import patch
 
@@ -11,10 +11,8 @@ from shared_schema.contract.topics import record_topic
 from shared_schema.sync import leases, notes, relay
 from shared_schema.sync.consumer import Consumer
 from shared_schema.sync.deals import save_shared
-from shared_schema.sync.outbox import Pending
 from shared_schema.sync.relay import LeaseLost, Relay, Shipment
 from shared_schema.sync.station import Station
-from shared_schema.sync.transport import Producer
 from tests.checker import check_removed, demand
 from tests.simulation.actor import Actor
 from tests.simulation.fate import Fate
@@ -62,18 +60,14 @@ async def lose_the_first(world: World) -> None:
 
 
 class PausedRelay(Relay):
-    """A process that was put to sleep between the broker's answer and its mark, one row per batch. From then on it can not keep its lease
-    either."""
+    """A process that was put to sleep between the broker's answer and its mark, one row per batch, after its first heartbeat."""
 
     woken: asyncio.Event
-    shipped = 0
-
-    async def ship(self, producer: Producer, epoch: str, sequence: int, rows: Sequence[Pending]) -> Shipment:
-        self.shipped += 1
-        return await super().ship(producer, epoch, sequence, rows)
+    renewals = 0
 
     async def renew_lease(self, epoch: str) -> None:
-        if self.shipped >= relay.IN_FLIGHT_BATCHES:
+        self.renewals += 1
+        if self.renewals > 1:
             await self.woken.wait()
         await super().renew_lease(epoch)
 
