@@ -1,10 +1,11 @@
-"""`partner-node`: the partner's command line, with joining a vendor and registering a deal."""
+"""`partner-node`: the partner's command line, with joining a vendor, registering a deal and answering an invitation."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from partner_node import invitations
 from partner_node.registrations import convert_deal
 from partner_node.routes import ROUTERS
 from partner_node.spec import SPEC
@@ -12,6 +13,7 @@ from shared_schema.sync import joining, partnerships
 from shared_schema.sync.settings import load_settings
 from shared_schema.sync.station import Station
 from shared_schema.web.deletion_commands import serve_deletion
+from shared_schema.web.registration_commands import serve_registrations
 from shared_schema.web.sync_commands import serve_sync
 from shared_schema.web.terminal import As, Json, Terminal, find_author, read_file, show
 
@@ -21,7 +23,7 @@ def main() -> None:
     serve_sync(terminal)
     serve_deletion(terminal)
     serve_partnerships(terminal)
-    serve_registrations(terminal)
+    serve_partner(terminal)
     terminal.main()
 
 
@@ -46,9 +48,14 @@ def serve_partnerships(terminal: Terminal) -> None:
         print(terminal.with_station(run))
 
 
-def serve_registrations(terminal: Terminal) -> None:
-    """The commands about registrations."""
-    group = terminal.group("registrations", "Deals that are registered with a vendor.")
+def serve_partner(terminal: Terminal) -> None:
+    """The commands about registrations, with the partner's own."""
+    group = serve_registrations(terminal)
+
+    @group.command("answer")
+    def answer(shared_deal_id: int, said: str, reason: str | None = None, as_: As = None) -> None:
+        """Answer a vendor's invitation: accepted or declined."""
+        terminal.act(lambda work: invitations.answer(work, shared_deal_id, said, reason), as_)
 
     @group.command("convert")
     def convert(

@@ -5,10 +5,10 @@ from typing import Any
 
 from shared_schema.contract.records import DEAL_FIELDS
 from shared_schema.crm.customers import load_company, load_contact
-from shared_schema.crm.deals import add_deal, load_contacts, load_deal
-from shared_schema.crm.problems import Invalid, WrongState
+from shared_schema.crm.deals import add_deal, load_deal
+from shared_schema.crm.problems import Invalid
 from shared_schema.sync import partnerships
-from shared_schema.sync.registrations import check_capacity, check_qualifying, share
+from shared_schema.sync.registrations import check_capacity, check_qualifying, load_customer, share
 from shared_schema.sync.station import Work
 
 Row = dict[str, Any]
@@ -44,25 +44,8 @@ async def convert_deal(work: Work, partnership: str | None, deal_id: int, detail
     """Register an existing deal; the shared deal's id. Raises WrongState that names a missing company or contact and where to add it."""
     chosen = await check_asked(work, partnership, details)
     deal = await load_deal(work.tx, deal_id)
-    if deal["deleted_ms"] is not None:
-        raise WrongState("this deal is deleted", remedy="restore it first")
-    contacts = await load_contacts(work.tx, deal["id"])
-    check_complete(deal, contacts)
-    company = await load_company(work.tx, deal["company_id"])
-    return await share(work, chosen, deal["id"], company, contacts[0], details)
-
-
-def check_complete(deal: Row, contacts: list[Row]) -> None:
-    """A deal is converted with its company and a contact: what is missing is named, with where to add it."""
-    missing = [name for name, there in (("company_id", deal["company_id"]), ("contact_ids", contacts)) if not there]
-    if missing:
-        words = " and ".join({"company_id": "a company", "contact_ids": "a contact"}[name] for name in missing)
-        raise WrongState(
-            f"this deal has no {words.replace('a ', '')} yet",
-            field=missing[0],
-            remedy=f"add {words} to the deal, then convert it",
-            link=f"/api/deals/{deal['id']}",
-        )
+    company, contact = await load_customer(work.tx, deal)
+    return await share(work, chosen, deal["id"], company, contact, details)
 
 
 async def check_asked(work: Work, partnership: str | None, details: Mapping[str, Any]) -> str:

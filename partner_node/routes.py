@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter, Request
 
-from partner_node import registrations
+from partner_node import invitations, registrations
 from shared_schema.sync import joining
 from shared_schema.sync.registrations import submit_again as submit
 from shared_schema.sync.registrations import withdraw
@@ -59,6 +59,11 @@ class Answer(Payload):
     next_steps: Text
 
 
+class InvitationAnswer(Payload):
+    answer: Line
+    reason: Line | None = None
+
+
 class Withdrawal(Payload):
     reason: Line | None = None
 
@@ -100,6 +105,13 @@ async def submit_again(shared_deal_id: PathId, answer: Answer, station: Here, au
 async def withdraw_registration(shared_deal_id: PathId, withdrawal: Withdrawal, station: Here, author: Caller) -> Json:
     async with station.working(author) as work:
         captured = await withdraw(work, shared_deal_id, withdrawal.reason)
+    return await show_captured(station, shared_deal_id, captured)
+
+
+@router.post("/shared-deals/{shared_deal_id}/answer", summary="Accept or decline a vendor's invitation: accepted, declined")
+async def answer_invitation(shared_deal_id: PathId, said: InvitationAnswer, station: Here, author: Caller) -> Json:
+    async with station.working(author) as work:
+        captured = await invitations.answer(work, shared_deal_id, said.answer, said.reason)
     return await show_captured(station, shared_deal_id, captured)
 
 

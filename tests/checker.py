@@ -11,7 +11,7 @@ from shared_schema.contract.codec import RecordChange, decode_event
 from shared_schema.contract.documents import Document
 from shared_schema.contract.records import is_one_way
 from shared_schema.contract.registers import differs
-from shared_schema.contract.registration import is_active, status_of
+from shared_schema.contract.registration import is_active, is_open, status_of
 from vendor_node.assignment import decide_again
 
 # What an outbox loses is kept, so that the checker can ask whether the peer really had it.
@@ -52,6 +52,7 @@ def check_stores(partner: Store, vendor: Store, restored: Collection[str] = ()) 
         check_removed(store, peer, restored)
         check_conflict_index(store)
         check_statuses(store)
+        check_counts(store)
         parked = store.rows("SELECT reason FROM parked")  # a discard may go with a store that went back
         demand(store.side in restored or not parked, f"{store.side}: something is still parked: {parked}")
     check_assignments(vendor, vendor.side in restored)
@@ -180,14 +181,30 @@ def check_statuses(store: Store) -> None:
         demand(body in values, f"{store.side}: a note shows {body!r}, but it is one of {values}")
 
 
+def check_counts(store: Store) -> None:
+    """A deal's counts are those of its registrations."""
+    registrations = store.rows("SELECT deal_id, status, state FROM shared_deals")
+    counted = "SELECT id, number_of_deal_registrations, number_of_active_deal_registrations, open_registrations FROM deals"
+    for deal_id, *said in store.rows(counted):
+        statuses = [(status, state not in ("deleted", "erased")) for deal, status, state in registrations if deal == deal_id]
+        living = [status for status, lives in statuses if lives]
+        real = [len(statuses), sum(map(is_active, living)), sum(map(is_open, living))]
+        demand(said == real, f"{store.side}: deal {deal_id} counts {said}, but it has {real}")
+
+
 def check_assignments(vendor: Store, restored: bool = False) -> None:
     """One automatic assignment per registration and turn, true to the state that it was made from; a rep for each that is active. In a
     store that went back the rotation was reckoned anew."""
     twice = vendor.rows("SELECT registration FROM assignments WHERE automatic GROUP BY registration, turn HAVING count(*) > 1")
     demand(not twice, f"assigned twice: {twice}")
     credits: dict[int, int] = {}
-    for rep_id, explanation in vendor.rows("SELECT rep_id, explanation FROM assignments WHERE automatic ORDER BY id"):
+    for rep_id, explanation in vendor.rows(
+        "SELECT rep_id, explanation FROM assignments WHERE automatic OR method = 'restored' ORDER BY id"
+    ):
         told = json.loads(explanation)
+        if "credits" in told:  # it came back to a restored store, and the wheel was turned once for it
+            credits |= {int(id): credit for id, credit in told["credits"].items()}
+            continue
         stated = {each["id"]: each["credit"] for each in told["considered"]}
         demand(
             restored or stated == {id: credits.get(id, 0) for id in stated},

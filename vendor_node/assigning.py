@@ -43,15 +43,15 @@ async def react_accept(work: Work, partnership: str, registration: str) -> None:
     """The time to accept is over: the next one's turn, unless somebody accepted, a person chose, it came back with its rep to a restored
     store, or it is no longer active."""
     record = (await load_records(work.tx, partnership, [registration])).get(registration)
-    past = await list_assignments(work.tx, registration)
+    past = await list_assignments(work.tx, partnership, registration)
     if record is None or not is_active(status_of(record.document)) or not past or is_settled(past[0]):
         return
     await assign_next(work, record, past)
 
 
-async def react_forget(work: Work, _partnership: str, registration: str) -> None:
+async def react_forget(work: Work, partnership: str, registration: str) -> None:
     """The registration is erased: its assignments keep the rotation's account, and nothing that the deal had told."""
-    for row in await list_assignments(work.tx, registration):
+    for row in await list_assignments(work.tx, partnership, registration):
         told = json.dumps(forget(row["explanation"]))
         await work.tx.execute(update(assignments).where(assignments.c.id == row["id"]).values(explanation=told))
     work.woken.add("erasures")
@@ -92,7 +92,7 @@ async def set_timer(work: Work, partnership: str, registration: str) -> None:
 async def accept(work: Work, shared_deal_id: int) -> None:
     """The assigned rep takes the registration on; so may an admin for them. Raises NotAllowed for others, WrongState without a rep."""
     row = await open_shared_deal(work.tx, shared_deal_id)
-    current = next((each for each in await list_assignments(work.tx, row["uid"]) if each["rep_id"] is not None), None)
+    current = next((each for each in await list_assignments(work.tx, row["partnership"], row["uid"]) if each["rep_id"] is not None), None)
     if current is None:
         raise WrongState("this registration has no rep yet", remedy="assign somebody first")
     if work.author.role != "admin" and work.author.user_id != current["rep_id"]:
@@ -115,10 +115,10 @@ def count_assignment(rep: Rep, method: str) -> None:
 async def make_request(work: Work, record: SharedRecord) -> Request:
     """What the assignment depends on, besides the reps."""
     joined = shared_deals.join(deals, deals.c.id == shared_deals.c.deal_id).outerjoin(companies, companies.c.id == deals.c.company_id)
-    columns = select(companies.c.owner_id, companies.c.country, companies.c.industry).select_from(joined)
+    columns = (companies.c.owner_id, companies.c.country, companies.c.industry, deals.c.owner_id.label("deal_owner_id"))
     where = (shared_deals.c.partnership == record.partnership, shared_deals.c.uid == record.uid)
-    row = (await work.tx.execute(columns.where(*where))).one()
-    return Request(record.uid, date_of(work.now_ms), row.owner_id, requested_rep(record), row.country, row.industry)
+    row = (await work.tx.execute(select(*columns).select_from(joined).where(*where))).one()
+    return Request(record.uid, date_of(work.now_ms), row.owner_id, requested_rep(record), row.country, row.industry, row.deal_owner_id)
 
 
 async def write_rep(work: Work, partnership: str, registration: str, rep: Rep) -> None:
@@ -150,10 +150,11 @@ async def reassign(work: Work, shared_deal_id: int, rep_id: int) -> None:
     work.after.append(lambda: count_assignment(rep, "person"))
 
 
-async def list_assignments(connection: AsyncConnection, registration: str) -> list[Row]:
-    """A registration's assignments, newest first, with their explanations."""
-    statement = select(assignments).where(assignments.c.registration == registration).order_by(assignments.c.id.desc())
-    rows = (await connection.execute(statement)).mappings()
+async def list_assignments(connection: AsyncConnection, partnership: str, registration: str) -> list[Row]:
+    """A registration's assignments, newest first, with their explanations. They are the vendor's: none of them travels, because they
+    name its other customers' reps and how busy each is; the partner gets the rep's name alone."""
+    where = (assignments.c.partnership == partnership, assignments.c.registration == registration)
+    rows = (await connection.execute(select(assignments).where(*where).order_by(assignments.c.id.desc()))).mappings()
     return [{**row, "explanation": json.loads(row["explanation"])} for row in rows]
 
 

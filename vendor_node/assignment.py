@@ -1,5 +1,6 @@
-"""Which rep gets a registration, as a pure function with its explanation: the company's owner, the rep whom the partner named, a territory
-or segment match, the rotation, else the fallback queue.
+"""Which rep gets a registration, as a pure function with its explanation: the company's owner, who works the deal already (of one that the
+vendor brought, that other partners work on, or that was shared before), the rep whom the partner named, a territory or segment match, the
+rotation, else the fallback queue.
 
 The rotation is Tijdeman's: of those who are due at all, the one whose turn would be over first. While the same reps are eligible, each
 one's count stays within one of their weight's share. A rep who was away keeps the credit of that moment, which is below one turn: no burst
@@ -11,7 +12,7 @@ from fractions import Fraction
 from typing import Any, Literal, NamedTuple
 
 TURN = 10**9  # one turn's worth of credit: whole numbers replay exactly, and rounding costs a billionth of a turn each time
-Method = Literal["owner", "requested", "territory", "round_robin", "fallback"]
+Method = Literal["owner", "deal_owner", "requested", "territory", "round_robin", "fallback"]
 
 
 class Rep(NamedTuple):
@@ -36,7 +37,8 @@ class Rep(NamedTuple):
 
 
 class Request(NamedTuple):
-    """What the assignment is for: `owner_id` is the company's existing owner, `requested` a name or e-mail that the partner gave."""
+    """What the assignment is for: `owner_id` is the company's existing owner, `deal_owner_id` the deal's, `requested` a name or e-mail that
+    the partner gave."""
 
     registration: str
     today: str
@@ -44,6 +46,7 @@ class Request(NamedTuple):
     requested: str | None = None
     country: str | None = None
     industry: str | None = None
+    deal_owner_id: int | None = None
 
 
 class Assignment(NamedTuple):
@@ -101,14 +104,23 @@ Choice = tuple[int | None, str, dict[int, int]]
 
 def choose_owner(reps: Sequence[Rep], request: Request) -> Choice:
     """The company's owner keeps their customer, whatever their cap."""
-    if request.owner_id is None:
-        return None, "the company has no owner", {}
-    owner = next((rep for rep in reps if rep.id == request.owner_id), None)
+    return choose_known("company", request.owner_id, reps, request.today)
+
+
+def choose_deal_owner(reps: Sequence[Rep], request: Request) -> Choice:
+    """Who works the deal already works it with this partner too."""
+    return choose_known("deal", request.deal_owner_id, reps, request.today)
+
+
+def choose_known(what: str, owner_id: int | None, reps: Sequence[Rep], today: str) -> Choice:
+    if owner_id is None:
+        return None, f"the {what} has no owner", {}
+    owner = next((rep for rep in reps if rep.id == owner_id), None)
     if owner is None:
-        return None, "the company's owner is no rep", {}
-    if reason := away(owner, request.today):
-        return None, f"the company's owner {owner.name} is {reason}", {}
-    return owner.id, f"{owner.name} owns the company", {}
+        return None, f"the {what}'s owner is no rep", {}
+    if reason := away(owner, today):
+        return None, f"the {what}'s owner {owner.name} is {reason}", {}
+    return owner.id, f"{owner.name} owns the {what}", {}
 
 
 def choose_requested(reps: Sequence[Rep], request: Request) -> Choice:
@@ -160,6 +172,7 @@ def next_in_turn(eligible: Sequence[Rep], credits: Mapping[int, int]) -> Rep:
 
 STEPS: tuple[tuple[Method, Callable[[Sequence[Rep], Request], Choice]], ...] = (
     ("owner", choose_owner),
+    ("deal_owner", choose_deal_owner),
     ("requested", choose_requested),
     ("territory", choose_territory),
     ("round_robin", choose_in_turn),

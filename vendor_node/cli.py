@@ -1,14 +1,16 @@
-"""`vendor-node`: the vendor's command line, with its reps."""
+"""`vendor-node`: the vendor's command line, with its reps, invitations and similar requests."""
 
 from typing import Annotated
 
 import typer
 
+from shared_schema.sync import partnerships
 from shared_schema.sync.station import Work
 from shared_schema.web.deletion_commands import serve_deletion
+from shared_schema.web.registration_commands import serve_registrations
 from shared_schema.web.sync_commands import serve_sync
 from shared_schema.web.terminal import As, Json, Terminal, show
-from vendor_node import assigning, reps
+from vendor_node import assigning, duplicates, invitations, reps
 from vendor_node.partner_commands import serve_partners
 from vendor_node.routes import ROUTERS
 from vendor_node.spec import SPEC
@@ -20,6 +22,7 @@ def main() -> None:
     serve_deletion(terminal)
     serve_partners(terminal)
     serve_reps(terminal)
+    serve_vendor(terminal)
     terminal.main()
 
 
@@ -57,6 +60,36 @@ def serve_reps(terminal: Terminal) -> None:
             await assigning.reassign(work, shared_deal_id, user_id)
 
         terminal.act(command)
+
+
+def serve_vendor(terminal: Terminal) -> None:
+    """The commands about registrations, with the vendor's own."""
+    group = serve_registrations(terminal)
+
+    @group.command("invite")
+    def invite(
+        deal_id: int,
+        partnership: str,
+        intro_note: Annotated[str, typer.Option(help="What the partner should know.")],
+        confirmed: Annotated[bool, typer.Option("--confirmed", help="You have asked this partner, and it can work the deal.")] = False,
+        contact: Annotated[int | None, typer.Option(help="Who will own it there: an id of `people`.")] = None,
+        as_: As = None,
+    ) -> None:
+        """Bring a partner into a deal; prints the shared deal's id."""
+        invitation = invitations.Invitation(intro_note, confirmed, contact)
+        print(terminal.act(lambda work: invitations.bring_in(work, deal_id, partnership, invitation), as_))
+
+    @group.command("people")
+    def people(partnership: str, as_json: Json = False) -> None:
+        """List the partner's people whom this partnership knows."""
+        show(terminal.read(partnerships.list_people, partnership, "partner"), as_json, ("id", "name", "role", "active"))
+
+    @group.command("similar")
+    def similar(shared_deal_id: int, as_json: Json = False) -> None:
+        """Show who else works on a registration's customer."""
+        found = terminal.read(duplicates.read_similar, shared_deal_id)
+        rows = [*found["registrations"], *({**each, "partner": "", "status": ""} for each in found["owned"])]
+        show(found if as_json else rows, as_json, ("deal_id", "deal", "partner", "status", "owner", "amount", "currency"))
 
 
 if __name__ == "__main__":

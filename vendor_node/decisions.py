@@ -10,6 +10,7 @@ from shared_schema.sync.capture import Captured, Write
 from shared_schema.sync.journal import note
 from shared_schema.sync.registrations import open_shared_deal
 from shared_schema.sync.station import Work
+from vendor_node import duplicates
 
 DECISIONS = ("approved", "rejected", "action required", "under review", "revoked", "won", "lost")
 FROM = {
@@ -17,7 +18,7 @@ FROM = {
     "rejected": ("submitted", "under review", "action required"),
     "action required": ("submitted", "under review"),
     "under review": ("submitted",),
-    "revoked": ("active", "extension pending"),
+    "revoked": ("active", "extension pending", "invited"),
     "won": ("active", "extension pending"),
     "lost": ("active", "extension pending"),
 }
@@ -58,9 +59,10 @@ async def react_decide(work: Work, partnership: str, registration: str) -> None:
     """Approve what was submitted under an automatic policy; what changed meanwhile needs no answer, and the journal says so."""
     record = (await load_records(work.tx, partnership, [registration])).get(registration)
     status = status_of(record.document) if record else "missing"
-    if status != "submitted":
+    if record is None or status != "submitted":
         await note(work, partnership, registration, "nothing to decide", f"the registration is {status}")
         return
+    await duplicates.check(work, record)
     if (await load_policy(work.tx, partnership)).approval == "manual":
         await note(work, partnership, registration, "waits for a decision", "the partnership's policy asks for a person's")
         return
@@ -68,14 +70,14 @@ async def react_decide(work: Work, partnership: str, registration: str) -> None:
 
 
 def due(record: SharedRecord) -> frozenset[str]:
-    """What a registration's state asks of the vendor: a decision when submitted, a rep when active without one, and when it is erased
-    that its assignments forget what they were made from."""
+    """What a registration's state asks of the vendor: a decision when submitted, a rep when active without one, an eye on the time that
+    an invitation leaves, and when it is erased that its assignments forget what they were made from."""
     if record.kind != "registration":
         return frozenset()
     if record.document.erased:
         return frozenset({"forget"})
     status = status_of(record.document)
-    wanted = {"decide"} if status == "submitted" else set()
+    wanted = {"submitted": {"decide"}, "invited": {"invitation"}}.get(status, set())
     if is_active(status) and not has_rep(record):
         wanted.add("assign")
     return frozenset(wanted)

@@ -26,7 +26,9 @@ async def load_reps(tx: AsyncConnection, *, lock: bool = False) -> list[Rep]:
     if lock:
         await tx.execute(select(reps.c.user_id).order_by(reps.c.user_id).with_for_update())
     open_deals = (
-        select(func.count()).where(shared_deals.c.rep_person == users.c.uid, shared_deals.c.status.in_(sorted(OPEN))).scalar_subquery()
+        select(func.count(shared_deals.c.deal_id.distinct()))
+        .where(shared_deals.c.rep_person == users.c.uid, shared_deals.c.status.in_(sorted(OPEN)))
+        .scalar_subquery()
     )
     columns = (users.c.id, users.c.uid, users.c.name, users.c.email, users.c.active, *reps.c, open_deals.label("open_deals"))
     statement = select(*columns).join(users, users.c.id == reps.c.user_id).order_by(users.c.id)

@@ -30,8 +30,10 @@ async def mend(work: Work, partnership: str) -> None:
     reps = {rep.person: rep for rep in await load_reps(work.tx, lock=True)}
     known = [row for row in returned if row["rep_person"] in reps]
     if known:
-        await insert_rows(work.tx, assignments, [make_assignment(row, reps[row["rep_person"]], work.now_ms) for row in known])
-        await save_credits(work.tx, await turn(work, partnership, known, list(reps.values())))
+        turns = await turn(work, partnership, known, list(reps.values()))
+        made = [make_assignment(row, reps[row["rep_person"]], credits, work.now_ms) for row, credits in zip(known, turns, strict=True)]
+        await insert_rows(work.tx, assignments, made)
+        await save_credits(work.tx, {rep_id: credit for credits in turns for rep_id, credit in credits.items()})
     for row in returned:
         if row["rep_person"] not in reps:
             await note(work, partnership, row["uid"], "alert: unknown rep", "it came back with a rep whom this store does not know")
@@ -40,9 +42,8 @@ async def mend(work: Work, partnership: str) -> None:
 
 async def find_returned(work: Work, partnership: str) -> list[Row]:
     """The registrations whose rep is not the one assigned last by what this store remembers, with what an assignment depends on."""
-    given = (
-        select(users.c.uid).join(assignments, assignments.c.rep_id == users.c.id).where(assignments.c.registration == shared_deals.c.uid)
-    )
+    of_it = (assignments.c.partnership == shared_deals.c.partnership, assignments.c.registration == shared_deals.c.uid)
+    given = select(users.c.uid).join(assignments, assignments.c.rep_id == users.c.id).where(*of_it)
     last = given.order_by(assignments.c.id.desc()).limit(1).correlate(shared_deals).scalar_subquery()
     columns = (shared_deals.c.partnership, shared_deals.c.uid, shared_deals.c.rep_person)
     joined = shared_deals.join(deals, deals.c.id == shared_deals.c.deal_id).outerjoin(companies, companies.c.id == deals.c.company_id)
@@ -55,24 +56,27 @@ async def find_returned(work: Work, partnership: str) -> list[Row]:
     return [dict(row) for row in (await work.tx.execute(statement.where(*where).order_by(shared_deals.c.id))).mappings()]
 
 
-def make_assignment(row: Row, rep: Rep, now_ms: int) -> Row:
+def make_assignment(row: Row, rep: Rep, credits: dict[int, int], now_ms: int) -> Row:
+    """An assignment that came back; its explanation names how the rotation stood after it, for nothing else tells."""
     why = f"{rep.name} had it before this store went back"
-    told = {"request": {"registration": row["uid"]}, "considered": [], "steps": [{"method": "restored", "chosen": rep.id, "why": why}]}
+    told: Row = {"request": {"registration": row["uid"]}, "considered": [], "steps": [{"method": "restored", "chosen": rep.id, "why": why}]}
+    told["credits"] = credits
     made = {"partnership": row["partnership"], "registration": row["uid"], "rep_id": rep.id, "method": "restored", "turn": 0}
     return made | {"automatic": False, "explanation": json.dumps(told), "at_ms": now_ms}
 
 
-async def turn(work: Work, partnership: str, returned: Sequence[Row], reps: Sequence[Rep]) -> dict[int, int]:
-    """Everyone's credit after these assignments."""
+async def turn(work: Work, partnership: str, returned: Sequence[Row], reps: Sequence[Rep]) -> list[dict[int, int]]:
+    """For each of these assignments, the credits that it changed."""
     records = await load_records(work.tx, partnership, [row["uid"] for row in returned])
     now = {rep.id: rep for rep in reps}
     by_person = {rep.person: rep.id for rep in reps}
+    turns = []
     for row in returned:
         asked = requested_rep(records[row["uid"]])
         request = Request(row["uid"], date_of(work.now_ms), row["owner_id"], asked, row["country"], row["industry"])
-        for rep_id, credit in turn_for(list(now.values()), request, by_person[row["rep_person"]]).items():
-            now[rep_id] = now[rep_id]._replace(credit=credit)
-    return {rep.id: rep.credit for rep in now.values()}
+        turns.append(turn_for(list(now.values()), request, by_person[row["rep_person"]]))
+        now |= {rep_id: now[rep_id]._replace(credit=credit) for rep_id, credit in turns[-1].items()}
+    return turns
 
 
 async def restart_timers(work: Work, partnership: str) -> None:

@@ -5,9 +5,9 @@ from fastapi import APIRouter
 from shared_schema.sync import offers
 from shared_schema.sync.registrations import load_shared_deal
 from shared_schema.web.bearer import Admin, Caller, Here
-from shared_schema.web.payloads import Id, Json, Line, PathId, Payload, Values
+from shared_schema.web.payloads import Id, Json, Line, PathId, Payload, Text, Values
 from shared_schema.web.shown import show_captured, show_registration, show_shared
-from vendor_node import assigning, decisions, partner_routes, reps
+from vendor_node import assigning, decisions, duplicates, invitations, partner_routes, reps
 
 router = APIRouter(prefix="/api", tags=["vendor"])
 
@@ -17,6 +17,18 @@ class Decision(Payload):
 
     decision: Line
     reason: Line | None = None
+
+
+class Asked(Payload):
+    """`contact_id`: who will own it at the partner, of the partnership's people; `confirmed`: you have reached out to this partner to
+    confirm availability to work the deal; `values`: what this partner gets instead of the deal's own, null for nothing."""
+
+    partnership: Line | None = None
+    intro_note: Text
+    confirmed: bool = False
+    contact_id: Id | None = None
+    values: Values = {}
+    products: list[Values] = []
 
 
 class Assignee(Payload):
@@ -40,11 +52,25 @@ async def decide(shared_deal_id: PathId, decision: Decision, station: Here, auth
     return await show_captured(station, shared_deal_id, captured)
 
 
+@router.post("/deals/{deal_id}/invite", status_code=201, summary="Bring a partner into a deal")
+async def bring_in(deal_id: PathId, asked: Asked, station: Here, author: Caller) -> Json:
+    invitation = invitations.Invitation(asked.intro_note, asked.confirmed, asked.contact_id, asked.values, asked.products)
+    async with station.working(author) as work:
+        found = await invitations.bring_in(work, deal_id, asked.partnership, invitation)
+    return await show_shared(station, found, id=found)
+
+
+@router.get("/shared-deals/{shared_deal_id}/similar", summary="Who else works on this customer, side by side")
+async def read_similar(shared_deal_id: PathId, station: Here, _: Caller) -> Json:
+    async with station.database.reading() as connection:
+        return await duplicates.read_similar(connection, shared_deal_id)
+
+
 @router.get("/shared-deals/{shared_deal_id}/assignments", summary="Who was assigned, and why")
 async def list_assignments(shared_deal_id: PathId, station: Here, _: Caller) -> Json:
     async with station.database.reading() as connection:
         row = await load_shared_deal(connection, shared_deal_id)
-        return {"results": await assigning.list_assignments(connection, row["registration"])}
+        return {"results": await assigning.list_assignments(connection, row["partnership"], row["uid"])}
 
 
 @router.post("/shared-deals/{shared_deal_id}/assign", summary="Give a registration to another rep")
@@ -97,9 +123,9 @@ async def add_quote(shared_deal_id: PathId, quote: Settings, station: Here, auth
 @router.delete("/quotes/{quote_id}", summary="Remove a quote on both sides")
 async def remove_quote(quote_id: PathId, station: Here, author: Caller) -> Json:
     async with station.working(author) as work:
-        registration = (await offers.load_line(work, "quote", quote_id))["registration"]
+        part = await offers.load_line(work, "quote", quote_id)
         await offers.remove(work, "quote", quote_id)
-    return await show_registration(station, registration)
+    return await show_registration(station, part)
 
 
 @router.put("/shared-deals/{shared_deal_id}/eligibility", summary="Compensation: eligible, rate (percent), reason")

@@ -33,5 +33,6 @@ assignments = Table(
     Column("accepted_ms", BigInteger),
 )
 _once = and_(assignments.c.automatic, assignments.c.rep_id.is_not(None))
-Index("uq_assignments_automatic", assignments.c.registration, assignments.c.turn, unique=True, sqlite_where=_once, postgresql_where=_once)
-Index("ix_assignments_registration", assignments.c.registration)
+_turn = (assignments.c.partnership, assignments.c.registration, assignments.c.turn)
+Index("uq_assignments_automatic", *_turn, unique=True, sqlite_where=_once, postgresql_where=_once)
+Index("ix_assignments_registration", assignments.c.partnership, assignments.c.registration)

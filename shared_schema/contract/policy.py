@@ -18,13 +18,15 @@ TERMS = ("preset", "rules", "approval", "capacity", "timers")
 
 class Policy(NamedTuple):
     """What the policy record says, resolved against its preset; `flags` names what this version does not know.
-    `accept_hours`: within how many hours an assigned rep must accept, 0 for no such timer."""
+    `accept_hours`: within how many hours an assigned rep must accept, `invitation_days`: within how many days a partner must answer an
+    invitation; 0 for no such timer."""
 
     preset: str = "default"
     approval: str = "auto"
     capacity: int = 100
     protection_days: int = 90
     accept_hours: int = 0
+    invitation_days: int = 14
     displays: tuple[tuple[str, str], ...] = ()
     writers: tuple[tuple[str, str], ...] = ()
     hidden: frozenset[str] = frozenset()
@@ -111,7 +113,7 @@ def read_terms(terms: Mapping[str, Any]) -> dict[str, Any]:
         read["approval"] = approval
     if isinstance(capacity, int) and not isinstance(capacity, bool):
         read["capacity"] = capacity
-    for name in ("protection_days", "accept_hours"):
+    for name in ("protection_days", "accept_hours", "invitation_days"):
         if isinstance(timers, dict) and isinstance(timers.get(name), int):
             read[name] = timers[name]
     return read

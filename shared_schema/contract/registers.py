@@ -105,7 +105,7 @@ def replaces(left: Register, right: Register) -> bool:
     if left.context.get(incarnation, 0) >= counter:
         return False
     for name, seen in left.context.items():
-        if context.get(name, -1) < seen:
+        if name not in context or context[name] < seen:
             return False
     for sibling in left.siblings:
         if sibling.dot == right.siblings[0].dot or not covers(context, sibling.dot):

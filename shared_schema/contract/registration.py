@@ -7,14 +7,15 @@ from shared_schema.contract.policy import value_of
 
 OPEN = frozenset({"submitted", "under review", "action required", "active", "extension pending", "invited"})
 COUNTED_ACTIVE = frozenset({"active", "extension pending"})
-DECISIONS = ("approved", "rejected", "action required", "under review", "revoked", "won", "lost", "expired")
+DECISIONS = ("approved", "rejected", "action required", "under review", "revoked", "won", "lost", "expired", "invitation expired")
 
 
 def status_of(document: Document) -> str:
     """draft, submitted, under review, active, action required, rejected, extension pending, invited, declined, invitation expired,
     won, lost, expired, withdrawn, revoked, unshared or erased: the same on both sides by construction.
 
-    The partner's withdrawal and the vendor's revocation end it whatever else is concurrent; then the vendor's decision counts.
+    The partner's withdrawal and the vendor's revocation end it whatever else is concurrent; then the vendor's decision counts. A person's
+    answer to an invitation stands even where its time ran out meanwhile: a timer does not overrule a person.
     """
     if document.erased or document.get("unshared").siblings:
         return "erased" if document.erased else "unshared"
@@ -25,19 +26,21 @@ def status_of(document: Document) -> str:
         decision = None  # the partner answered, and waits again
     if decision in ("revoked", "won", "lost", "expired", "rejected", "action required", "under review"):
         return str(decision)
-    if value_of(document, "initiated_by") == "vendor":
-        return invited_status(document)
+    if document.get("invitation").siblings:  # only the vendor can write one; `initiated_by` is whatever its maker says
+        return invited_status(document, decision)
     if decision == "approved":
         return "extension pending" if extension_waits(document) else "active"
     return "submitted" if document.get("submission").siblings else "draft"
 
 
-def invited_status(document: Document) -> str:
+def invited_status(document: Document, decision: str | None) -> str:
     """The vendor-initiated course: invited, then as the partner answers."""
     answer = part(document, "answer", "answer")
     if answer == "accepted":
         return "extension pending" if extension_waits(document) else "active"
-    return "declined" if answer == "declined" else "invited"
+    if answer == "declined":
+        return "declined"
+    return "invitation expired" if decision == "invitation expired" else "invited"
 
 
 def extension_waits(document: Document) -> bool:

@@ -36,6 +36,7 @@ def lacks(own: Side, stored: Document | None, change: RecordChange) -> bool:
     return any(
         counter > stored.get(name).context.get(incarnation, 0)
         for name, register in change.fields.items()
+        if not stored.is_erased(name)
         for incarnation, counter in own_counters(own, register).items()
     )
 

@@ -103,10 +103,11 @@ async def link_contacts(tx: AsyncConnection, deal_id: int, contact_ids: list[int
 async def change_deal(tx: AsyncConnection, deal_id: int, values: Mapping[str, Any], user_id: int | None, now_ms: int) -> None:
     """Set the deal's own columns, with their history."""
     row = check_values(values) | await place(tx, values)
+    named = {"stand_in": False} if "name" in row else {}
     links = await check_links(tx, values)
     row |= links.columns
     if row:
-        done = await tx.execute(update(deals).where(deals.c.id == deal_id).values(**row))
+        done = await tx.execute(update(deals).where(deals.c.id == deal_id).values(**row, **named))
         if not done.rowcount:
             raise NotFound("deal", deal_id)
         await append_history(tx, deal_id, row, "local", user_id, now_ms)

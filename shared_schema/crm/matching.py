@@ -9,7 +9,7 @@ from sqlalchemy import Column, Table, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.crm.rows import take_turn
-from shared_schema.crm.tables import companies, contacts, deal_contacts, deals, partnerships, pipelines, stages
+from shared_schema.crm.tables import companies, contacts, deal_contacts, deals, partnerships, pipelines, stages, users
 
 
 def normalise_domain(website: str | None) -> str | None:
@@ -32,7 +32,8 @@ def text_of(described: Mapping[str, Any], name: str) -> str | None:
 
 
 async def create_deals(tx: AsyncConnection, arrived: Mapping[str, Mapping[str, Any]], side: str, now_ms: int) -> dict[str, int]:
-    """The deal of each registration that arrived: per uid `partnership`, `company` and `contact` as the peer described them; deal ids.
+    """The deal of each registration that arrived: per uid `partnership`, `company` and `contact` as the peer described them, and `owner`,
+    the person whom it wants for it, if that is a user here; deal ids. Their names stand in until the registrations' own arrive.
 
     Set-based: the number of statements does not depend on how many arrived.
     """
@@ -41,13 +42,15 @@ async def create_deals(tx: AsyncConnection, arrived: Mapping[str, Mapping[str, A
     contact_ids = await match_contacts(tx, arrived, company_ids, now_ms)
     pipeline_id, stage_id = await first_stage(tx)
     recipients = await lead_recipients(tx) if side == "partner" else {}
+    named = await find_users(tx, (each["owner"] for each in arrived.values())) if side == "partner" else {}
     rows = [
         {
             "name": text_of(each["company"], "name") or text_of(each["contact"], "name") or "Shared deal",
             "company_id": company_ids.get(uid),
             "pipeline_id": pipeline_id,
             "stage_id": stage_id,
-            "owner_id": recipients.get(each["partnership"]),
+            "stand_in": True,
+            "owner_id": named.get(each["owner"]) or recipients.get(each["partnership"]),
             "created_ms": now_ms,
         }
         for uid, each in arrived.items()
@@ -135,3 +138,11 @@ async def first_stage(tx: AsyncConnection) -> tuple[int | None, int | None]:
 
 async def lead_recipients(tx: AsyncConnection) -> dict[str, int | None]:
     return {id: recipient for id, recipient in await tx.execute(select(partnerships.c.id, partnerships.c.lead_recipient_id))}
+
+
+async def find_users(tx: AsyncConnection, uids: Iterable[str | None]) -> dict[str | None, int]:
+    """Active users of this CRM by uid."""
+    wanted = sorted({uid for uid in uids if uid})
+    if not wanted:
+        return {}
+    return {uid: id for uid, id in await tx.execute(select(users.c.uid, users.c.id).where(users.c.uid.in_(wanted), users.c.active))}

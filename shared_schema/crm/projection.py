@@ -15,7 +15,7 @@ from shared_schema.contract.policy import Policy, display
 from shared_schema.contract.registers import Side
 from shared_schema.crm import projected_tables as tables
 from shared_schema.crm.rows import insert_missing, upsert
-from shared_schema.crm.shared_deals import project_deals, project_registrations, shown, shown_part, uid_of
+from shared_schema.crm.shared_deals import lock_deals_of, project_deals, project_registrations, shown, shown_part, uid_of
 from shared_schema.crm.shared_records import SharedRecord
 
 Columns = dict[str, Any]
@@ -33,6 +33,8 @@ async def project(tx: AsyncConnection, side: Side, records: Sequence[SharedRecor
     by_kind: dict[str, list[SharedRecord]] = defaultdict(list)
     for record in records:
         by_kind[record.kind].append(record)
+    if by_kind["registration"] or any(LIFE in each.touched for each in by_kind["deal"]):
+        await lock_deals_of(tx, [*by_kind["registration"], *by_kind["deal"]])
     await project_registrations(tx, side, by_kind["registration"], policy, now_ms)
     await project_deals(tx, by_kind["deal"], policy, now_ms)
     for kind, projected in PROJECTED.items():

@@ -1,20 +1,22 @@
 """Registrations as rows, the deals that follow them, and the derived counts of a deal.
 
-A deal's column follows a registration only while that is the deal's single open one; with two or more the column is the node's own.
+A deal's column follows a registration only while that is the deal's single open one; with two or more the column is the node's own. When
+one is left again, the column follows it where the two say the same, and keeps its value where they do not: what this side chose is not
+overwritten by a registration that it was never told to follow. The difference is shown until a save or a take-over ends it.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-from sqlalchemy import Select, bindparam, case, func, select, update
+from sqlalchemy import ColumnElement, ScalarSelect, Select, bindparam, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.contract.documents import LIFE
 from shared_schema.contract.identifiers import is_uid
 from shared_schema.contract.policy import Policy, value_of
-from shared_schema.contract.records import PLAIN_DEAL_FIELDS, is_valid
-from shared_schema.contract.registers import Side
+from shared_schema.contract.records import DEAL_FIELDS, is_valid
+from shared_schema.contract.registers import Register, Side
 from shared_schema.contract.registration import COUNTED_ACTIVE, OPEN, status_of
 from shared_schema.crm.matching import create_deals, normalise_domain, normalise_email, text_of
 from shared_schema.crm.projected_tables import shared_deals
@@ -29,6 +31,14 @@ CHANGING = ("status", "reason", "domain", "contact_email", "initiated_by", "rep_
 
 OF_REGISTRATIONS = (shared_deals.c.partnership == bindparam("partnership"), Among(shared_deals.c.uid, "uids"))
 DEALS_OF = Statement(select(shared_deals.c.uid, shared_deals.c.deal_id).where(*OF_REGISTRATIONS))
+GONE = ("deleted", "erased")
+LIVING_OPEN = (shared_deals.c.status.in_(sorted(OPEN)), shared_deals.c.state.not_in(GONE))
+HOLD = Statement(
+    select(deals.c.id)
+    .where(deals.c.id.in_(select(shared_deals.c.deal_id).where(*OF_REGISTRATIONS)))
+    .order_by(deals.c.id)
+    .with_for_update(key_share=True)
+)
 
 
 def shown(record: SharedRecord, policy: Policy, name: str) -> Any:
@@ -86,7 +96,8 @@ async def adopt(tx: AsyncConnection, side: Side, arrived: Sequence[SharedRecord]
 
 def describe_customer(record: SharedRecord, policy: Policy) -> dict[str, Any]:
     company, contact = shown(record, policy, "company") or {}, shown(record, policy, "contact") or {}
-    return {"partnership": record.partnership, "company": company, "contact": contact}
+    owner = uid_of(shown_part(record, policy, "invitation", "contact"))
+    return {"partnership": record.partnership, "company": company, "contact": contact, "owner": owner}
 
 
 def registration_row(record: SharedRecord, side: Side, policy: Policy) -> dict[str, Any]:
@@ -98,7 +109,7 @@ def registration_row(record: SharedRecord, side: Side, policy: Policy) -> dict[s
         "reason": text_of(shown(record, policy, "decision") or {}, "reason"),
         "domain": normalise_domain(shown(record, policy, "domain")),
         "contact_email": normalise_email(text_of(shown(record, policy, "contact") or {}, "email")),
-        "initiated_by": "vendor" if shown(record, policy, "initiated_by") == "vendor" else "partner",
+        "initiated_by": record.side,
         "rep_person": uid_of(shown_part(record, policy, "rep", "person")),
         "expires": shown(record, policy, "expires"),
         "left_here": shown(record, policy, f"{side}_left") is not None and not shown_part(record, policy, f"{side}_left", "back"),
@@ -107,92 +118,140 @@ def registration_row(record: SharedRecord, side: Side, policy: Policy) -> dict[s
     }
 
 
+async def lock_deals_of(tx: AsyncConnection, records: Sequence[SharedRecord]) -> None:
+    """Hold the deals of these records' registrations, in id order, until the transaction ends: two partners' streams may meet in one."""
+    uids = sorted({str(each.registration) for each in records})
+    await HOLD.fetch(tx, {"partnership": records[0].partnership, "uids": uids})
+
+
+async def lock_deals(tx: AsyncConnection, deal_ids: Iterable[int]) -> None:
+    ids = sorted(set(deal_ids))
+    await tx.execute(select(deals.c.id).where(deals.c.id.in_(ids)).order_by(deals.c.id).with_for_update(key_share=True))
+
+
+def count_registrations(*which: ColumnElement[bool]) -> ScalarSelect[int]:
+    """How many of a deal's registrations are such; for an UPDATE of deals."""
+    return select(func.count()).select_from(shared_deals).where(shared_deals.c.deal_id == deals.c.id, *which).scalar_subquery()
+
+
 async def recount(tx: AsyncConnection, deal_ids: Iterable[int]) -> None:
-    """The derived counts of these deals, from their registrations: never settable otherwise."""
-    active = func.coalesce(func.sum(case((shared_deals.c.status.in_(sorted(COUNTED_ACTIVE)), 1), else_=0)), 0)
-    of_deal = shared_deals.c.deal_id == deals.c.id
-    all_count = select(func.count()).select_from(shared_deals).where(of_deal).scalar_subquery()
-    active_count = select(active).where(of_deal).scalar_subquery()
+    """The derived counts of these deals, from their registrations: never settable otherwise. The deals are held before they are
+    counted, because a count beside another transaction's would miss what that one adds."""
+    ids = sorted(set(deal_ids))
+    await lock_deals(tx, ids)
+    active = count_registrations(shared_deals.c.status.in_(sorted(COUNTED_ACTIVE)), shared_deals.c.state.not_in(GONE))
     values = {
-        "number_of_deal_registrations": all_count,
-        "number_of_active_deal_registrations": active_count,
-        "is_active_shared_deal": active_count > 0,
+        "number_of_deal_registrations": count_registrations(),
+        "number_of_active_deal_registrations": active,
+        "is_active_shared_deal": active > 0,
+        "open_registrations": count_registrations(*LIVING_OPEN),
     }
-    await tx.execute(update(deals).where(deals.c.id.in_(sorted(set(deal_ids)))).values(values))
+    await tx.execute(update(deals).where(deals.c.id.in_(ids)).values(values))
 
 
 async def follow_reps(tx: AsyncConnection, assigned: Sequence[tuple[int, str | None]]) -> None:
-    """The rep owns the deal in the vendor's CRM."""
+    """The rep owns the deal in the vendor's CRM; of a deal with several open registrations only where nobody does yet."""
     owner = select(users.c.id).where(users.c.uid == bindparam("person")).scalar_subquery()
     rows = [{"deal": deal_id, "person": person} for deal_id, person in assigned if person]
     if rows:
-        await tx.execute(update(deals).where(deals.c.id == bindparam("deal")).values(owner_id=owner), rows)
+        free = or_(deals.c.open_registrations < 2, deals.c.owner_id.is_(None))
+        await tx.execute(update(deals).where(deals.c.id == bindparam("deal"), free).values(owner_id=owner), rows)
 
 
 async def project_deals(tx: AsyncConnection, records: Sequence[SharedRecord], policy: Policy, now_ms: int) -> None:
     """Columns of the deals that follow their single open registration; only what was touched is written."""
     if not records:
         return
+    await project_lives(tx, [each for each in records if LIFE in each.document or each.erasing], now_ms)
     followed = await find_followers(tx, records)
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
     for record in records:
         target = followed.get(str(record.registration))
-        columns = deal_columns(record, policy) if target and target.open == 1 and target.status in OPEN else {}
+        columns = deal_columns(record, policy, target) if target and is_followed(target) else {}
         if target and columns:
-            groups[tuple(columns)].append({"id": target.deal_id, **columns})
+            groups[tuple(columns)].append({"id": target["deal_id"], **columns})
     for _, rows in sorted(groups.items()):
         await change_rows(tx, deals, rows, "id")
-    await project_lives(tx, [each for each in records if LIFE in each.document or each.erasing], followed, now_ms)
 
 
-class Follower(NamedTuple):
-    """A registration's deal, and whether the deal follows it: `open` counts the deal's open registrations."""
-
-    deal_id: int
-    status: str
-    left_here: bool
-    open: int
+OF_FOLLOWER = ("uid", "deal_id", "status", "state", "left_here")
+OF_FOLLOWED = ("open_registrations", "stand_in", "currency", *DEAL_FIELDS)
 
 
 def select_followers() -> Select[Any]:
-    other = shared_deals.alias()
-    open_ones = select(func.count()).select_from(other).where(other.c.deal_id == shared_deals.c.deal_id, other.c.status.in_(sorted(OPEN)))
-    columns = (shared_deals.c.uid, shared_deals.c.deal_id, shared_deals.c.status, shared_deals.c.left_here)
-    return select(*columns, open_ones.scalar_subquery().label("open")).where(*OF_REGISTRATIONS)
+    """The deals are held: what is read of them here is still so when their columns are written."""
+    columns = [*(shared_deals.c[name] for name in OF_FOLLOWER), *(deals.c[name] for name in OF_FOLLOWED)]
+    joined = shared_deals.join(deals, deals.c.id == shared_deals.c.deal_id)
+    statement = select(*columns).select_from(joined).where(*OF_REGISTRATIONS)
+    return statement.order_by(deals.c.id).with_for_update(of=deals, key_share=True)
 
 
 FOLLOWERS = Statement(select_followers())
 
 
-async def find_followers(tx: AsyncConnection, records: Sequence[SharedRecord]) -> dict[str, Follower]:
-    """Per registration its deal, its status, and how many of that deal's registrations are open."""
+async def find_followers(tx: AsyncConnection, records: Sequence[SharedRecord]) -> dict[str, Mapping[str, Any]]:
+    """Per registration its status and life, and its deal's columns with how many of that deal's registrations are open."""
     uids = sorted({str(each.registration) for each in records})
     found = await FOLLOWERS.fetch(tx, {"partnership": records[0].partnership, "uids": uids})
-    return {uid: Follower(*others) for uid, *others in found}
+    return {row[0]: dict(zip((*OF_FOLLOWER, *OF_FOLLOWED), row, strict=True)) for row in found}
 
 
-def deal_columns(record: SharedRecord, policy: Policy) -> dict[str, Any]:
-    """The touched fields of a deal record as columns of the deal, where they hold something that can be shown."""
+def is_followed(target: Mapping[str, Any]) -> bool:
+    """Whether this registration is its deal's single open one."""
+    return target["open_registrations"] == 1 and target["status"] in OPEN and target["state"] not in GONE
+
+
+def deal_columns(record: SharedRecord, policy: Policy, target: Mapping[str, Any]) -> dict[str, Any]:
+    """The touched fields of a deal record as columns of the deal, where the column went with the field and it can be shown."""
     columns: dict[str, Any] = {}
-    if "name" in record.touched and (name := shown(record, policy, "name")):
-        columns["name"] = name
-    if "amount" in record.touched:
-        amount = shown(record, policy, "amount") or {}
-        columns |= {"amount": amount.get("amount"), "currency": amount.get("currency")}
-    columns |= {name: shown(record, policy, name) for name in PLAIN_DEAL_FIELDS if name in record.touched and name != "name"}
+    for name in DEAL_FIELDS:
+        before = record.touched.get(name)
+        if before is not None and went_with(name, before, target):
+            columns |= columns_of(name, shown(record, policy, name))
     return columns
 
 
-async def project_lives(tx: AsyncConnection, records: Sequence[SharedRecord], followed: Mapping[str, Follower], now_ms: int) -> None:
-    """A deleted deal leaves the lists, a restored or contested one comes back, unless this side had deleted it for itself."""
-    for record in records:
-        target = followed.get(str(record.registration))
-        if target is None:
-            continue
-        state = record.state
-        where = (shared_deals.c.partnership == record.partnership, shared_deals.c.uid == record.registration)
+def went_with(name: str, before: Register, target: Mapping[str, Any]) -> bool:
+    """Whether the deal's column had a value of this register: then nothing of this side's own is lost when it follows what comes after.
+    A column without a value follows the first one, and so does a name that only stands in."""
+    column = read_column(target, name)
+    if not before.siblings:
+        return column is None or (name == "name" and bool(target["stand_in"]))
+    return any(column == (each.value if is_valid("deal", name, each.value) else None) for each in before.siblings)
+
+
+def read_column(row: Mapping[str, Any], name: str) -> Any:
+    """A shared field as a deal's row has it."""
+    if name != "amount":
+        return row[name]
+    return {"amount": row["amount"], "currency": row["currency"]} if row["amount"] is not None else None
+
+
+def columns_of(name: str, value: Any) -> dict[str, Any]:
+    """A shared field's value as columns of a deal; a deal keeps its name rather than lose it."""
+    if name == "amount":
+        return {"amount": value["amount"], "currency": value["currency"]} if value else {"amount": None, "currency": None}
+    if name == "name":
+        return {"name": value, "stand_in": False} if value else {}
+    return {name: value}
+
+
+async def project_lives(tx: AsyncConnection, records: Sequence[SharedRecord], now_ms: int) -> None:
+    """A deal leaves the lists when the last registration that was open in it is deleted, and comes back when one is restored or
+    contested, unless this side had deleted it for itself."""
+    if not records:
+        return
+    followed = await find_followers(tx, records)
+    lives = [(record.state, followed[str(record.registration)]) for record in records if str(record.registration) in followed]
+    turned = [(state, target) for state, target in lives if state != target["state"]]
+    for state, target in turned:
+        where = (shared_deals.c.partnership == records[0].partnership, shared_deals.c.uid == target["uid"])
         await tx.execute(update(shared_deals).where(*where).values(state=state))
-        if state == "deleted" and target.open <= 1:
-            await tx.execute(update(deals).where(deals.c.id == target.deal_id, deals.c.deleted_ms.is_(None)).values(deleted_ms=now_ms))
-        if state not in ("deleted", "erased") and not target.left_here:
-            await tx.execute(update(deals).where(deals.c.id == target.deal_id).values(deleted_ms=None))
+    if turned:
+        await recount(tx, [target["deal_id"] for _, target in turned])
+    for state, target in turned:
+        if state == "deleted":
+            gone = (deals.c.id == target["deal_id"], deals.c.open_registrations == 0, deals.c.deleted_ms.is_(None))
+            await tx.execute(update(deals).where(*gone).values(deleted_ms=now_ms))
+        elif state != "erased" and not target["left_here"]:
+            await tx.execute(update(deals).where(deals.c.id == target["deal_id"]).values(deleted_ms=None))

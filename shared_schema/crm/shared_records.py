@@ -10,10 +10,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from shared_schema.contract.documents import ERASED, Document, bucket_of
 from shared_schema.contract.life import State, hash_document, state_of
 from shared_schema.contract.records import deletion_rule, is_one_way
-from shared_schema.contract.registers import Register, Sibling, Side, differs, encode_value
+from shared_schema.contract.registers import EMPTY, Register, Sibling, Side, differs, encode_value
 from shared_schema.crm.rows import Among, change_rows, insert_missing, upsert
 from shared_schema.crm.statements import Statement
-from shared_schema.crm.tables import property_history, shared_records
+from shared_schema.crm.tables import partnerships, property_history, shared_records
 
 KEY = ("partnership", "uid")
 CHANGING = ("document", "state", "hash")
@@ -28,13 +28,19 @@ def select_named() -> Select[Any]:
 
 
 LOCKED = Statement(select_named().with_for_update())
+ELSEWHERE = Statement(
+    select(shared_records.c.uid)
+    .join(partnerships, partnerships.c.id == shared_records.c.partnership)  # so that the key's order serves: by partnership, then uid
+    .where(partnerships.c.id != bindparam("partnership"), Among(shared_records.c.uid, "uids"))
+)
 
 
 @dataclass(slots=True)
 class SharedRecord:
     """One shared record while a transaction works on it. What identifies it never changes; its document does.
 
-    `stored` is the document as it was read, `touched` the fields changed since, `turned` the conflicts opened (True) or closed.
+    `stored` is the document as it was read, `touched` the fields changed since with their registers before that, `turned` the conflicts
+    opened (True) or closed.
     """
 
     partnership: str
@@ -45,7 +51,7 @@ class SharedRecord:
     side: Side
     document: Document
     stored: str | None = None
-    touched: set[str] = field(default_factory=set)
+    touched: dict[str, Register] = field(default_factory=dict)
     turned: dict[str, bool] = field(default_factory=dict)
 
     @property
@@ -58,7 +64,7 @@ class SharedRecord:
 
     def touch(self, name: str, before: Register) -> bool:
         """Remember that a field changed, and whether that opened or closed a conflict; whether it opened one."""
-        self.touched.add(name)
+        self.touched.setdefault(name, before)
         now = differs(self.document.get(name))
         if differs(before) == now or is_one_way(self.kind, name):
             return False
@@ -68,12 +74,12 @@ class SharedRecord:
     def erase(self, names: Iterable[str] = ()) -> None:
         """Erase the named fields, or everything; what hangs on the content elsewhere is cleared by whoever follows the change."""
         self.document.erase(names)
-        self.touched.add(ERASED)
+        self.touched.setdefault(ERASED, EMPTY)
 
     def clear(self) -> None:
         """Let go of a deleted record's content."""
         self.document.clear()
-        self.touched.add(CLEARED)
+        self.touched.setdefault(CLEARED, EMPTY)
 
     @property
     def erasing(self) -> bool:
@@ -82,7 +88,7 @@ class SharedRecord:
 
     def before(self) -> "SharedRecord | None":
         """The record as it was stored when this transaction read it; None if it was not there."""
-        return None if self.stored is None else replace(self, document=Document.decode(self.stored), touched=set(), turned={})
+        return None if self.stored is None else replace(self, document=Document.decode(self.stored), touched={}, turned={})
 
 
 class Written(NamedTuple):
@@ -117,6 +123,14 @@ async def read_record(connection: AsyncConnection, partnership: str, uid: str) -
     return read_row(row) if row else None
 
 
+async def find_elsewhere(connection: AsyncConnection, partnership: str, uids: Iterable[str]) -> set[str]:
+    """Which of these uids are records of another partnership and not of this one."""
+    wanted = sorted(set(uids))
+    if not wanted:
+        return set()
+    return {uid for (uid,) in await ELSEWHERE.fetch(connection, {"partnership": partnership, "uids": wanted})}
+
+
 async def load_of_registrations(connection: AsyncConnection, partnership: str, registrations: Iterable[str]) -> dict[str, SharedRecord]:
     """All records of these registrations by uid, locked in uid order until the transaction ends."""
     of_them = (shared_records.c.partnership == partnership, shared_records.c.registration.in_(sorted(set(registrations))))
@@ -124,9 +138,10 @@ async def load_of_registrations(connection: AsyncConnection, partnership: str, r
     return {row[1]: read_row(row) for row in rows}
 
 
-async def load_registration(connection: AsyncConnection, registration: str) -> list[SharedRecord]:
-    """All records of a registration, for reading."""
-    statement = READ.where(shared_records.c.registration == registration).order_by(shared_records.c.uid)
+async def load_registration(connection: AsyncConnection, partnership: str, registration: str) -> list[SharedRecord]:
+    """All records of a partnership's registration, for reading."""
+    where = (shared_records.c.partnership == partnership, shared_records.c.registration == registration)
+    statement = READ.where(*where).order_by(shared_records.c.uid)
     return [read_row(row) for row in await connection.execute(statement)]
 
 

@@ -146,6 +146,8 @@ deals = Table(
     Column("number_of_deal_registrations", Integer, nullable=False, server_default="0"),
     Column("number_of_active_deal_registrations", Integer, nullable=False, server_default="0"),
     Column("is_active_shared_deal", Boolean, nullable=False, server_default=false()),
+    Column("open_registrations", Integer, nullable=False, server_default="0"),
+    Column("stand_in", Boolean, nullable=False, server_default=false()),
     Column("created_ms", BigInteger, nullable=False),
     Column("deleted_ms", BigInteger),
     Column("merged_into", BigInteger),

@@ -19,7 +19,7 @@ from shared_schema.contract.refusal import AHEAD, Door, refuse_fields
 from shared_schema.contract.registers import Register, Side, covers
 from shared_schema.contract.topics import other
 from shared_schema.crm.rows import upsert
-from shared_schema.crm.shared_records import SharedRecord, Written, append_history, load_records
+from shared_schema.crm.shared_records import SharedRecord, Written, append_history, find_elsewhere, load_records
 from shared_schema.sync import brake, erasures, parking, refusals
 from shared_schema.sync.answers import OUTCOME, Answer, answer
 from shared_schema.sync.arrivals import Arrivals, Numbered
@@ -47,7 +47,8 @@ class MissingParent(Exception):
 @dataclass(slots=True)
 class Desk:
     """One batch at work: who we are, the locked records, and what has come of the batch so far. Without `limits` no brake is asked.
-    `restoring`: our store went back, and the peer may bring our own writes."""
+    `restoring`: our store went back, and the peer may bring our own writes; `unknown`: records refused because they would be ours.
+    `foreign`: what the batch names as a parent or registration and is another partnership's."""
 
     incarnation: Incarnation
     partnership: str
@@ -61,8 +62,10 @@ class Desk:
     answers: list[Answer] = field(default_factory=list)
     heard: dict[tuple[object, ...], dict[str, object]] = field(default_factory=dict)
     created: set[str] = field(default_factory=set)
+    foreign: set[str] = field(default_factory=set)
     erased: list[Erased] = field(default_factory=list)
     restoring: bool = False
+    unknown: set[str] = field(default_factory=set)
 
     @property
     def claimed(self) -> bool:
@@ -80,7 +83,11 @@ class Desk:
 
 async def apply_events(tx: AsyncConnection, desk: Desk, arrivals: Arrivals) -> None:
     """Merge the events in order and write what changed; the caller moves the position in the same transaction."""
-    desk.records |= await load_records(tx, desk.partnership, named_uids(arrivals.events))
+    named = named_uids(arrivals.events)
+    desk.records |= await load_records(tx, desk.partnership, named)
+    if missing := named - desk.records.keys():
+        coming = {change.uid for each in arrivals.events for change in each.event.data.records}
+        desk.foreign |= await find_elsewhere(tx, desk.partnership, missing - coming)
     for each in arrivals.unreadable:
         row = parking.make_row(desk.partnership, each.received, each.reason, each.detail, desk.now_ms)
         desk.to_park.append(row | {"event": each.event})
@@ -159,8 +166,8 @@ def is_unshared(desk: Desk, change: RecordChange) -> bool:
 
 
 def check_parents(desk: Desk, changes: Sequence[RecordChange]) -> None:
-    """Every record's parent is stored, or comes in the same event before it."""
-    coming: set[str] = set()
+    """Every record's parent is stored, or comes in the same event before it, or is one to refuse."""
+    coming = set(desk.foreign)
     for change in changes:
         if change.parent is not None and change.parent not in desk.records and change.parent not in coming and not change.erased:
             raise MissingParent(change.parent)
@@ -215,6 +222,9 @@ def erase_change(desk: Desk, event: Event, record: SharedRecord, change: RecordC
     names = frozenset(change.erased_fields)
     allowed = may_erase(record.kind, other(desk.side), record.side) if change.erased else may_erase_fields(record.kind, names)
     if not allowed:
+        if record.uid in desk.created:
+            desk.created.discard(record.uid)
+            del desk.records[record.uid]
         return [Outcome(event.id, "refused", "not_writable", change.uid)]
     before = record.document.erased, record.document.erased_fields
     if change.erased:
@@ -229,8 +239,11 @@ def erase_change(desk: Desk, event: Event, record: SharedRecord, change: RecordC
 
 def is_below_erased(desk: Desk, record: SharedRecord) -> bool:
     """Whether what it hangs on is erased: then nothing of it is kept either."""
-    above = (desk.records.get(record.parent or ""), desk.records.get(record.registration or ""))
-    return any(each is not None and each is not record and each.document.erased for each in above)
+    for uid in (record.parent, record.registration):
+        above = desk.records.get(uid) if uid else None
+        if above is not None and above is not record and above.document.erased:
+            return True
+    return False
 
 
 def hold_back(desk: Desk, numbered: Numbered, changes: Sequence[RecordChange]) -> Sequence[RecordChange]:
@@ -288,12 +301,17 @@ def refuse_identity(desk: Desk, record: SharedRecord | None, change: RecordChang
     if record is not None:
         ours = (record.kind, record.parent, record.registration, record.side)
         return None if ours == (change.kind, change.parent, change.registration, change.side) else "wrong_identity"
+    if desk.foreign & {change.parent, change.registration}:
+        return "wrong_parent"
     kind = KINDS.get(change.kind)
     if change.erased:
         return None  # a record that this store does not have, or not any more: what is left of it is the fact
+    if not desk.restoring and (change.side == desk.side or change.parent in desk.unknown):
+        desk.unknown.add(change.uid)  # and what hangs below it is not to be called somebody else's child
+        return "own_record_unknown"
     if kind is not None and not belongs(desk.records.get(change.parent or ""), kind, change):
         return "wrong_parent"
-    return None if desk.restoring or change.side == other(desk.side) else "own_record_unknown"
+    return None
 
 
 def belongs(parent: SharedRecord | None, kind: Kind, change: RecordChange) -> bool:

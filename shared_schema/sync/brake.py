@@ -12,7 +12,7 @@ from shared_schema.crm.rows import insert_rows
 from shared_schema.crm.shared_records import Written
 from shared_schema.crm.tables import shared_records
 from shared_schema.sync.braking import BRAKE, DESTRUCTIVE, LEAST, Act, Direction, Ledger, Limits, acts_of_writes
-from shared_schema.sync.tables import brake_acts, outbox, parked
+from shared_schema.sync.tables import brake_acts, journal, outbox, parked
 
 Row = dict[str, Any]
 log = logging.getLogger(__name__)
@@ -52,7 +52,11 @@ async def find_held(tx: AsyncConnection, partnership: str, direction: Direction)
 
 
 async def keep(tx: AsyncConnection, partnership: str, direction: Direction, ledger: Ledger, now_ms: int) -> None:
-    """Write down what was judged; what is older than the window and passed is no longer needed."""
+    """Write down what was judged, and in the journal that something is held; what passed before the window is no longer needed."""
+    if ledger.whys:
+        told = f"{'outgoing' if direction == 'out' else 'incoming'}: {len(ledger.whys):,} events: {ledger.whys[0]}"
+        row = {"partnership": partnership, "registration": None, "what": "held by the brake", "detail": told, "actor": "Dealbridge"}
+        await insert_rows(tx, journal, [{**row, "at_ms": now_ms}])
     if not ledger.rows:
         return
     old = (brake_acts.c.partnership == partnership, brake_acts.c.direction == direction, brake_acts.c.passed.is_(True))

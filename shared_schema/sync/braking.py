@@ -84,6 +84,7 @@ class Ledger:
     lived: dict[str, int] = field(default_factory=dict)
     held: set[str] = field(default_factory=set)
     rows: list[dict[str, Any]] = field(default_factory=list)
+    whys: list[str] = field(default_factory=list)
 
     def judge(self, event: str, acts: Sequence[Act], touched: Iterable[str] = ()) -> str | None:
         """Why to hold an event, or None. What touches the life of a record of which something is held waits behind it: order is kept."""
@@ -94,11 +95,12 @@ class Ledger:
                 self.recent.setdefault(each.kind, set()).add(each.uid)
         else:
             self.held.update(each.uid for each in acts)
+            self.whys.append(why)
         return why
 
     def take_over(self, before: "Ledger") -> None:
         """Go on from another one of the same transaction, whose rows are not written yet."""
-        self.rows, self.held = before.rows, self.held | before.held
+        self.rows, self.whys, self.held = before.rows, before.whys, self.held | before.held
         for row in before.rows:
             if row["passed"]:
                 self.recent.setdefault(row["kind"], set()).add(row["uid"])

@@ -131,9 +131,12 @@ def name_result(record: SharedRecord, field: str, sibling: Sibling | None) -> Re
 
 
 async def open_records(tx: AsyncConnection, incarnation: Incarnation, command: Command) -> tuple[dict[str, SharedRecord], Policy]:
-    """The command's records, locked; those that it creates and that are not there yet, empty. With them the policy in force."""
+    """The command's records, locked; those that it creates and that are not there yet, empty. With them the policy in force. The command's
+    registration is locked with them, as apply does: whether a deal follows it can not change meanwhile."""
     uids = {each.uid for each in command.writes} | {each.uid for each in command.creations}
-    records, policy = await load_with_policy(tx, command.partnership, uids)
+    held = uids | {command.registration} if command.registration else uids
+    found, policy = await load_with_policy(tx, command.partnership, held)
+    records = {uid: record for uid, record in found.items() if uid in uids}
     for made in command.creations:
         if made.uid not in records:
             records[made.uid] = SharedRecord(

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, func, or_, select, tuple_
+from sqlalchemy import ColumnElement, and_, func, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.contract.policy import Policy, display
@@ -26,9 +26,8 @@ PAGE_MAX = 200
 
 async def list_open(connection: AsyncConnection, after: int = 0, limit: int = 50) -> list[Row]:
     """A page of open conflicts in id order, with the deals that they are in."""
-    joined = conflicts.outerjoin(shared_deals, shared_deals.c.uid == conflicts.c.registration).outerjoin(
-        deals, deals.c.id == shared_deals.c.deal_id
-    )
+    its_own = and_(shared_deals.c.partnership == conflicts.c.partnership, shared_deals.c.uid == conflicts.c.registration)
+    joined = conflicts.outerjoin(shared_deals, its_own).outerjoin(deals, deals.c.id == shared_deals.c.deal_id)
     columns = (*conflicts.c, shared_deals.c.id.label("shared_deal_id"), deals.c.id.label("deal_id"), deals.c.name.label("deal"))
     statement = select(*columns).select_from(joined).where(conflicts.c.id > after).order_by(conflicts.c.id).limit(min(limit, PAGE_MAX))
     return [dict(row) for row in (await connection.execute(statement)).mappings()]

@@ -60,6 +60,11 @@ async def forget_others(tx: AsyncConnection, partnership: str, look: str) -> Non
     await tx.execute(delete(drifts).where(drifts.c.partnership == partnership, drifts.c.look != look))
 
 
+async def forget(tx: AsyncConnection, partnership: str, uids: Sequence[str]) -> None:
+    """What is being repaired is found anew if it still differs."""
+    await tx.execute(delete(drifts).where(drifts.c.partnership == partnership, Among(drifts.c.uid, "uids")), {"uids": list(uids)})
+
+
 async def find_repairable(tx: AsyncConnection, partnership: str, limit: int) -> list[str]:
     """The records that drifted; not those of which this side refused something: sending them again would be refused again."""
     refused = select(refusals.c.uid).where(refusals.c.partnership == partnership)

@@ -11,6 +11,7 @@ from shared_schema.crm.tables import metadata
 from shared_schema.sync import bell, erasure_list, outbox
 from shared_schema.sync.answers import Answer, make_answers
 from shared_schema.sync.erasing import say_gone
+from shared_schema.sync.erasure_list import BadErasureList
 from shared_schema.sync.patience import keep_at
 from shared_schema.sync.station import Station
 from shared_schema.sync.tables import erasures, reactions
@@ -29,7 +30,7 @@ class Eraser:
 
     async def run(self) -> None:
         """Until cancelled."""
-        await keep_at("erasures", self.turn, (DatabaseUnavailable, OSError))
+        await keep_at("erasures", self.turn, (DatabaseUnavailable, BadErasureList))
 
     async def turn(self) -> None:
         await finish_erasures(self.station)

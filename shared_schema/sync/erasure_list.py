@@ -29,23 +29,29 @@ NAMED = ("partnership", "uid", "kind", "parent", "registration", "side", "fields
 
 
 class BadErasureList(Exception):
-    """A line of the list can not be read; the node does not serve before somebody has looked at it."""
+    """The list, or a line of it, can not be read or written; the node does not serve before somebody has looked at it."""
 
 
 def append(path: Path, rows: Iterable[Row]) -> None:
-    """Add erasures, on disk when this returns."""
-    with path.open("a", encoding="utf-8") as file:
-        for row in rows:
-            file.write(json.dumps({name: row[name] for name in NAMED}, sort_keys=True) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    """Add erasures, on disk when this returns; raises BadErasureList."""
+    lines = [json.dumps({name: row[name] for name in NAMED}, sort_keys=True) + "\n" for row in rows]
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.writelines(lines)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise BadErasureList(f"{path} can not be written ({error.strerror}); set DEALBRIDGE_ERASURE_LIST to a file that can") from error
 
 
 def read(path: Path | None) -> list[Row]:
     """Every erasure on the list; none if there is no file yet. The last line may be cut, by a crash: then its erasure is in the store."""
     if path is None or not path.exists():
         return []
-    *lines, last = path.read_text(encoding="utf-8").split("\n")
+    try:
+        *lines, last = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadErasureList(f"{path} can not be read ({error}); put the list back that was there") from error
     found = [read_line(path, number, line) for number, line in enumerate(lines, start=1) if line]
     if last:
         path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")

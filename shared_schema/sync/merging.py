@@ -1,5 +1,6 @@
 """Merging two deals, companies or contacts of this CRM: this side's own act. The survivor takes all that hangs on the other, ids redirect;
-the peer is told, and offered the same."""
+a peer that shares both is told, and offered the same. It is also how the vendor makes one deal of what two partners registered: the
+survivor's columns stay, what each registration says is beside them, and no partner hears of another."""
 
 from typing import Any, Literal
 
@@ -9,9 +10,10 @@ from shared_schema.crm.customers import load_company, load_contact, take_over
 from shared_schema.crm.deals import load_deal
 from shared_schema.crm.problems import Invalid, WrongState
 from shared_schema.crm.projected_tables import shared_deals
-from shared_schema.crm.shared_deals import recount
+from shared_schema.crm.shared_deals import lock_deals, recount
 from shared_schema.crm.tables import companies, contacts, deal_contacts, deal_history, deals, private_notes
 from shared_schema.sync.capture import Write
+from shared_schema.sync.deals import hold
 from shared_schema.sync.journal import note
 from shared_schema.sync.registrations import list_registrations
 from shared_schema.sync.station import Work
@@ -29,6 +31,9 @@ async def merge_deals(work: Work, survivor_id: int, merged_id: int) -> int:
     for each in (survivor, merged):
         if each["deleted_ms"] is not None:
             raise WrongState(f"deal {each['id']} is deleted", remedy="restore it first", link=f"/api/deals/{each['id']}")
+    await hold(work, survivor["id"])
+    await hold(work, merged["id"])
+    await lock_deals(work.tx, (survivor["id"], merged["id"]))
     staying, moving = await list_registrations(work.tx, survivor["id"]), await list_registrations(work.tx, merged["id"])
     await move(work, survivor["id"], merged)
     await recount(work.tx, [survivor["id"], merged["id"]])

@@ -9,6 +9,7 @@ from prometheus_client import Counter, Gauge, Histogram, Info, generate_latest
 from shared_schema.contract.codec import read_time
 from shared_schema.contract.envelope import EVENT_TYPES
 from shared_schema.contract.records import KINDS
+from shared_schema.contract.refusal import REASONS
 from shared_schema.sync.apply import Desk
 from shared_schema.sync.arrivals import Numbered
 from shared_schema.sync.progress import Reach
@@ -32,6 +33,7 @@ arrivals = Counter("dealbridge_arrivals_total", "Numbers received: new, filled (
 conflicts = Counter("dealbridge_conflicts_total", "Conflicts opened by the peer's events.", ["partnership", "kind", "field"])
 refused = Counter("dealbridge_refused_total", "Fields of the peer's that were refused.", ["partnership", "reason"])
 parked_now = Counter("dealbridge_parked_total", "Records parked.", ["partnership", "reason"])
+duplicates = Counter("dealbridge_duplicates_total", "Registrations of customers that were in progress already.", ["partnership"])
 assignments = Counter("dealbridge_assignments_total", "Reps assigned.", ["rep", "method"])
 swept = Counter("dealbridge_swept_rows_total", "Rows that the sweeper took out of the store.", ["table"])
 backlog = Gauge("dealbridge_outbox_backlog_rows", "Outbox rows that wait to be published.", ["partnership"])
@@ -74,6 +76,8 @@ def note_applied(desk: Desk, taken: Sequence[Numbered], reach: Reach, seconds: f
         arrivals.labels(desk.partnership, arrival).inc(count)
     for row in desk.to_park:
         parked_now.labels(desk.partnership, str(row["reason"])).inc()
+        if row["reason"] in REASONS:  # a forgery, kept whole as evidence
+            refused.labels(desk.partnership, str(row["reason"])).inc()
     note_outcomes(desk)
 
 

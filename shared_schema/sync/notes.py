@@ -39,7 +39,8 @@ async def add_text(work: Work, kind: str, row: Row, parent: str, body: str) -> i
     uid = work.incarnation.new_uid()
     creation = Creation(uid, kind, parent, row["registration"])
     await work.capture(row["partnership"], row["registration"], f"{kind}.added", [Write(uid, "body", clean("body", body))], [creation])
-    return int((await work.tx.execute(select(TABLES[kind].c.id).where(TABLES[kind].c.uid == uid))).scalar_one())
+    where = (TABLES[kind].c.partnership == row["partnership"], TABLES[kind].c.uid == uid)
+    return int((await work.tx.execute(select(TABLES[kind].c.id).where(*where))).scalar_one())
 
 
 async def load_text(work: Work, kind: str, text_id: int) -> Row:

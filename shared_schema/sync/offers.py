@@ -60,14 +60,14 @@ async def put_member(work: Work, shared_deal_id: int, user_id: int, role: str | 
     creations = [Creation(user["uid"], "person", None, None), Creation(uid, "member", row["uid"], row["uid"])]
     writes = [*person, *(Write(uid, name, value) for name, value in values.items())]
     await work.capture(row["partnership"], row["uid"], "team.changed", writes, creations)
-    return await find_id(work, "member", uid)
+    return await find_id(work, row["partnership"], "member", uid)
 
 
 async def put(work: Work, row: dict[str, Any], kind: str, uid: str, values: Mapping[str, Any]) -> int:
     """Create a line or change it; unchanged values are not sent."""
     writes = [Write(uid, name, value) for name, value in values.items()]
     await work.capture(row["partnership"], row["uid"], TYPES[kind], writes, [Creation(uid, kind, row["uid"], row["uid"])])
-    return await find_id(work, kind, uid)
+    return await find_id(work, row["partnership"], kind, uid)
 
 
 async def remove(work: Work, kind: str, line_id: int) -> Captured:
@@ -85,8 +85,9 @@ async def load_line(work: Work, kind: str, line_id: int) -> dict[str, Any]:
     return dict(row)
 
 
-async def find_id(work: Work, kind: str, uid: str) -> int:
-    return int((await work.tx.execute(select(TABLES[kind].c.id).where(TABLES[kind].c.uid == uid))).scalar_one())
+async def find_id(work: Work, partnership: str, kind: str, uid: str) -> int:
+    table = TABLES[kind]
+    return int((await work.tx.execute(select(table.c.id).where(table.c.partnership == partnership, table.c.uid == uid))).scalar_one())
 
 
 def check_vendor(work: Work, what: str) -> None:

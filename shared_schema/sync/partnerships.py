@@ -9,9 +9,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.contract.identifiers import policy_uid
 from shared_schema.contract.policy import PRESETS, TERMS, check_rules
+from shared_schema.contract.registers import Side
 from shared_schema.contract.topics import all_topics, is_partnership
 from shared_schema.crm.problems import Invalid, NotFound, WrongState
+from shared_schema.crm.projected_tables import persons
 from shared_schema.crm.tables import partnerships
+from shared_schema.crm.users import load_user
 from shared_schema.sync.capture import Creation, Write
 from shared_schema.sync.journal import note
 from shared_schema.sync.station import Work
@@ -167,11 +170,23 @@ async def change_status(work: Work, partnership: str, status: str) -> dict[str, 
     return {**row, "status": status}
 
 
-async def set_lead_recipient(tx: AsyncConnection, partnership: str, user_id: int | None) -> None:
-    """Who owns deals that the vendor registers for this partner."""
-    done = await tx.execute(update(partnerships).where(partnerships.c.id == partnership).values(lead_recipient_id=user_id))
+async def set_lead_recipient(work: Work, partnership: str, user_id: int | None) -> None:
+    """Who owns deals that the vendor registers for this partner; the vendor hears of them as a person whom it can name."""
+    user = await load_user(work.tx, user_id) if user_id is not None else None
+    done = await work.tx.execute(update(partnerships).where(partnerships.c.id == partnership).values(lead_recipient_id=user_id))
     if not done.rowcount:
         raise NotFound("partnership", partnership)
+    if user is not None:
+        writes = [Write(user["uid"], name, user[name]) for name in ("name", "role", "active")]
+        await work.capture(partnership, None, "person.changed", writes, [Creation(user["uid"], "person", None, None)])
+
+
+async def list_people(tx: AsyncConnection, partnership: str, side: Side) -> list[dict[str, Any]]:
+    """The people of a side whom this partnership knows, by name."""
+    await load(tx, partnership)
+    columns = [persons.c[name] for name in ("id", "name", "role", "active")]
+    where = (persons.c.partnership == partnership, persons.c.side == side)
+    return [dict(row) for row in (await tx.execute(select(*columns).where(*where).order_by(persons.c.name, persons.c.id))).mappings()]
 
 
 def read_bundle(text: str) -> Any:

@@ -1,7 +1,8 @@
 """A deal's registrations from this side: sharing, leaving, stopping, deleting for both, restoring."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from sqlalchemy import bindparam, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -13,13 +14,15 @@ from shared_schema.contract.life import ALIVE, is_deletion, make_deletion, seen_
 from shared_schema.contract.records import DEAL_FIELDS
 from shared_schema.contract.registers import BadToken, Context, decode_token
 from shared_schema.contract.registration import OPEN, round_of
+from shared_schema.crm.customers import load_company
 from shared_schema.crm.deals import load_deal
 from shared_schema.crm.policies import load_policy
 from shared_schema.crm.problems import Invalid, NotAllowed, NotFound, WrongState
 from shared_schema.crm.projected_tables import shared_deals
+from shared_schema.crm.shared_deals import GONE, LIVING_OPEN
 from shared_schema.crm.shared_records import SharedRecord, load_records
 from shared_schema.crm.statements import Statement
-from shared_schema.crm.tables import deals
+from shared_schema.crm.tables import deals, partnerships
 from shared_schema.sync import owed_states
 from shared_schema.sync.capture import Captured, Creation, Write
 from shared_schema.sync.rich_text import clean
@@ -51,6 +54,11 @@ async def open_shared_deal(tx: AsyncConnection, shared_deal_id: int) -> Row:
     return row
 
 
+def is_living(row: Row) -> bool:
+    """Whether a registration is open and its deal not deleted."""
+    return row["status"] in OPEN and row["state"] not in GONE
+
+
 async def list_registrations(tx: AsyncConnection, deal_id: int) -> list[Row]:
     """A deal's registrations, oldest first."""
     return [dict(zip(COLUMNS, row, strict=True)) for row in await OF_DEAL.fetch(tx, {"deal_id": deal_id})]
@@ -61,10 +69,17 @@ def check_qualifying(details: Mapping[str, Any]) -> Row:
     return {name: clean(name, details.get(name) or "") for name in QUALIFYING}
 
 
+async def check_partnership(tx: AsyncConnection, partnership: str) -> None:
+    """Raises WrongState where the partnership has ended: nobody would ever read what is shared in it."""
+    row = (await tx.execute(select(partnerships.c.status, partnerships.c.peer_name).where(partnerships.c.id == partnership))).one()
+    if row.status == "terminated":
+        raise WrongState(f"the partnership with {row.peer_name} was revoked", field="partnership", remedy="begin another one first")
+
+
 async def check_capacity(tx: AsyncConnection, partnership: str) -> None:
     """Raises WrongState where the partner has as many open registrations as the policy allows."""
     limit = (await load_policy(tx, partnership)).capacity
-    where = (shared_deals.c.partnership == partnership, shared_deals.c.status.in_(sorted(OPEN)))
+    where = (shared_deals.c.partnership == partnership, *LIVING_OPEN)
     count = (await tx.execute(select(func.count()).select_from(shared_deals).where(*where))).scalar_one()
     if count >= limit:
         raise WrongState(
@@ -78,39 +93,76 @@ async def check_capacity(tx: AsyncConnection, partnership: str) -> None:
 async def share(work: Work, partnership: str, deal_id: int, company: Row, contact: Row, details: Mapping[str, Any]) -> int:
     """Register a deal with a partnership; the new shared deal's id. `details`: the qualifying information, `products` and
     `requested_rep`. The checks of its kind are its caller's."""
+    said = {
+        **check_qualifying(details),
+        "requested_rep": details.get("requested_rep"),
+        "submission": {"at": work.incarnation.next_stamp().physical, "round": 1},
+    }
+    opening = Opening("deal.shared", company, contact, said, details.get("products") or [])
+    return await register(work, partnership, await load_deal(work.tx, deal_id), opening)
+
+
+class Opening(NamedTuple):
+    """What a new registration tells the peer: the event's type, the customer, what its side says in the registration's own fields, the
+    product lines, and shared fields of the deal that are to be other than the deal's own."""
+
+    type: str
+    company: Row
+    contact: Row
+    said: Row
+    products: Any = ()
+    instead: Mapping[str, Any] = MappingProxyType({})
+
+
+async def register(work: Work, partnership: str, deal: Row, opening: Opening) -> int:
+    """A registration of this deal in a partnership, whatever others it has; the new shared deal's id."""
+    await check_partnership(work.tx, partnership)
     await check_capacity(work.tx, partnership)
-    qualifying = check_qualifying(details)
-    deal = await load_deal(work.tx, deal_id)
-    deal_id = deal["id"]
-    previous = await check_not_shared(work.tx, partnership, deal_id)
+    previous = await check_not_shared(work.tx, partnership, deal["id"])
     registration = work.incarnation.new_uid()
-    shared_deal_id = await insert_row(work, partnership, deal_id, registration)
+    shared_deal_id = await insert_row(work, partnership, deal["id"], registration)
+    company, contact = opening.company, opening.contact
     fields = {
         "initiated_by": work.side,
         "domain": company.get("domain"),
-        **qualifying,
         "company": {name: company.get(name) for name in ("name", "domain", "country", "industry") if company.get(name)} or None,
         "contact": {name: contact.get(name) for name in ("name", "email", "phone") if contact.get(name)} or None,
         "previous": previous,
-        "requested_rep": details.get("requested_rep"),
-        "submission": {"at": work.incarnation.next_stamp().physical, "round": 1},
+        **opening.said,
     }
     creations = [Creation(registration, "registration", None, registration)]
     writes = [Write(registration, name, value) for name, value in fields.items() if value is not None]
     creations.append(Creation(deal_uid(registration), "deal", registration, registration))
-    writes += [Write(deal_uid(registration), name, value) for name, value in describe_deal(work.side, deal).items() if value is not None]
-    for uid, line in read_products(registration, details.get("products") or []):
+    shown = {**describe_deal(work.side, deal), **opening.instead}
+    writes += [Write(deal_uid(registration), name, value) for name, value in shown.items() if value is not None]
+    for uid, line in read_products(registration, opening.products):
         creations.append(Creation(uid, "product", registration, registration))
         writes += [Write(uid, name, value) for name, value in line.items()]
-    await work.capture(partnership, registration, "deal.shared", writes, creations)
+    await work.capture(partnership, registration, opening.type, writes, creations)
     return shared_deal_id
+
+
+async def load_customer(tx: AsyncConnection, deal: Row) -> tuple[Row, Row]:
+    """The company and the contact that a deal is shared with. Raises WrongState that names what is missing, and where to add it."""
+    if deal["deleted_ms"] is not None:
+        raise WrongState("this deal is deleted", remedy="restore it first")
+    wanted = {"company_id": ("company", deal["company_id"]), "contact_ids": ("contact", deal["contacts"])}
+    missing = {field: what for field, (what, there) in wanted.items() if not there}
+    if missing:
+        raise WrongState(
+            f"this deal has no {' and '.join(missing.values())} yet",
+            field=next(iter(missing)),
+            remedy=f"add {' and '.join(f'a {what}' for what in missing.values())} to the deal, then convert it",
+            link=f"/api/deals/{deal['id']}",
+        )
+    return await load_company(tx, deal["company_id"]), deal["contacts"][0]
 
 
 async def check_not_shared(tx: AsyncConnection, partnership: str, deal_id: int) -> str | None:
     """Raises WrongState if the deal has an open registration in the partnership; the uid of an earlier, ended one."""
     previous = None
     for row in await list_registrations(tx, deal_id):
-        if row["partnership"] == partnership and row["status"] in OPEN:
+        if row["partnership"] == partnership and is_living(row):
             raise WrongState("this deal is already shared with that partner", link=f"/api/shared-deals/{row['id']}")
         if row["partnership"] == partnership:
             previous = str(row["uid"])
@@ -215,7 +267,8 @@ async def unshare(work: Work, shared_deal_id: int) -> Captured:
 
 async def withdraw_unnumbered(work: Work, row: Row) -> None:
     """Take back what was not sent yet; but the people who came along in it are the partnership's, and are told all the same."""
-    unnumbered = (outbox.c.registration == row["uid"], outbox.c.epoch.is_(None), outbox.c.answers.is_(None))
+    of_registration = (outbox.c.partnership == row["partnership"], outbox.c.registration == row["uid"])
+    unnumbered = (*of_registration, outbox.c.epoch.is_(None), outbox.c.answers.is_(None))
     withdrawn = (await work.tx.execute(delete(outbox).where(*unnumbered).returning(outbox.c.payload))).scalars().all()
     changes = [change for payload in withdrawn for change in decode_event(payload.encode()).data.records]
     await owed_states.forgive(work.tx, row["partnership"], row["uid"])
@@ -224,12 +277,15 @@ async def withdraw_unnumbered(work: Work, row: Row) -> None:
 
 
 async def leave(work: Work, shared_deal_id: int) -> Captured:
-    """Delete for me: this side's copy leaves its lists; the other side keeps its own and is told."""
+    """Delete for me: this side's copy leaves its lists; the other side keeps its own and is told. A deal that is shared with others, too,
+    stays for them."""
     row = await load_shared_deal(work.tx, shared_deal_id)
     captured = await work.capture(
         row["partnership"], row["uid"], "deal.left", [Write(row["uid"], f"{work.side}_left", {"at": work.now_ms})]
     )
-    await work.tx.execute(update(deals).where(deals.c.id == row["deal_id"]).values(deleted_ms=work.now_ms))
+    staying = [each for each in await list_registrations(work.tx, row["deal_id"]) if is_living(each) and not each["left_here"]]
+    if not staying:
+        await work.tx.execute(update(deals).where(deals.c.id == row["deal_id"]).values(deleted_ms=work.now_ms))
     return captured
 
 

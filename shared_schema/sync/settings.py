@@ -75,7 +75,7 @@ class Settings(BaseSettings):
     brake_percent: int = Field(20, ge=0, le=100, description="And at most this part of the living records of the kind; five always pass.")
     brake_minutes: int = Field(60, ge=1, description="The brake's window, for each partnership and direction.")
     trash_days: int = Field(90, ge=1, description="For so many days what was deleted can be restored; then its content goes.")
-    topic_days: int = Field(7, ge=1, description="How long the broker keeps what was sent: an erasure states when it is gone there.")
+    topic_days: int = Field(9, ge=1, description="After so many days the broker has nothing of what was sent: retention and segment.")
     backup_days: int = Field(30, ge=0, description="How old this node's oldest backup gets: an erasure states when it is gone there.")
     erasure_list: str = Field("", description="The file of erasures that outlives a restore; by default `STORE.erasures`, beside SQLite's.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least level that is logged.")

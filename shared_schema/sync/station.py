@@ -37,7 +37,7 @@ class Keeping(NamedTuple):
 
     brake: Limits = NO_LIMITS
     trash_days: int = 90
-    topic_days: int = 7
+    topic_days: int = 9
     backup_days: int = 30
     erasure_list: Path | None = None
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from sqlalchemy import select
+from sqlalchemy import and_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.contract.records import is_one_way
@@ -58,7 +58,8 @@ async def load_index(connection: AsyncConnection, partnership: str, registration
 
 async def load_travelling(connection: AsyncConnection, partnership: str, registration: str) -> dict[Place, str]:
     """Fields whose events the peer has not acknowledged: held until a person lets them go, pending until the broker has them, then sent."""
-    joined = outbox.join(property_history, property_history.c.event == outbox.c.event)
+    same = and_(property_history.c.event == outbox.c.event, property_history.c.partnership == outbox.c.partnership)
+    joined = outbox.join(property_history, same)
     columns = (property_history.c.uid, property_history.c.field, outbox.c.published_ms, outbox.c.held)
     where = (outbox.c.partnership == partnership, outbox.c.registration == registration)
     found: dict[Place, str] = {}

@@ -169,6 +169,7 @@ async def conclude(tx: AsyncConnection, incarnation: Incarnation, row: Row, told
     uids = await drift.find_repairable(tx, partnership, REPAIR_RECORDS) if row["repair"] else []
     if uids:
         await owed_states.owe(tx, partnership, uids)
+        await drift.forget(tx, partnership, uids)
         more = not told.complete or len(uids) == REPAIR_RECORDS
         values = again | {"looks": 0, "repair": more, "repaired": row["repaired"] + len(uids), "due_ms": now_ms + PAUSE_MS}
         await change(tx, partnership, phase="first", **values)

@@ -38,11 +38,11 @@ LOCAL_IDS: Mapping[str, Table] = {
 async def read_shared_deal(connection: AsyncConnection, side: Side, shared_deal_id: int) -> Row:
     """One registration whole, as this side sees it."""
     row = await load_shared_deal(connection, shared_deal_id)
-    records = await load_registration(connection, row["registration"])
+    records = await load_registration(connection, row["partnership"], row["registration"])
     policy = await load_policy(connection, row["partnership"])
     index = await load_index(connection, row["partnership"], row["registration"])
     people = await load_people(connection, row["partnership"])
-    ids = await load_ids(connection, row["registration"])
+    ids = await load_ids(connection, row["partnership"], row["registration"])
     by_kind: dict[str, list[Row]] = defaultdict(list)
     for record in records:
         by_kind[record.kind].append(present(record, policy, index, people) | ids.get(record.uid, {}))
@@ -171,11 +171,12 @@ async def load_people(connection: AsyncConnection, partnership: str) -> dict[str
     return {uid: name for uid, name in await connection.execute(statement)}
 
 
-async def load_ids(connection: AsyncConnection, registration: str) -> dict[str, Row]:
+async def load_ids(connection: AsyncConnection, partnership: str, registration: str) -> dict[str, Row]:
     """Local ids and arrival times of a registration's parts, by uid."""
     found: dict[str, Row] = {}
     for table in LOCAL_IDS.values():
-        statement = select(table.c.uid, table.c.id, table.c.created_ms).where(table.c.registration == registration)
+        where = (table.c.partnership == partnership, table.c.registration == registration)
+        statement = select(table.c.uid, table.c.id, table.c.created_ms).where(*where)
         found |= {uid: {"id": id, "created_ms": created_ms} for uid, id, created_ms in await connection.execute(statement)}
     return found
 
@@ -192,7 +193,7 @@ async def list_shared_deals(connection: AsyncConnection, filters: Mapping[str, A
 async def read_audit(connection: AsyncConnection, shared_deal_id: int) -> Row:
     """The audit trail: every write of the registration by its dot, in stamp order, the same on both sides; and this node's journal."""
     row = await load_shared_deal(connection, shared_deal_id)
-    records = await load_registration(connection, row["registration"])
+    records = await load_registration(connection, row["partnership"], row["registration"])
     kinds = {each.uid: each.kind for each in records}
     people = await load_people(connection, row["partnership"])
     history = property_history
@@ -201,7 +202,7 @@ async def read_audit(connection: AsyncConnection, shared_deal_id: int) -> Row:
     entries = sorted((audit_entry(each, kinds, people) for each in found), key=lambda each: each["order"])
     notes = (
         select(journal.c.what, journal.c.detail, journal.c.at_ms)
-        .where(journal.c.registration == row["registration"])
+        .where(journal.c.partnership == row["partnership"], journal.c.registration == row["registration"])
         .order_by(journal.c.id)
     )
     statuses = [status_of(each.document) for each in records if each.kind == "registration"]

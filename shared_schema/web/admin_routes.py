@@ -2,6 +2,7 @@
 
 from fastapi import APIRouter
 
+from shared_schema.contract.topics import other
 from shared_schema.crm import users
 from shared_schema.sync import partnerships, people
 from shared_schema.web.bearer import Admin, Caller, Here
@@ -83,6 +84,12 @@ async def list_partnerships(station: Here, _: Caller) -> Json:
         return {"results": await partnerships.list_all(connection)}
 
 
+@router.get("/partnerships/{partnership}/people", summary="The other side's people whom this partnership knows")
+async def list_people(partnership: str, station: Here, _: Caller) -> Json:
+    async with station.database.reading() as connection:
+        return {"results": await partnerships.list_people(connection, partnership, other(station.spec.side))}
+
+
 @router.put("/partnerships/{partnership}/policy", summary="The vendor changes the partnership's policy")
 async def change_policy(partnership: str, terms: Terms, station: Here, author: Admin) -> Json:
     async with station.working(author) as work:
@@ -93,7 +100,5 @@ async def change_policy(partnership: str, terms: Terms, station: Here, author: A
 @router.put("/partnerships/{partnership}/lead-recipient", summary="Who owns deals that the vendor registers")
 async def set_recipient(partnership: str, recipient: Recipient, station: Here, author: Admin) -> Json:
     async with station.working(author) as work:
-        if recipient.user_id is not None:
-            await users.load_user(work.tx, recipient.user_id)
-        await partnerships.set_lead_recipient(work.tx, partnership, recipient.user_id)
+        await partnerships.set_lead_recipient(work, partnership, recipient.user_id)
     return {"partnership": partnership, "lead_recipient_id": recipient.user_id}

@@ -9,12 +9,14 @@ from sqlalchemy import select
 from shared_schema.crm import deal_views, deals, private_notes
 from shared_schema.crm.problems import NotAllowed
 from shared_schema.crm.tables import deal_history
-from shared_schema.sync.deals import save_deal
+from shared_schema.sync.beside import read_beside
+from shared_schema.sync.deals import Saved, save_deal, take_over
 from shared_schema.sync.merging import merge_deals
-from shared_schema.sync.registrations import list_registrations
+from shared_schema.sync.registrations import list_registrations, load_shared_deal
 from shared_schema.sync.rich_text import clean
+from shared_schema.sync.station import Work
 from shared_schema.web.bearer import Caller, Here
-from shared_schema.web.payloads import After, Body, Id, Json, Limit, Line, PathId, Payload, Save, Values, check_json, page
+from shared_schema.web.payloads import After, Body, Id, Json, Limit, Line, PathId, Payload, Save, Seen, Targets, Values, check_json, page
 
 Conditions = Annotated[list[Any], AfterValidator(check_json)]
 router = APIRouter(prefix="/api", tags=["deals"])
@@ -27,9 +29,20 @@ class NewDeal(Payload):
 
 
 class DealSave(Save):
-    """`registrations` names the shared deals that the save goes to, where the deal has several."""
+    """`registrations` names the shared deals that the save goes to, each with its `seen` tokens by field (an empty object: without); an
+    empty one keeps the values on this side. Without it each field goes to those that showed what the deal had; then `seen` has the tokens
+    of the single open one."""
 
-    registrations: list[Id] | None = None
+    registrations: Targets | None = None
+
+
+class TakeOver(Payload):
+    """`fields`: which of the values that the shared deal shows, by default all that differ; `seen`: their tokens; `registrations`: the
+    other shared deals that they go to as well, as in a save. By themselves they go to none."""
+
+    fields: list[Line] = []
+    seen: Seen = {}
+    registrations: Targets | None = None
 
 
 class Merge(Payload):
@@ -121,15 +134,28 @@ async def remove_view(view_id: PathId, station: Here, author: Caller) -> None:
 async def read_deal(deal_id: PathId, station: Here, _: Caller) -> Json:
     async with station.database.reading() as connection:
         deal = await deals.load_deal(connection, deal_id)
-        return {**deal, "registrations": await list_registrations(connection, deal["id"])}
+        return {**deal, "registrations": await read_beside(connection, station.spec.side, deal)}
 
 
 @router.patch("/deals/{deal_id}", summary="Save a deal; shared fields go to its registrations")
 async def change_deal(deal_id: PathId, save: DealSave, station: Here, author: Caller) -> Json:
     async with station.working(author) as work:
         saved = await save_deal(work, deal_id, save.values, save.seen, save.registrations)
-        deal = await deals.load_deal(work.tx, deal_id)
-    return {"deal": deal, "outcomes": [each._asdict() for each in saved]}
+        return await show_saved(work, deal_id, saved)
+
+
+@router.post("/shared-deals/{shared_deal_id}/take-over", summary="Take what a shared deal shows into the deal's own values")
+async def take_values(shared_deal_id: PathId, taken: TakeOver, station: Here, author: Caller) -> Json:
+    async with station.working(author) as work:
+        saved = await take_over(work, shared_deal_id, taken.fields, taken.seen, taken.registrations)
+        return await show_saved(work, (await load_shared_deal(work.tx, shared_deal_id))["deal_id"], saved)
+
+
+async def show_saved(work: Work, deal_id: int, saved: list[Saved]) -> Json:
+    """The deal with its registrations as it stands after a save, and what became of each value."""
+    deal = await deals.load_deal(work.tx, deal_id)
+    beside = await read_beside(work.tx, work.side, deal)
+    return {"deal": {**deal, "registrations": beside}, "outcomes": [each._asdict() for each in saved]}
 
 
 @router.post("/deals/{deal_id}/merge", summary="Take another deal over: its registrations, notes and history")

@@ -25,7 +25,7 @@ async def list_trash(station: Here, _: Caller, after: After = 0, limit: Limit = 
 
 
 @router.post("/trash/{trash_id}/restore", summary="Restore something from the trash")
-async def restore(trash_id: PathId, station: Here, author: Caller) -> Json:
+async def restore_from_trash(trash_id: PathId, station: Here, author: Caller) -> Json:
     async with station.working(author) as work:
         return {"uid": await trash.restore(work, trash_id)}
 

@@ -117,9 +117,9 @@ async def put_product(shared_deal_id: PathId, product: Product, station: Here, a
 @router.delete("/products/{product_id}", summary="Remove a product of interest on both sides")
 async def remove_product(product_id: PathId, station: Here, author: Caller) -> Json:
     async with station.working(author) as work:
-        registration = (await offers.load_line(work, "product", product_id))["registration"]
+        part = await offers.load_line(work, "product", product_id)
         await offers.remove(work, "product", product_id)
-    return await show_registration(station, registration)
+    return await show_registration(station, part)
 
 
 @router.post("/shared-deals/{shared_deal_id}/team", status_code=201, summary="Put a user of this side into the deal team")
@@ -132,17 +132,17 @@ async def put_member(shared_deal_id: PathId, member: Member, station: Here, auth
 @router.delete("/team/{member_id}", summary="Take a member of this side out of the deal team")
 async def remove_member(member_id: PathId, station: Here, author: Caller) -> Json:
     async with station.working(author) as work:
-        registration = (await offers.load_line(work, "member", member_id))["registration"]
+        part = await offers.load_line(work, "member", member_id)
         await offers.remove(work, "member", member_id)
-    return await show_registration(station, registration)
+    return await show_registration(station, part)
 
 
 @router.post("/notes/{note_id}/comments", status_code=201, summary="Comment on a shared note")
 async def add_comment(note_id: PathId, comment: Body, station: Here, author: Caller) -> Json:
     async with station.working(author) as work:
         comment_id = await notes.add_comment(work, note_id, comment.body)
-        registration = (await notes.load_text(work, "comment", comment_id))["registration"]
-    return await show_registration(station, registration, id=comment_id)
+        part = await notes.load_text(work, "comment", comment_id)
+    return await show_registration(station, part, id=comment_id)
 
 
 def serve_texts(kind: str, plural: str) -> None:
@@ -152,22 +152,22 @@ def serve_texts(kind: str, plural: str) -> None:
     async def edit(text_id: PathId, text: Edit, station: Here, author: Caller) -> Json:
         async with station.working(author) as work:
             await notes.edit(work, kind, text_id, text.body, text.seen)
-            registration = (await notes.load_text(work, kind, text_id))["registration"]
-        return await show_registration(station, registration)
+            part = await notes.load_text(work, kind, text_id)
+        return await show_registration(station, part)
 
     @router.delete(f"/{plural}/{{text_id}}", summary=f"Delete one's own {kind} on both sides", operation_id=f"delete_{kind}")
     async def remove(text_id: PathId, station: Here, author: Caller) -> Json:
         async with station.working(author) as work:
             await notes.remove(work, kind, text_id)
-            registration = (await notes.load_text(work, kind, text_id))["registration"]
-        return await show_registration(station, registration)
+            part = await notes.load_text(work, kind, text_id)
+        return await show_registration(station, part)
 
     @router.post(f"/{plural}/{{text_id}}/restore", summary=f"Restore one's own {kind}", operation_id=f"restore_{kind}")
     async def bring_back(text_id: PathId, station: Here, author: Caller) -> Json:
         async with station.working(author) as work:
             await notes.bring_back(work, kind, text_id)
-            registration = (await notes.load_text(work, kind, text_id))["registration"]
-        return await show_registration(station, registration)
+            part = await notes.load_text(work, kind, text_id)
+        return await show_registration(station, part)
 
 
 serve_texts("note", "notes")

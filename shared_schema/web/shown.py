@@ -23,9 +23,9 @@ async def show_captured(station: Station, shared_deal_id: int, captured: Capture
     return await show_shared(station, shared_deal_id, outcome_of(captured))
 
 
-async def show_registration(station: Station, registration: str, **more: object) -> Json:
-    """The shared deal that a part of it belongs to."""
+async def show_registration(station: Station, part: Json, **more: object) -> Json:
+    """The shared deal that a part of it belongs to, by the part's row."""
+    where = (shared_deals.c.partnership == part["partnership"], shared_deals.c.uid == part["registration"])
     async with station.database.reading() as connection:
-        found = await connection.execute(select(shared_deals.c.id).where(shared_deals.c.uid == registration))
-        shared_deal_id = found.scalar_one()
+        shared_deal_id = (await connection.execute(select(shared_deals.c.id).where(*where))).scalar_one()
     return await show_shared(station, shared_deal_id, **more)  # type: ignore[arg-type]  # `more` never holds outcomes

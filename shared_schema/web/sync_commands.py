@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.contract.codec import format_time
 from shared_schema.crm.problems import Invalid
-from shared_schema.sync import dead_letters, partnerships, refusals, restoration, stops, verification
+from shared_schema.sync import dead_letters, journal, partnerships, refusals, restoration, stops, verification
 from shared_schema.sync.station import Station, Work
 from shared_schema.web.terminal import As, Json, Terminal, find_author, show
 
@@ -26,6 +27,15 @@ def serve_sync(terminal: Terminal) -> None:
         """List what this node refused of the peers', with the reason."""
         columns = ("partnership", "uid", "field", "reason", "meaning")
         show(terminal.read(refusals.list_refused, partnership, 0, refusals.PAGE_MAX), as_json, columns)
+
+    @group.command("journal")
+    def read_journal(partnership: str, after: int = 0, as_json: Json = False) -> None:
+        """List what people and machines of this node did about a partnership, and who."""
+
+        async def read(connection: AsyncConnection) -> list[dict[str, Any]]:
+            return await journal.list_journal(connection, await partnerships.choose(connection, partnership), after)
+
+        show(terminal.read(read), as_json, ("id", "what", "detail", "actor", "at_ms"))
 
     @group.command("resume")
     def resume(partnership: str, as_: As = None) -> None:

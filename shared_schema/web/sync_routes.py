@@ -3,7 +3,7 @@
 from fastapi import APIRouter
 
 from shared_schema.crm.problems import Invalid
-from shared_schema.sync import dead_letters, partnerships, refusals, restoration, stops, verification
+from shared_schema.sync import dead_letters, journal, partnerships, refusals, restoration, stops, verification
 from shared_schema.sync.status import read_status
 from shared_schema.web.bearer import Admin, Caller, Here
 from shared_schema.web.payloads import After, Id, Json, Limit, Line, PathId, Payload, Text, page
@@ -61,6 +61,13 @@ async def find_dead(station: Here, partnership: str | None, reason: str | None) 
 async def discard(letter_id: PathId, said: Discard, station: Here, author: Admin) -> None:
     async with station.working(author) as work:
         await dead_letters.discard(work, letter_id, said.reason)
+
+
+@router.get("/partnerships/{partnership}/journal", summary="List what people and machines of this node did about a partnership, and who")
+async def read_journal(partnership: str, station: Here, _: Admin, after: After = 0, limit: Limit = 50) -> Json:
+    async with station.database.reading() as connection:
+        await partnerships.load(connection, partnership)
+        return page(await journal.list_journal(connection, partnership, after, limit))
 
 
 @router.get("/refusals", summary="List what this node refused of the peers', with the reason")

@@ -67,7 +67,7 @@ async def run_cost(arguments: argparse.Namespace, stages: dict[Store, Stage], ke
     """The same number of events into stores of 10,000, 100,000 and 1,000,000 shared records (two for each deal)."""
     for store, stage in stages.items():
         sizes = (5_000, 50_000, arguments.records // 2)
-        prepared = {size: await figures.prepare_catch_up(stage, size, arguments.edits // 5) for size in sizes}
+        prepared = {size: await figures.prepare_catch_up(stage, size, arguments.edits // 5, each_once=True) for size in sizes}
         for _ in range(arguments.runs):
             costs = {size: await figures.measure_cost(stage, each) for size, each in prepared.items()}
             told = {f"cost_us_{2 * size}": cost for size, cost in costs.items()}

@@ -8,6 +8,7 @@ from pathlib import Path
 from random import Random
 
 from deploy.demo.lag import quantile
+from shared_schema.crm.driver import run
 from shared_schema.sync.broker import KafkaBroker
 from shared_schema.sync.clock import SystemClock
 from shared_schema.sync.deals import save_shared
@@ -73,14 +74,18 @@ def read_notes(notes: Path) -> dict[str, float]:
     return {text: float(at_s) for at_s, _, text in (line.partition(" ") for line in lines)}
 
 
-async def prepare_catch_up(stage: Stage, deals: int, edits: int) -> tuple[str, str, list]:
-    """Templates of both stores: the vendor's with the deals, the partner's with the edits in its outbox."""
-    events = make_edits(edits, deals)
+async def prepare_catch_up(stage: Stage, deals: int, edits: int, *, each_once: bool = False) -> tuple[str, str, list]:
+    """Templates of both stores: the vendor's with the deals, the partner's with the edits in its outbox; both as if they had stood a
+    while, with the statistics that plans are made by."""
+    events = make_edits(edits, deals, each_once=each_once)
     urls = stage.fresh_url("partner"), stage.fresh_url("vendor")
     partner, vendor = await open_store("partner", urls[0]), await open_store("vendor", urls[1])
     async with opened(partner, vendor):
         await queue_edits(partner, events)
         await populate(vendor, 1, deals)
+        for database in (partner, vendor):
+            async with database.glancing() as connection:
+                await run(connection, "VACUUM ANALYZE" if stage.store == "postgresql" else "ANALYZE")
     return (*urls, events)
 
 

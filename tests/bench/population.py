@@ -98,11 +98,13 @@ def rows_of(numbers: range, records: list[Row]) -> Iterator[tuple[Table, list[Ro
     yield shared_deals, [shared_deal_row(number) for number in numbers]
 
 
-def make_edits(count: int, stored: int) -> list[Event]:
-    """Edits of the partner's over all the deals, the next step and the amount in turn; later ones of a deal replace earlier ones."""
+def make_edits(count: int, stored: int, *, each_once: bool = False) -> list[Event]:
+    """Edits of the partner's over all the deals, the next step and the amount in turn; later ones of a deal replace earlier ones. At
+    random, or `each_once`: no deal again before all the others, so that a batch holds as many deals whatever the size of the store."""
     random, edits = Random(count * 7 + stored), []
+    order = random.sample(range(1, stored + 1), stored) if each_once else []
     for place in range(count):
-        number = random.randint(1, stored)
+        number = order[place % stored] if each_once else random.randint(1, stored)
         counter = stored * 10 + 100 + place
         field, value = ("next_step", f"Step {place}") if place % 2 else ("amount", {"amount": str(place), "currency": "EUR"})
         uid = registration_uid(number)

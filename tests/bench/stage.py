@@ -72,8 +72,7 @@ class Stage:
         broker = KafkaBroker(self.kafka)
         await broker.start()
         if there := await broker.describe_topics(all_topics(PARTNERSHIP)):
-            async with broker.asking() as admin:
-                await admin.delete_topics(list(there))
+            await broker.line.ask(lambda admin: admin.delete_topics(list(there)))
         await until(lambda: no_topics(broker))
         await broker.create_topics(all_topics(PARTNERSHIP))
         await broker.stop()

@@ -63,7 +63,8 @@ async def test_silence_gives_it_to_the_next_and_then_raises_an_alert(pair: Pair)
     second = await await_turn(pair, 2)
     assert {first, second} == {2, 3}
     assert await shown_rep(pair) != seen
-    newest = (await pair.vendor.read(assigning.list_assignments, (await pair.vendor.rows(select(shared_deals.c.uid)))[0][0]))[0]
+    uid = (await pair.vendor.rows(select(shared_deals.c.uid)))[0][0]
+    newest = (await pair.vendor.read(assigning.list_assignments, pair.partnership, uid))[0]
     silent = [each["id"] for each in newest["explanation"]["considered"] if each["passed_over"] and "in time" in each["passed_over"]]
     assert silent == [first]
     await let_time_pass(pair)

@@ -165,6 +165,8 @@ async def test_incoming_deletions_past_the_limit_wait_parked_and_are_applied_at_
     shown = await partner.read(views.read_shared_deal, "partner", 1)
     assert [each["sync"] for each in shown["notes"]].count("parked") == 2, "parked is not applied, and its sender sees that"
     assert [row["direction"] for row in await vendor.read(held.list_held)] == ["in", "in"]
+    told = [row.detail for row in await vendor.rows(select(journal)) if row.what == "held by the brake"]
+    assert told and all(each.startswith("incoming: ") for each in told)
     assert await held.decide(vendor.station, ANN, pair.partnership, "in", "release") == {"applied": 2}
     await pair.settle()
     assert await notes_of(vendor, "deleted") == LEAST + 2

@@ -17,8 +17,9 @@ from shared_schema.crm import customers, deals
 from shared_schema.crm.database import Database
 from shared_schema.sync import partnerships
 from shared_schema.sync.clock import SystemClock
-from shared_schema.sync.station import Station
+from shared_schema.sync.station import NodeSpec, Station
 from tests.web.conftest import BUNDLE
+from vendor_node.spec import SPEC as VENDOR
 
 Run = Callable[..., str]
 PROGRAMS = {"partner": partner_node.cli.main, "vendor": vendor_node.cli.main}
@@ -80,6 +81,43 @@ def test_a_deal_is_saved_noted_and_shown(run: Run, tmp_path: Path) -> None:
     assert run("partner", "tokens", "create", "admin@example.com").startswith("dbt_")
 
 
+def test_a_deals_registrations_are_compared_saved_and_taken(run: Run, tmp_path: Path) -> None:
+    plant_partner(run, tmp_path)
+    run("partner", "registrations", "convert", "1", *DETAILS)
+    assert run("partner", "registrations", "save", "1", "next_step=ours", "--mine").count("written") == 1
+    compared = json.loads(run("partner", "registrations", "compare", "1", "--json"))
+    assert (compared[0]["next_step"], compared[1][0]["differs"]) == ("ours", ["next_step"])
+    assert "ours" in run("partner", "registrations", "compare", "1")
+    assert run("partner", "registrations", "save", "1", "next_step=both", "--to", "1").count("written") == 2
+    assert json.loads(run("partner", "registrations", "compare", "1", "--json"))[1][0]["differs"] == []
+    run("partner", "registrations", "save", "1", "next_step=ours", "--mine")
+    assert "next_step" in run("partner", "registrations", "take", "1")
+    assert json.loads(run("partner", "registrations", "compare", "1", "--json"))[0]["next_step"] == "both"
+
+
+def test_the_vendor_brings_a_partner_in(run: Run, tmp_path: Path) -> None:
+    run("vendor", "migrate")
+    run("vendor", "seed")
+    partnership = run("vendor", "partners", "invite", "Acme", str(tmp_path / "acme.json"))
+    asyncio.run(plant_deal(f"sqlite:///{tmp_path}/vendor.db", VENDOR))
+    assert run("vendor", "registrations", "people", partnership) == "nothing"
+    asked = ("registrations", "invite", "1", "Acme", "--intro-note", "Would you?")
+    assert "reach out" in run("vendor", *asked, code=1)
+    assert run("vendor", *asked, "--confirmed") == "1"
+    assert run("vendor", "registrations", "similar", "1") == "nothing"
+    assert "invited" in run("vendor", "registrations", "compare", "1")
+
+
+async def plant_deal(url: str, spec: NodeSpec) -> None:
+    """One deal that can be shared."""
+    database = Database(url)
+    async with Station(spec, database, SystemClock()).working() as work:
+        company = await customers.add_company(work.tx, {"name": "Globex", "domain": "globex.example"}, work.now_ms)
+        contact = await customers.add_contact(work.tx, {"name": "Hank", "email": "h@g.example", "company_id": company}, work.now_ms)
+        await deals.add_deal(work.tx, {"name": "Roll-out", "company_id": company, "contact_ids": [contact]}, 1, work.now_ms)
+    await database.close()
+
+
 def test_two_companies_over_a_secured_broker_need_a_bundle_and_a_directory(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, secured_kafka: SecuredKafka
 ) -> None:
@@ -103,6 +141,8 @@ def test_two_companies_over_a_secured_broker_need_a_bundle_and_a_directory(
         assert run("vendor", "partners", act, "Acme", settings=secured) == partnership
     assert "anew" in run("vendor", "partners", "resume", "Acme", code=1, settings=secured)
     assert "terminated" in run("vendor", "partners", "list")
+    journal = run("vendor", "sync", "journal", partnership)
+    assert "credential made" in journal and "credentials retired" in journal and "partner revoked" in journal and "Admin" in journal
 
 
 def test_a_broker_that_is_away_loses_no_invitation(run: Run, tmp_path: Path) -> None:
@@ -117,12 +157,12 @@ def test_a_broker_that_is_away_loses_no_invitation(run: Run, tmp_path: Path) -> 
 def plant_partner(run: Run, tmp_path: Path) -> None:
     """A partner with one deal that can be converted, made through the API's own functions."""
 
+    url = f"sqlite:///{tmp_path}/partner.db"
+
     async def plant() -> None:
-        database = Database(f"sqlite:///{tmp_path}/partner.db")
+        await plant_deal(url, SPEC)
+        database = Database(url)
         async with Station(SPEC, database, SystemClock()).working() as work:
-            company = await customers.add_company(work.tx, {"name": "Globex", "domain": "globex.example"}, work.now_ms)
-            contact = await customers.add_contact(work.tx, {"name": "Hank", "email": "h@g.example", "company_id": company}, work.now_ms)
-            await deals.add_deal(work.tx, {"name": "Roll-out", "company_id": company, "contact_ids": [contact]}, 1, work.now_ms)
             await partnerships.join(work, BUNDLE)
         await database.close()
 
@@ -141,6 +181,11 @@ MISTAKES = [
     (("tokens", "create", "nobody@acme.example"), 1, "nobody@acme.example"),
     (("users", "add", "Ann", "not-an-address"), 1, "ann@acme.example"),
     (("registrations", "convert", "99", *DETAILS), 1, "join first"),
+    (("registrations", "answer", "99", "accepted"), 1, "99"),
+    (("registrations", "compare", "99"), 1, "99"),
+    (("registrations", "take", "99"), 1, "99"),
+    (("registrations", "save", "99", "name=x", "--to", "1"), 1, "99"),
+    (("registrations", "save", "99", "name=x", "--to", "1", "--mine"), 1, "exclude each other"),
     (("dead-letters", "show", "99"), 1, "99"),
     (("dead-letters", "replay"), 1, "--all"),
     (("dead-letters", "discard", "99", "--reason", "x"), 1, "99"),

@@ -32,6 +32,13 @@ def test_a_deal_is_deleted_restored_left_and_erased(run: Run, tmp_path: Path) ->
     assert run("partner", "brake", "status") == "nothing"
 
 
+def test_a_list_that_can_not_be_written_is_one_clear_line(run: Run, tmp_path: Path) -> None:  # the fixture
+    plant_partner(run, tmp_path)
+    (tmp_path / "partner.db.erasures").mkdir()
+    said = run("partner", "erasures", "contact", "1", code=1)
+    assert "partner.db.erasures can not be" in said and "\n" not in said
+
+
 MISTAKES = [
     (("shared-deals", "come-back", "99"), "99"),
     (("trash", "restore", "99"), "99"),

@@ -3,7 +3,7 @@
 import shutil
 import sqlite3
 from collections.abc import AsyncIterator, Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -364,10 +364,13 @@ async def test_nothing_that_arrives_late_or_by_repair_brings_it_back(stage: Stag
 
 
 def files_with(server: EmbeddedPostgres, mark: str) -> list[str]:
-    """The files of a server that hold a text, without its write-ahead log."""
-    data = server.directory / "data"
-    paths = [path for path in data.rglob("*") if path.is_file() and "pg_wal" not in path.parts]
-    return [str(path.relative_to(data)) for path in paths if mark.encode() in path.read_bytes()]
+    """The files of a server's databases that hold a text; not its write-ahead log."""
+    data = server.directory / "data" / "base"
+    found = []
+    for path in data.rglob("*"):
+        with suppress(FileNotFoundError, IsADirectoryError):  # it may go while it is looked at
+            found += [str(path.relative_to(data))] if mark.encode() in path.read_bytes() else []
+    return found
 
 
 async def test_the_files_of_postgresql_hold_it_no_longer_either(postgres: EmbeddedPostgres, tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ async def test_the_survivor_takes_everything_and_the_peer_is_offered_the_same(pa
 async def test_after_it_edits_still_cross_and_old_ids_are_written_to(pair: Pair) -> None:
     await pair.vendor.do(merge_deals, 1, 2)
     second = (await vendor_ids(pair))[1]
-    await pair.vendor.do(save_deal, 2, {"next_step": "for the second"}, None, [second])
+    await pair.vendor.do(save_deal, 2, {"next_step": "for the second"}, None, {second: {}})
     await pair.partner.do(save_shared, 1, {"next_step": "for the first"})
     await pair.settle()
     steps = [(await pair.partner.read(views.read_shared_deal, "partner", each))["deal"]["fields"]["next_step"]["value"] for each in (1, 2)]

@@ -23,7 +23,7 @@ from shared_schema.sync import joining, partnerships
 from shared_schema.sync.broker import KafkaBroker
 from shared_schema.sync.broker.access import KafkaGate
 from shared_schema.sync.broker.reasons import client_options
-from shared_schema.sync.broker.topics import settings_of
+from shared_schema.sync.broker.topics import RETENTION_MS, settings_of
 from shared_schema.sync.clock import SystemClock
 from shared_schema.sync.security import Security
 from shared_schema.sync.station import Author, Station
@@ -141,11 +141,11 @@ async def test_topics_with_other_settings_or_missing_are_told_with_what_to_do_un
 
         await until(told)
         [trouble] = broker.list_troubles()
-        assert trouble.kind == "settings" and f"--topic {topic} --add-config retention.ms=-1" in trouble.why
+        assert trouble.kind == "settings" and f"--topic {topic} --add-config retention.ms={RETENTION_MS}" in trouble.why
         await Reporter(vendor.station).report([("", trouble)])
         [status] = await vendor.read(read_status, vendor.station.clock.now_ms())
         assert (status["trouble"], status["trouble_why"]) == ("settings", trouble.why)
-        await change_retention(wire, topic, "-1")
+        await change_retention(wire, topic, str(RETENTION_MS))
 
         async def right() -> bool:
             return not await told()

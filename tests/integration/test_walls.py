@@ -36,6 +36,7 @@ from shared_schema.sync.broker import KafkaBroker
 from shared_schema.sync.broker.access import KafkaGate
 from shared_schema.sync.broker.reasons import client_options
 from shared_schema.sync.broker.topics import ask_settings
+from shared_schema.sync.closing import close_within
 from shared_schema.sync.security import Security
 from shared_schema.sync.transport import AccessDenied, Record
 
@@ -83,7 +84,7 @@ async def attacker(secured_kafka: SecuredKafka) -> AsyncIterator[Attacker]:
     host, port = kafka.address.split(":")
     connection = await create_conn(host, int(port), **client_options(security))
     yield Attacker(kafka.address, security, connection)
-    connection.close()
+    await close_within(connection.close)
 
 
 async def look(kafka: SecuredKafka) -> list[Any]:

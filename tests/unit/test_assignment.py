@@ -34,6 +34,9 @@ STEPS = [
     ({"owner_id": 2}, {2: {"cap": 0}}, "owner", 2),
     ({"owner_id": 2, "requested": "REP1@vendor.example "}, {2: {"out_from": TODAY}}, "requested", 1),
     ({"owner_id": 9, "requested": "rep 3"}, {}, "requested", 3),
+    ({"owner_id": 2, "deal_owner_id": 3}, {}, "owner", 2),
+    ({"deal_owner_id": 3, "requested": "Rep 1"}, {3: {"cap": 0}}, "deal_owner", 3),
+    ({"deal_owner_id": 3, "requested": "Rep 1"}, {3: {"lapsed": True}}, "requested", 1),
     ({"requested": "Nobody", "country": "DE"}, {3: {"territories": ("DE",)}}, "territory", 3),
     ({"requested": "Rep 1", "industry": "Energy"}, {1: {"cap": 0}, 2: {"segments": ("Energy",)}}, "territory", 2),
     ({"country": "DE"}, {1: {"territories": ("DE",), "active": False}}, "round_robin", 2),
@@ -60,7 +63,7 @@ def test_two_reps_of_one_name_are_nobody() -> None:
     reps = [make_rep(1)._replace(name="Kim"), make_rep(2)._replace(name="Kim")]
     _, decided = turn(reps, ask(requested="kim"))
     assert decided.method == "round_robin"
-    assert "more than one rep" in decided.explanation["steps"][1]["why"]
+    assert "more than one rep" in next(each["why"] for each in decided.explanation["steps"] if each["method"] == "requested")
 
 
 def test_everybody_passed_over_has_a_reason() -> None:

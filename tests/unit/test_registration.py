@@ -23,6 +23,11 @@ def decided(decision: str, **more: Any) -> dict[str, Any]:
     return {"decision": {"decision": decision, "at": 2, **more}}
 
 
+def invited(answer: str | None = None) -> dict[str, Any]:
+    said = {"initiated_by": "vendor", "invitation": {"at": 1}}
+    return said | ({"answer": {"answer": answer, "at": 2}} if answer else {})
+
+
 STATUSES = [
     ({}, "draft"),
     (submitted(), "submitted"),
@@ -39,10 +44,15 @@ STATUSES = [
     (submitted() | decided("revoked"), "revoked"),
     (submitted() | decided("revoked") | {"withdrawal": {"at": 3}}, "withdrawn"),
     (submitted() | decided("approved") | {"withdrawal": {"at": 3}, "unshared": {"at": 4}}, "unshared"),
-    ({"initiated_by": "vendor"}, "invited"),
-    ({"initiated_by": "vendor", "answer": {"answer": "accepted"}}, "active"),
-    ({"initiated_by": "vendor", "answer": {"answer": "declined"}}, "declined"),
-    ({"initiated_by": "vendor", "answer": {"answer": "accepted"}} | decided("expired"), "expired"),
+    (invited(), "invited"),
+    (invited("accepted"), "active"),
+    (invited("declined"), "declined"),
+    (invited("accepted") | decided("expired"), "expired"),
+    (invited() | decided("invitation expired"), "invitation expired"),
+    (invited("accepted") | decided("invitation expired"), "active"),
+    (invited("declined") | decided("invitation expired"), "declined"),
+    (invited() | decided("revoked"), "revoked"),
+    ({"initiated_by": "vendor", "answer": {"answer": "accepted"}}, "draft"),
     (submitted() | {"decision": "not an object"}, "submitted"),
     (submitted() | decided("unheard of"), "submitted"),
 ]

@@ -74,6 +74,44 @@ def test_each_part_of_the_qualifying_information_is_required(partner: Api, missi
     assert partner.get("/api/deals")["results"] == []
 
 
+def test_a_deal_shows_what_each_registration_says_and_a_save_names_where_it_goes(partner: Api) -> None:
+    share(partner)
+    kept = partner.ask("PATCH", "/api/deals/1", 200, json={"values": {"next_step": "ours alone"}, "registrations": {}})
+    assert [(each["field"], each["registration"]) for each in kept["outcomes"]] == [("next_step", None)]
+    (said,) = partner.get("/api/deals/1")["registrations"]
+    assert (said["id"], said["peer"], said["status"], said["differs"]) == (1, "Initech", "submitted", ["next_step"])
+    assert "name" in said["follows"] and said["fields"]["next_step"]["value"] is None
+    named = {"1": {"next_step": said["fields"]["next_step"]["seen"]}}
+    saved = partner.ask("PATCH", "/api/deals/1", 200, json={"values": {"next_step": "for both"}, "registrations": named})
+    assert [(each["registration"], each["result"]) for each in saved["outcomes"]] == [(None, "written"), (1, "written")]
+    assert saved["deal"]["registrations"][0]["differs"] == []
+    problem = refused(partner, "PATCH", "/api/deals/1", 422, values={"next_step": "x"}, registrations={"2": {}})
+    assert problem["field"] == "registrations" and "names 2" in problem["detail"]
+    partner.ask("PATCH", "/api/deals/1", 200, json={"values": {"next_step": "mine again"}, "registrations": {}})
+    taken = partner.post("/api/shared-deals/1/take-over", 200, fields=["next_step"])
+    assert taken["deal"]["next_step"] == "for both" and taken["deal"]["registrations"][0]["differs"] == []
+    assert refused(partner, "POST", "/api/shared-deals/1/take-over", 422, fields=["stage"])["field"] == "fields"
+    assert refused(partner, "POST", "/api/shared-deals/1/answer", 409, answer="accepted")["field"] == "answer"
+
+
+def test_the_vendor_brings_a_partner_in_once_it_was_asked(vendor: Api) -> None:
+    partnership = vendor.post("/api/partners/invite", own_name="Initech", peer_name="Acme")["bundle"]["partnership"]
+    company = vendor.post("/api/companies", name="Globex", domain="globex.example")
+    contact = vendor.post("/api/contacts", name="Hank", email="hank@globex.example", company_id=company["id"])
+    vendor.post("/api/deals", values={"name": "Depots", "company_id": company["id"]})
+    body = {"partnership": "Acme", "intro_note": "Would you?", "confirmed": True}
+    assert refused(vendor, "POST", "/api/deals/1/invite", 409, **body)["field"] == "contact_ids"
+    vendor.ask("PATCH", "/api/deals/1", 200, json={"values": {"contact_ids": [contact["id"]]}})
+    assert refused(vendor, "POST", "/api/deals/1/invite", 422, **body | {"confirmed": False})["field"] == "confirmed"
+    assert refused(vendor, "POST", "/api/deals/1/invite", 422, **body, contact_id=9)["link"] == f"/api/partnerships/{partnership}/people"
+    made = vendor.post("/api/deals/1/invite", **body)["shared_deal"]
+    assert (made["status"], made["registration_record"]["fields"]["intro_note"]["value"]) == ("invited", "Would you?")
+    assert vendor.get(f"/api/partnerships/{partnership}/people")["results"] == []
+    similar = vendor.get("/api/shared-deals/1/similar")
+    assert (similar["registrations"], similar["owned"], similar["this"]["deal"]["name"]) == ([], [], "Depots")
+    assert [each["status"] for each in vendor.get("/api/deals/1")["registrations"]] == ["invited"]
+
+
 def test_derived_properties_can_not_be_set(partner: Api) -> None:
     share(partner)
     problem = refused(partner, "PATCH", "/api/deals/1", 422, values={"is_active_shared_deal": True})
@@ -229,6 +267,9 @@ def test_a_partner_is_suspended_resumed_and_revoked_where_the_broker_has_no_user
     assert "anew" in refused(vendor, "POST", f"/api/partners/{partnership}/resume", 409)["remedy"]
     assert vendor.get("/api/partnerships")["results"][0]["status"] == "terminated"
     assert refused(vendor, "POST", "/api/partners/nobody/suspend", 404)["field"] == "partnership"
+    journal = vendor.get(f"/api/partnerships/{partnership}/journal")["results"]
+    assert [line["what"] for line in journal] == [f"partner {done}" for done in ("invited", "suspended", "resumed", "suspended", "revoked")]
+    assert {line["actor"] for line in journal} == {"Ada"}
 
 
 def test_a_bundle_with_a_credential_needs_a_place_for_it_and_a_ca_that_is_one(partner: Api) -> None:

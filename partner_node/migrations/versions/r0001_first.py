@@ -550,6 +550,8 @@ def upgrade() -> None:
         sa.Column("number_of_deal_registrations", sa.Integer(), server_default="0", nullable=False),
         sa.Column("number_of_active_deal_registrations", sa.Integer(), server_default="0", nullable=False),
         sa.Column("is_active_shared_deal", sa.Boolean(), server_default=sa.false(), nullable=False),
+        sa.Column("open_registrations", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("stand_in", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("created_ms", sa.BigInteger(), nullable=False),
         sa.Column("deleted_ms", sa.BigInteger(), nullable=True),
         sa.Column("merged_into", sa.BigInteger(), nullable=True),

@@ -9,6 +9,7 @@ from typing import Any
 from aiokafka.conn import create_conn
 from aiokafka.errors import AuthenticationFailedError, KafkaError, SaslAuthenticationFailed, UnsupportedSaslMechanismError
 
+from shared_schema.sync.closing import close_within
 from shared_schema.sync.security import CredentialUnreadable, Protocol, Security
 from shared_schema.sync.transport import BrokerUnavailable, BrokerUntrusted, CredentialRefused
 
@@ -61,7 +62,7 @@ async def find_reason(brokers: str, security: Security, deadline_s: float) -> Br
         except (KafkaError, OSError, TimeoutError) as error:
             reasons.append(explain(error, f"{host}:{port}", security, options.get("sasl_plain_username", "")))
         else:
-            connection.close()
+            await close_within(connection.close)
             return None
     return min(reasons, key=lambda each: TELLING.index(type(each)))
 

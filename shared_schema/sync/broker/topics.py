@@ -15,14 +15,19 @@ from shared_schema.sync.transport import BrokerUnavailable, TopicInfo, Trouble
 MAX_RECORD_BYTES = 1_048_576
 MAX_REQUEST_BYTES = MAX_RECORD_BYTES + 65_536
 MAX_CHUNK_BYTES = 700_000
-RETENTION_MS = -1  # for ever: what expired while a peer was away would have to be sent again as states
 HOUR_MS = 3_600_000
+# Long enough for a peer's holidays and short enough for erasures, which state when topics have forgotten. What expired unread is in the
+# outbox of its sender still, and is sent again.
+RETENTION_MS = 7 * 24 * HOUR_MS
+SEGMENT_MS = 24 * HOUR_MS  # a segment goes as a whole, once its last record is old enough; heartbeats keep an open one young
+FOR_EVER = "-1"
 PARTITIONS = 1  # order within a partnership rests on it
 BROKERS_DEFAULT = -1
 RECORD_SETTINGS = {
     "cleanup.policy": "delete",
     "retention.ms": str(RETENTION_MS),
-    "retention.bytes": "-1",
+    "retention.bytes": FOR_EVER,
+    "segment.ms": str(SEGMENT_MS),
     "segment.bytes": str(128 * 1_048_576),
     "max.message.bytes": str(MAX_REQUEST_BYTES),
     "message.timestamp.type": "CreateTime",
@@ -30,8 +35,8 @@ RECORD_SETTINGS = {
 # Chunks are keyed by their content, and a tombstone must take the bytes away: small segments, since the active one is never compacted.
 BLOB_SETTINGS = {
     "cleanup.policy": "compact,delete",
-    "retention.ms": str(RETENTION_MS),
-    "retention.bytes": "-1",
+    "retention.ms": FOR_EVER,
+    "retention.bytes": FOR_EVER,
     "segment.bytes": str(4 * 1_048_576),
     "segment.ms": str(HOUR_MS),
     "max.compaction.lag.ms": str(HOUR_MS),

@@ -503,11 +503,11 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_assignments")),
     )
-    op.create_index("ix_assignments_registration", "assignments", ["registration"], unique=False)
+    op.create_index("ix_assignments_registration", "assignments", ["partnership", "registration"], unique=False)
     op.create_index(
         "uq_assignments_automatic",
         "assignments",
-        ["registration", "turn"],
+        ["partnership", "registration", "turn"],
         unique=True,
         sqlite_where=sa.text("automatic AND rep_id IS NOT NULL"),
         postgresql_where=sa.text("automatic AND rep_id IS NOT NULL"),
@@ -594,6 +594,8 @@ def upgrade() -> None:
         sa.Column("number_of_deal_registrations", sa.Integer(), server_default="0", nullable=False),
         sa.Column("number_of_active_deal_registrations", sa.Integer(), server_default="0", nullable=False),
         sa.Column("is_active_shared_deal", sa.Boolean(), server_default=sa.false(), nullable=False),
+        sa.Column("open_registrations", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("stand_in", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("created_ms", sa.BigInteger(), nullable=False),
         sa.Column("deleted_ms", sa.BigInteger(), nullable=True),
         sa.Column("merged_into", sa.BigInteger(), nullable=True),
