@@ -75,8 +75,10 @@ class Work:
         writes: Sequence[Write],
         creations: Sequence[Creation] = (),
     ) -> Captured:
-        """Capture writes of one partnership as one event; the author's person record goes along if the peer has not got it as it is."""
-        person = self.introduce(partnership)
+        """Capture writes of one partnership as one event; the author's person record goes along if the peer has not got it as it is, save
+        for what the command writes of that person itself: a field is written once, or the peer would never know of the first."""
+        own = {(each.uid, each.field) for each in writes}
+        person = [each for each in self.introduce(partnership) if (each.uid, each.field) not in own]
         made = [Creation(each.uid, "person", None, None) for each in person[:1]]
         command = Command(partnership, registration, type, self.author.person, [*person, *writes], [*made, *creations])
         captured = await capture(self.tx, self.incarnation, None, command, self.due, self.keeping.brake)

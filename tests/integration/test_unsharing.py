@@ -8,7 +8,7 @@ from sqlalchemy import select
 
 from shared_schema.crm import users
 from shared_schema.crm.projected_tables import persons
-from shared_schema.sync import views
+from shared_schema.sync import people, views
 from shared_schema.sync.deals import save_shared
 from shared_schema.sync.registrations import unshare
 from shared_schema.sync.station import Author
@@ -31,6 +31,17 @@ async def pair(database_url: str, tmp_path: Path) -> AsyncIterator[Pair]:
         await until(active)
         await opened.settle()
         yield opened
+
+
+async def test_who_renames_themself_writes_their_name_once_and_the_peer_knows_every_write(pair: Pair) -> None:
+    partner = pair.partner
+    await partner.do(people.change_user, partner.author.user_id, {"name": "Paula Brandt"})
+    await partner.stop()
+    await partner.restart(str(partner.station.database.engine.url))  # a process to which nobody was introduced; the author has the old name
+    partner.start()
+    await partner.do(people.change_user, partner.author.user_id, {"name": "Paula Brandt-Meier"})
+    await pair.settle()
+    await pair.check_same()
 
 
 async def test_whoever_acted_for_the_first_time_is_known_to_the_peer_all_the_same(pair: Pair) -> None:

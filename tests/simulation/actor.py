@@ -275,6 +275,9 @@ class Actor:
         raise AssertionError(f"{name} was never answered")
 
     async def once(self, command: Command) -> Any:
+        """As a session does: whoever acts is looked up at each command."""
+        (who,) = self.rows("SELECT id, uid, name, role FROM users WHERE id = ?", self.author.user_id)
+        self.author = Author(*who)
         async with self.station.working(self.author) as work:
             return await command(work)
 

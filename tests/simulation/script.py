@@ -155,10 +155,11 @@ async def lapse(world: World) -> None:
     world.skews["vendor"] += 2 * HOUR_MS
     await world.until(lambda: count(vendor, "assignments", "turn = 2"), "it is the next one's turn")
     world.skews["vendor"] -= 2 * HOUR_MS
-    rep = one(vendor, "SELECT rep_id FROM assignments WHERE turn = 2")
+    lapsed = "FROM assignments a JOIN shared_deals s ON s.uid = a.registration WHERE a.turn = 2 ORDER BY a.id LIMIT 1"
+    rep, deal = one(vendor, f"SELECT a.rep_id {lapsed}"), one(vendor, f"SELECT s.id {lapsed}")
     person, name = vendor.rows("SELECT uid, name FROM users WHERE id = ?", rep)[0]
     vendor.author = vendor.author._replace(user_id=rep, person=person, name=name)
-    await vendor.act("accept", lambda work: accept(work, 4))
+    await vendor.act("accept", lambda work: accept(work, deal))
 
 
 async def part(world: World) -> None:
