@@ -133,6 +133,7 @@ async def test_an_acknowledgement_within_a_known_epoch_tells_it_too(scene: Scene
     await pair.settle()
     await side.do(add_note, 1, "lost with the store")
     await pair.settle()
+    await side.stop()  # no epoch begins any more
     epochs = [row.epoch for row in await side.rows(select(outbound_epochs.c.epoch))]
     await scene.put_back("partner", live)
     async with side.station.database.transaction() as tx:
