@@ -23,6 +23,7 @@ from tests.simulation.virtual_loop import VirtualLoop
 from tests.twins.memory_broker import Faults, MemoryCluster
 
 QUIET_S = 600
+SIGN_S = 40  # until a store that went back has noticed it
 GIVE_UP_S = 60  # of a play that waits for what may have gone with a store
 SHM = Path("/dev/shm")
 NOTES = 400
@@ -97,6 +98,7 @@ class World:
         self.background: list[asyncio.Task[Any]] = []
         self.forged = False
         self.playing = False
+        self.went_back_s = -float(SIGN_S)
         self.attempted: list[Attempt] = []
         self.actors = tuple(Actor(self, name, Course((strokes or {}).get(name, ()))) for name in names)
         self.by_name = {actor.name: actor for actor in self.actors}
@@ -197,6 +199,12 @@ class World:
         self.cluster.stall(False)
         self.cluster.unavailable = False
         self.cluster.wake_readers()
+        await self.calm_down(afterwards)
+        while self.loop.now_s < self.went_back_s + SIGN_S:
+            await asyncio.sleep(SIGN_S)
+            await self.calm_down(afterwards)
+
+    async def calm_down(self, afterwards: Play | None) -> None:
         await self.until(self.is_quiet, "everything has arrived", QUIET_S)
         if afterwards is not None:
             await afterwards(self)
@@ -255,6 +263,7 @@ class World:
 
     def remember_before_restore(self, actor: Actor) -> None:
         """What the others had of this node's partnerships when its store went back; none of it may be lost."""
+        self.went_back_s = self.loop.now_s
         for peer in self.actors:
             if peer.side != actor.side:
                 known = peer.rows("SELECT partnership, uid, field, incarnation, counter FROM property_history")
