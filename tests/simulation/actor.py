@@ -310,3 +310,20 @@ def share_compiled(database: Database) -> None:
         DIALECTS.append(engine.dialect)
     engine.dialect = DIALECTS[0]
     engine._compiled_cache = SETTLED
+
+
+def count(actor: Actor, table: str, where: str = "1") -> int:
+    return int(actor.rows(f"SELECT count(*) FROM {table} WHERE {where}")[0][0])
+
+
+def one(actor: Actor, statement: str) -> Any:
+    """The one value that a statement of SQLite's finds."""
+    found = actor.rows(statement)
+    if len(found) != 1:
+        raise LookupError(f"{statement} finds {found} at the {actor.name}")
+    return found[0][0]
+
+
+def shared_deal(actor: Actor, name: str) -> int:
+    """The id that a side gave to a shared deal."""
+    return int(one(actor, f"SELECT s.id FROM shared_deals s JOIN deals d ON d.id = s.deal_id WHERE d.name = '{name}'"))

@@ -26,7 +26,7 @@ from shared_schema.sync.registrations import submit_again, unshare
 from shared_schema.sync.station import Work
 from shared_schema.sync.transport import Record
 from tests.checker import demand
-from tests.simulation.actor import EPOCH_MS, Actor
+from tests.simulation.actor import EPOCH_MS, Actor, count, one, shared_deal
 from tests.simulation.tampering import garble, say, tear_field
 from tests.simulation.template import DETAILS
 from tests.simulation.world import Play, World
@@ -36,23 +36,6 @@ from vendor_node.decisions import decide
 SECRET = "our margin is twenty-two per cent"
 HOUR_MS = 3_600_000
 EUR_10, EUR_20 = {"amount": "10", "currency": "EUR"}, {"amount": "20", "currency": "EUR"}
-
-
-def count(actor: Actor, table: str, where: str = "1") -> int:
-    return int(actor.rows(f"SELECT count(*) FROM {table} WHERE {where}")[0][0])
-
-
-def one(actor: Actor, statement: str) -> Any:
-    """The one value that a statement of SQLite's finds."""
-    found = actor.rows(statement)
-    if len(found) != 1:
-        raise LookupError(f"{statement} finds {found} at the {actor.name}")
-    return found[0][0]
-
-
-def shared_deal(actor: Actor, name: str) -> int:
-    """The id that a side gave to a shared deal."""
-    return int(one(actor, f"SELECT s.id FROM shared_deals s JOIN deals d ON d.id = s.deal_id WHERE d.name = '{name}'"))
 
 
 async def share(world: World) -> None:
