@@ -327,7 +327,8 @@ async def agree(world: World) -> None:
         went_back = -1
         while went_back != world.count_restores(asking):  # then its request may have gone with its store
             went_back = world.count_restores(asking)
-            await begin_verification(world, asking, repair=False, partnership=partnership)
+            repair = world.play_ended_early  # then what it tore out may still be missing
+            await begin_verification(world, asking, repair=repair, partnership=partnership)
             await world.until(lambda by=asking, at=partnership, was=went_back: is_verified(world, by, at, was), "the verification ends")
         drift = asking.rows("SELECT uid, ours, theirs FROM drifts WHERE partnership = ? AND looks >= 2", partnership)
         demand(not drift, f"{asking.name}: a verification finds that these differ: {drift}")

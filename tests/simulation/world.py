@@ -97,6 +97,7 @@ class World:
         self.known_before: dict[str, list[tuple[str, Any]]] = {}
         self.background: list[asyncio.Task[Any]] = []
         self.forged = False
+        self.play_ended_early = False
         self.playing = False
         self.went_back_s = -float(SIGN_S)
         self.attempted: list[Attempt] = []
@@ -218,6 +219,7 @@ class World:
         except (NeverQuiet, Problem, LookupError) as error:
             if not self.known_before:
                 raise
+            self.play_ended_early = True
             self.note("play", f"ends early: {str(error)[:200]}")
         self.playing = False
 
