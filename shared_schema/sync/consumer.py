@@ -178,14 +178,18 @@ class Consumer:
 
     async def find_position(self) -> int:
         """Where to read on. Another topic id, or an end before our position, is an alarm and a read from the beginning."""
+        position = select(inbound_positions).where(inbound_positions.c.topic == self.inbound)
+        async with self.database.reading() as connection:
+            stored = (await connection.execute(position)).one_or_none()
+        # The topic is looked at after the position: one that another process moved on meanwhile would seem to lie past the end.
         info = (await self.broker.describe_topics([self.inbound])).get(self.inbound)
         if info is None:
             raise TopicMissing(f"{self.inbound} does not exist yet; the vendor node creates it")
+        if stored and stored.topic_id == info.topic_id and info.start_offset <= stored.next_offset <= info.end_offset:
+            return int(stored.next_offset)
         async with self.database.transaction() as tx:
-            where = inbound_positions.c.topic == self.inbound
-            stored = (await tx.execute(select(inbound_positions).where(where).with_for_update())).one_or_none()
-            if stored and stored.topic_id == info.topic_id and info.start_offset <= stored.next_offset <= info.end_offset:
-                return int(stored.next_offset)
+            if (await tx.execute(position.with_for_update())).one_or_none() != stored:
+                raise PositionMoved(f"another process reads {self.inbound}, too")
             if stored:
                 log.error("%s was lost, cut or re-created; it is read from its beginning", self.inbound)
             row = {"topic": self.inbound, "topic_id": info.topic_id, "next_offset": info.start_offset}

@@ -6,18 +6,15 @@ from typing import Any, NamedTuple
 
 from partner_node.registrations import convert_deal, share_from_company, share_from_contact
 from shared_schema.contract.codec import (
-    HEADER_CONTROL,
     HEADER_EPOCH,
     HEADER_SEQUENCE,
     Event,
     EventData,
     RecordChange,
-    encode_control,
     encode_event,
     format_time,
 )
-from shared_schema.contract.documents import Document, hash_record
-from shared_schema.contract.envelope import Control, Heartbeat, Resend
+from shared_schema.contract.envelope import Heartbeat, Resend
 from shared_schema.contract.registers import Dot, Register, Sibling, Stamp
 from shared_schema.contract.topics import record_topic
 from shared_schema.crm import private_notes
@@ -30,6 +27,7 @@ from shared_schema.sync.station import Work
 from shared_schema.sync.transport import Record
 from tests.checker import demand
 from tests.simulation.actor import EPOCH_MS, Actor, count, one, shared_deal
+from tests.simulation.tampering import garble, say, tear_field
 from tests.simulation.template import DETAILS
 from tests.simulation.world import Play, World
 from vendor_node.assigning import accept, reassign
@@ -231,12 +229,6 @@ async def void(world: World) -> None:
     await world.until(lambda: count(vendor, "inbound_epochs", "next_sequence = 101 AND gaps = '[]'"), "they are void")
 
 
-def say(world: World, side: Any, message: Control) -> None:
-    """A control message on a side's topic that a relay or consumer of long ago sent."""
-    record = Record(None, encode_control(message), ((HEADER_CONTROL, message.type.encode()),))
-    world.cluster.append(record_topic(world.partnership, side), [record])
-
-
 async def heal(world: World) -> None:
     """A row is torn out of the partner's store, and a field out of another, behind the product's back: a verification names both, a repair
     brings them back."""
@@ -252,14 +244,6 @@ async def heal(world: World) -> None:
     await begin_verification(world, vendor, repair=True)
     await world.until(lambda: is_whole(partner, uid), "what was torn out is there again")
     await begin_verification(world, partner, repair=True)
-
-
-def tear_field(actor: Actor, field: str) -> None:
-    """A registration without one of its fields, as a defect would have left it."""
-    uid, document = actor.rows("SELECT uid, document FROM shared_records WHERE kind = 'registration' ORDER BY uid LIMIT 1")[0]
-    whole = Document.decode(document).registers()
-    torn = Document.of({name: register for name, register in whole.items() if name != field}).encode()
-    actor.rows("UPDATE shared_records SET document = ?, hash = ? WHERE uid = ?", torn.decode(), hash_record(uid, torn), uid)
 
 
 def is_whole(actor: Actor, uid: str) -> bool:
@@ -294,12 +278,6 @@ async def spoil(world: World) -> None:
     letter = one(vendor, "SELECT id FROM parked")
     await vendor.ask("replay", lambda: dead_letters.replay(vendor.station, vendor.author, [letter]))
     await vendor.act("discard", lambda work: dead_letters.discard(work, letter, "no sense in it"))
-
-
-def garble(world: World, records: int) -> None:
-    """Records that no version of this product wrote."""
-    spoiled = [Record(None, b"{]", ((HEADER_EPOCH, b"0" * 16), (HEADER_SEQUENCE, str(at).encode()))) for at in range(1, records + 1)]
-    world.cluster.append(record_topic(world.partnership, "partner"), spoiled)
 
 
 async def forge(world: World) -> None:
@@ -349,7 +327,8 @@ async def agree(world: World) -> None:
         went_back = -1
         while went_back != world.count_restores(asking):  # then its request may have gone with its store
             went_back = world.count_restores(asking)
-            await begin_verification(world, asking, repair=False, partnership=partnership)
+            repair = world.play_ended_early  # then what it tore out may still be missing
+            await begin_verification(world, asking, repair=repair, partnership=partnership)
             await world.until(lambda by=asking, at=partnership, was=went_back: is_verified(world, by, at, was), "the verification ends")
         drift = asking.rows("SELECT uid, ours, theirs FROM drifts WHERE partnership = ? AND looks >= 2", partnership)
         demand(not drift, f"{asking.name}: a verification finds that these differ: {drift}")

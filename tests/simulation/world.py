@@ -23,6 +23,7 @@ from tests.simulation.virtual_loop import VirtualLoop
 from tests.twins.memory_broker import Faults, MemoryCluster
 
 QUIET_S = 600
+SIGN_S = 40  # until a store that went back has noticed it
 GIVE_UP_S = 60  # of a play that waits for what may have gone with a store
 SHM = Path("/dev/shm")
 NOTES = 400
@@ -96,7 +97,9 @@ class World:
         self.known_before: dict[str, list[tuple[str, Any]]] = {}
         self.background: list[asyncio.Task[Any]] = []
         self.forged = False
+        self.play_ended_early = False
         self.playing = False
+        self.went_back_s = -float(SIGN_S)
         self.attempted: list[Attempt] = []
         self.actors = tuple(Actor(self, name, Course((strokes or {}).get(name, ()))) for name in names)
         self.by_name = {actor.name: actor for actor in self.actors}
@@ -197,6 +200,12 @@ class World:
         self.cluster.stall(False)
         self.cluster.unavailable = False
         self.cluster.wake_readers()
+        await self.calm_down(afterwards)
+        while self.loop.now_s < self.went_back_s + SIGN_S:
+            await asyncio.sleep(SIGN_S)
+            await self.calm_down(afterwards)
+
+    async def calm_down(self, afterwards: Play | None) -> None:
         await self.until(self.is_quiet, "everything has arrived", QUIET_S)
         if afterwards is not None:
             await afterwards(self)
@@ -210,6 +219,7 @@ class World:
         except (NeverQuiet, Problem, LookupError) as error:
             if not self.known_before:
                 raise
+            self.play_ended_early = True
             self.note("play", f"ends early: {str(error)[:200]}")
         self.playing = False
 
@@ -255,6 +265,7 @@ class World:
 
     def remember_before_restore(self, actor: Actor) -> None:
         """What the others had of this node's partnerships when its store went back; none of it may be lost."""
+        self.went_back_s = self.loop.now_s
         for peer in self.actors:
             if peer.side != actor.side:
                 known = peer.rows("SELECT partnership, uid, field, incarnation, counter FROM property_history")
