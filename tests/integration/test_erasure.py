@@ -363,9 +363,10 @@ async def test_nothing_that_arrives_late_or_by_repair_brings_it_back(stage: Stag
     await check_peers_agree(pair)
 
 
-def files_with(server: EmbeddedPostgres, mark: str) -> list[str]:
-    """The files of a server's databases that hold a text; not its write-ahead log."""
-    data = server.directory / "data" / "base"
+async def files_with(server: EmbeddedPostgres, pair: Pair, mark: str) -> list[str]:
+    """The files of the vendor's database that hold a text; not the server's write-ahead log."""
+    (own,) = await pair.vendor.rows(text("SELECT oid FROM pg_database WHERE datname = current_database()"))
+    data = server.directory / "data" / "base" / str(own.oid)
     found = []
     for path in data.rglob("*"):
         with suppress(FileNotFoundError, IsADirectoryError):  # it may go while it is looked at
@@ -385,7 +386,7 @@ async def test_the_files_of_postgresql_hold_it_no_longer_either(postgres: Embedd
         await pair.vendor.stop()
         async with pair.vendor.station.database.transaction() as tx:
             await tx.execute(text("CHECKPOINT"))
-        assert files_with(postgres, f"the vendor's {MARK}")
+        assert await files_with(postgres, pair, f"the vendor's {MARK}")
         async with pair.vendor.station.working(ANN) as work:
             await erasing.erase_deal(work, 1)
         pair.vendor.start()
@@ -396,4 +397,4 @@ async def test_the_files_of_postgresql_hold_it_no_longer_either(postgres: Embedd
         await until(cleaned)
         async with pair.vendor.station.database.transaction() as tx:
             await tx.execute(text("CHECKPOINT"))
-        assert files_with(postgres, f"the vendor's {MARK}") == []
+        assert await files_with(postgres, pair, f"the vendor's {MARK}") == []
