@@ -32,6 +32,7 @@ SEED = 20_261
 KILLS = 6
 SECRET = "we would take half of it"
 QUIET_DEADLINE_S = 180
+UNBRAKED = {"DEALBRIDGE_BRAKE_PERCENT": "100", "DEALBRIDGE_BRAKE_COUNT": "10000"}  # the load deletes more than people should
 
 
 class Town(NamedTuple):
@@ -68,6 +69,7 @@ async def town(urls: dict[str, str], tmp_path: Path, owner: Executor) -> AsyncIt
         tokens = await plant(urls, kafka.address)
         for side, token in tokens.items():
             node = NodeProcess(side, urls[side], kafka.address, tmp_path)
+            node.settings |= UNBRAKED
             await by(owner, node.start)
             nodes.append(node)
             clients.append(Client(node, token, Random(f"{SEED}{side}")))
