@@ -70,8 +70,9 @@ def spare(change: RecordChange) -> RecordChange | None:
 
 
 def allowed(lived: int, limits: Limits) -> int:
-    """How many of `lived` records of a kind may be destroyed within the window."""
-    return max(LEAST, min(limits.most, limits.percent * lived // 100))
+    """How many of `lived` records of a kind may be destroyed within the window; a share of 100 % sets no limit of its own."""
+    share = limits.most if limits.percent >= 100 else limits.percent * lived // 100
+    return max(LEAST, min(limits.most, share))
 
 
 @dataclass(slots=True)

@@ -72,7 +72,12 @@ class Settings(BaseSettings):
     )
     verify_minutes: int = Field(60, ge=0, description="After so many minutes both sides are compared again, and repaired; 0 for never.")
     brake_count: int = Field(100, ge=1, description="So many deletions, erasures or unsharings of a kind pass in the window; more wait.")
-    brake_percent: int = Field(20, ge=0, le=100, description="And at most this part of the living records of the kind; five always pass.")
+    brake_percent: int = Field(
+        20,
+        ge=0,
+        le=100,
+        description="And at most this part of the living records of the kind (100: whatever their number); five always pass.",
+    )
     brake_minutes: int = Field(60, ge=1, description="The brake's window, for each partnership and direction.")
     trash_days: int = Field(90, ge=1, description="For so many days what was deleted can be restored; then its content goes.")
     topic_days: int = Field(9, ge=1, description="After so many days the broker has nothing of what was sent: retention and segment.")

@@ -28,6 +28,10 @@ def test_so_many_pass_as_the_smaller_of_count_and_share_allows_but_always_a_few(
     assert allowed(lived, Limits(most=100, percent=20)) == passes
 
 
+def test_a_share_of_all_of_them_leaves_the_count_alone_to_limit() -> None:
+    assert allowed(3, Limits(most=100, percent=100)) == 100
+
+
 def test_the_first_past_the_limit_is_held_and_other_kinds_go_on() -> None:
     ledger = Ledger(Limits(most=7, percent=100), lived={"note": 50, "comment": 50})
     for number in range(7):
