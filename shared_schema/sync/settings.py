@@ -76,7 +76,7 @@ class Settings(BaseSettings):
         20,
         ge=0,
         le=100,
-        description="And at most this part of the living records of the kind (100: whatever their number); five always pass.",
+        description="And at most this part of the living ones of the kind (100: no such limit); five always pass.",
     )
     brake_minutes: int = Field(60, ge=1, description="The brake's window, for each partnership and direction.")
     trash_days: int = Field(90, ge=1, description="For so many days what was deleted can be restored; then its content goes.")
