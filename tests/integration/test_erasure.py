@@ -366,8 +366,7 @@ async def test_nothing_that_arrives_late_or_by_repair_brings_it_back(stage: Stag
 async def files_with(server: EmbeddedPostgres, pair: Pair, mark: str) -> list[str]:
     """The files of the vendor's database that hold a text; not the server's write-ahead log."""
     (own,) = await pair.vendor.rows(text("SELECT oid FROM pg_database WHERE datname = current_database()"))
-    data = server.directory / "data" / "base" / str(own.oid)
-    found = []
+    data, found = server.directory / "data" / "base" / str(own.oid), []
     for path in data.rglob("*"):
         with suppress(FileNotFoundError, IsADirectoryError):  # it may go while it is looked at
             found += [str(path.relative_to(data))] if mark.encode() in path.read_bytes() else []

@@ -27,6 +27,7 @@ from shared_schema.sync.station import Work
 from shared_schema.sync.transport import Record
 from tests.checker import demand
 from tests.simulation.actor import EPOCH_MS, Actor, count, one, shared_deal
+from tests.simulation.inviting import ask_twice, invite
 from tests.simulation.tampering import garble, say, tear_field
 from tests.simulation.template import DETAILS
 from tests.simulation.world import Play, World
@@ -354,6 +355,8 @@ SCRIPTS: dict[str, Script] = {
     "delete": Script("shared", delete),
     "review": Script("shared", review),
     "lapse": Script("shared", lapse),
+    "invite": Script("shared", invite),
+    "twice": Script("shared", ask_twice),
     "part": Script("shared", part),
     "unify": Script("shared", unify),
     "erase": Script("shared", erase),

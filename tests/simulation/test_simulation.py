@@ -19,7 +19,7 @@ from tests.simulation.template import drop_template, make_template
 from tests.simulation.variants import VARIANTS
 from vendor_node.spec import SPEC as VENDOR
 
-SINGLE, DOUBLE, RANDOM = 180, 80, 60
+SINGLE, DOUBLE, RANDOM = 60, 25, 20
 MORE_SCENES = {
     "a save on a stale page makes a conflict": Script("shared", scenes.stale_page),
     "saving what stands again closes a conflict": Script("shared", scenes.say_what_stands),
