@@ -161,9 +161,11 @@ async def conclude(tx: AsyncConnection, incarnation: Incarnation, row: Row, told
     partnership, now_ms = told.partnership, incarnation.clock.now_ms()
     looks = row["looks"] + 1
     unsure = await drift.count_drift(tx, partnership, sure=False)
+    # What was told was mended meanwhile, and the rest has not been told yet.
+    unseen = not told.complete and not await drift.count_drift(tx, partnership)
     due_ms = now_ms + PAUSE_MS * min(2 ** row["looks"], PAUSES_MAX)
     again = {"look": None, "looks": looks, "busy": row["busy"], "due_ms": due_ms}
-    if (unsure or row["busy"]) and looks < LOOKS_MAX:
+    if (unsure or unseen or row["busy"]) and looks < LOOKS_MAX:
         await change(tx, partnership, phase="second", **again)
         return []
     uids = await drift.find_repairable(tx, partnership, REPAIR_RECORDS) if row["repair"] else []

@@ -166,9 +166,6 @@ async def test_a_busy_pair_shows_no_false_difference(pair: Pair, monkeypatch: py
     assert (await verify(pair.vendor, pair.partnership))["drift"] == []
 
 
-@pytest.mark.xfail(
-    strict=False, reason="open: on PostgreSQL the last round is sometimes not taken, and three records wait for the next one"
-)
 async def test_very_many_differences_go_in_parts_and_several_rounds(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(verification, "PART_RECORDS", 4)
     monkeypatch.setattr(verification, "PARTS_MAX", 3)
