@@ -12,7 +12,7 @@ from partner_node.spec import SPEC as PARTNER
 from shared_schema.crm import customers, users
 from shared_schema.crm.database import Database
 from shared_schema.crm.tables import metadata, property_history, shared_records
-from shared_schema.sync import partnerships
+from shared_schema.sync import partnerships, views
 from shared_schema.sync.clock import SystemClock
 from shared_schema.sync.limits import Limits
 from shared_schema.sync.node import Node
@@ -103,6 +103,18 @@ class Pair:
         async with self.partner.station.working(self.partner.author) as work:
             company_id = await customers.add_company(work.tx, values, work.now_ms)
             return await share_from_company(work, self.partnership, company_id, {"name": f"{company} roll-out", **deal}, DETAILS)
+
+    async def begin_sharing(self) -> None:
+        """Partners whose nodes run, and one deal of theirs that is active."""
+        await self.become_partners()
+        self.partner.start()
+        self.vendor.start()
+        await self.share_deal()
+
+        async def active() -> bool:
+            return bool(await self.partner.read(views.list_shared_deals, {"status": "active"}))
+
+        await until(active)
 
     async def settle(self) -> None:
         """Until nothing is on its way any more."""

@@ -13,7 +13,7 @@ from shared_schema.contract.envelope import EVENT_BYTES_MAX
 from shared_schema.contract.topics import record_topic
 from shared_schema.crm.deals import load_deal
 from shared_schema.crm.tables import shared_records
-from shared_schema.sync import stops, views
+from shared_schema.sync import stops
 from shared_schema.sync.broker import KafkaBroker
 from shared_schema.sync.deals import save_shared
 from shared_schema.sync.limits import Limits
@@ -50,15 +50,7 @@ async def pair(request: pytest.FixtureRequest, database_url: str, tmp_path: Path
         address = request.getfixturevalue("kafka_address")
         brokers = KafkaBroker(address), KafkaBroker(address)
     async with open_pair((f"sqlite:///{tmp_path}/partner.db", database_url), brokers) as opened:
-        await opened.become_partners()
-        opened.partner.start()
-        opened.vendor.start()
-        await opened.share_deal()
-
-        async def active() -> bool:
-            return bool(await opened.partner.read(views.list_shared_deals, {"status": "active"}))
-
-        await until(active)
+        await opened.begin_sharing()
         await opened.settle()
         yield opened
 

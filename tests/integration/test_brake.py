@@ -44,15 +44,7 @@ async def pair(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pyte
         brokers = KafkaBroker(address), KafkaBroker(address)
     url = f"sqlite:///{tmp_path}/vendor.db" if store == "sqlite" else request.getfixturevalue("postgres_url")
     async with open_pair((f"sqlite:///{tmp_path}/partner.db", url), brokers) as opened:
-        await opened.become_partners()
-        opened.partner.start()
-        opened.vendor.start()
-        await opened.share_deal()
-
-        async def active() -> bool:
-            return bool(await opened.partner.read(views.list_shared_deals, {"status": "active"}))
-
-        await until(active)
+        await opened.begin_sharing()
         for number in range(7):
             await opened.partner.do(add_note, 1, f"note {number}")
         await opened.settle()

@@ -31,15 +31,7 @@ async def pair(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(restater, "FOLD_ROWS", 7)
     cluster = MemoryCluster()
     async with open_pair((f"sqlite:///{tmp_path}/partner.db", database_url), (MemoryBroker(cluster), MemoryBroker(cluster))) as opened:
-        await opened.become_partners()
-        opened.partner.start()
-        opened.vendor.start()
-        await opened.share_deal()
-
-        async def active() -> bool:
-            return bool(await opened.partner.read(views.list_shared_deals, {"status": "active"}))
-
-        await until(active)
+        await opened.begin_sharing()
         for number in range(NOTES):
             await opened.vendor.do(add_note, 1, f"note {number}")
         await opened.settle()

@@ -16,7 +16,7 @@ from shared_schema.contract.topics import record_topic
 from shared_schema.crm.database import DatabaseUnavailable
 from shared_schema.crm.deals import load_deal
 from shared_schema.crm.tables import property_history
-from shared_schema.sync import partnerships, views
+from shared_schema.sync import partnerships
 from shared_schema.sync.broker import KafkaBroker
 from shared_schema.sync.deals import save_shared
 from shared_schema.sync.tables import outbox
@@ -87,15 +87,7 @@ def stage(request: pytest.FixtureRequest) -> Stage:
 async def pair(stage: Stage, database_url: str, tmp_path: Path) -> AsyncIterator[Pair]:
     """Two nodes that run and share one active deal; its id is 1 on both sides."""
     async with open_pair((f"sqlite:///{tmp_path}/partner.db", database_url), stage.brokers) as opened:
-        await opened.become_partners()
-        opened.partner.start()
-        opened.vendor.start()
-        await opened.share_deal()
-
-        async def active() -> bool:
-            return bool(await opened.partner.read(views.list_shared_deals, {"status": "active"}))
-
-        await until(active)
+        await opened.begin_sharing()
         await opened.settle()
         yield opened
 

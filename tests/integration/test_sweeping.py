@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import func, insert, select, update
 
 from shared_schema.crm.tables import deal_history, metadata, property_history
-from shared_schema.sync import relay, sweeper, views
+from shared_schema.sync import relay, sweeper
 from shared_schema.sync.deals import save_shared
 from shared_schema.sync.notes import add_note
 from shared_schema.sync.sweeper import Sweeper
@@ -25,15 +25,7 @@ async def pair(database_url: str, tmp_path: Path) -> AsyncIterator[Pair]:
     """Two nodes that share an active deal, in step."""
     cluster = MemoryCluster()
     async with open_pair((f"sqlite:///{tmp_path}/partner.db", database_url), (MemoryBroker(cluster), MemoryBroker(cluster))) as opened:
-        await opened.become_partners()
-        opened.partner.start()
-        opened.vendor.start()
-        await opened.share_deal()
-
-        async def active() -> bool:
-            return bool(await opened.partner.read(views.list_shared_deals, {"status": "active"}))
-
-        await until(active)
+        await opened.begin_sharing()
         await opened.settle()
         yield opened
 

@@ -34,15 +34,7 @@ async def pair(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(verifier, "POLL_S", 0.05)
     cluster = MemoryCluster()
     async with open_pair((f"sqlite:///{tmp_path}/partner.db", database_url), (MemoryBroker(cluster), MemoryBroker(cluster))) as opened:
-        await opened.become_partners()
-        opened.partner.start()
-        opened.vendor.start()
-        await opened.share_deal()
-
-        async def active() -> bool:
-            return bool(await opened.partner.read(views.list_shared_deals, {"status": "active"}))
-
-        await until(active)
+        await opened.begin_sharing()
         await opened.settle()
         yield opened
 

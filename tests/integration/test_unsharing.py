@@ -12,7 +12,7 @@ from shared_schema.sync import people, views
 from shared_schema.sync.deals import save_shared
 from shared_schema.sync.registrations import unshare
 from shared_schema.sync.station import Author
-from tests.integration.pair import Pair, open_pair, until
+from tests.integration.pair import Pair, open_pair
 from tests.twins.memory_broker import MemoryBroker, MemoryCluster
 
 
@@ -20,15 +20,7 @@ from tests.twins.memory_broker import MemoryBroker, MemoryCluster
 async def pair(database_url: str, tmp_path: Path) -> AsyncIterator[Pair]:
     cluster = MemoryCluster()
     async with open_pair((f"sqlite:///{tmp_path}/partner.db", database_url), (MemoryBroker(cluster), MemoryBroker(cluster))) as opened:
-        await opened.become_partners()
-        opened.partner.start()
-        opened.vendor.start()
-        await opened.share_deal()
-
-        async def active() -> bool:
-            return bool(await opened.partner.read(views.list_shared_deals, {"status": "active"}))
-
-        await until(active)
+        await opened.begin_sharing()
         await opened.settle()
         yield opened
 

@@ -10,7 +10,7 @@ from sqlalchemy import and_, delete, select, update
 
 from shared_schema.contract.topics import record_topic
 from shared_schema.crm.tables import shared_records
-from shared_schema.sync import refusals, verification, verifier, views
+from shared_schema.sync import refusals, verification, verifier
 from shared_schema.sync.broker import KafkaBroker
 from shared_schema.sync.deals import save_shared
 from shared_schema.sync.limits import Limits
@@ -41,15 +41,7 @@ async def pair(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pyte
         brokers = KafkaBroker(address), KafkaBroker(address)
     url = f"sqlite:///{tmp_path}/vendor.db" if store == "sqlite" else request.getfixturevalue("postgres_url")
     async with open_pair((f"sqlite:///{tmp_path}/partner.db", url), brokers) as opened:
-        await opened.become_partners()
-        opened.partner.start()
-        opened.vendor.start()
-        await opened.share_deal()
-
-        async def active() -> bool:
-            return bool(await opened.partner.read(views.list_shared_deals, {"status": "active"}))
-
-        await until(active)
+        await opened.begin_sharing()
         await opened.settle()
         yield opened
 
