@@ -84,6 +84,10 @@ class EmbeddedPostgres:
         self._psql("postgres", f"ALTER DATABASE {name} RENAME TO {name}_fallen")
         self._psql("postgres", f"ALTER DATABASE {copy} RENAME TO {name}")
 
+    def execute(self, statement: str) -> None:
+        """One statement, by the server's owner."""
+        self._psql("postgres", statement)
+
     def start(self) -> None:
         """Start the server on its own port and data; returns when it answers."""
         deadline = time.monotonic() + START_WAIT_S

@@ -39,8 +39,9 @@ WRITING: Final[Mapping[Dialect, str]] = {"sqlite": "BEGIN IMMEDIATE", "postgresq
 READING: Final[Mapping[Dialect, str]] = {"sqlite": "BEGIN", "postgresql": "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"}
 SQLITE_PRAGMAS: Final = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON")
 SQLITE_OUTAGES: Final = ("is locked", "disk is full", "disk i/o", "unable to open database", "connection closed", "no active connection")
-# Beginnings of SQLSTATEs: gone, full, overloaded, or lost against another transaction and worth a retry.
-POSTGRES_OUTAGES: Final = ("08", "53", "57P", "58", "40001", "40P01", "55P03")
+# Beginnings of SQLSTATEs: gone, full, overloaded, lost against another transaction and worth a retry; or, while a database is being put in
+# the place of another, closed to connections (55000) or not there (3D000).
+POSTGRES_OUTAGES: Final = ("08", "53", "57P", "58", "40001", "40P01", "55P03", "55000", "3D000")
 LOCK_WAIT_S: Final = 30
 CONNECT_WAIT_S: Final = 10
 STATEMENT_WAIT_S: Final = 120

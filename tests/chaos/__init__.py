@@ -1,1 +1,1 @@
-"""Breaking it on purpose: both nodes as real processes over a real Kafka, with everything that may die dying, and the one checker after it."""
+"""Breaking it on purpose: both nodes as real processes over a real Kafka, whatever may die dying, and the one checker after it."""

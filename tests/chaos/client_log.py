@@ -25,6 +25,7 @@ class Command(NamedTuple):
 
     side: str
     do: str
+    path: str
     asked_ms: int
     written: tuple[Written, ...] = ()
     private: str | None = None
@@ -53,9 +54,9 @@ class ClientLog:
         self.file: TextIO = path.open("a", encoding="utf-8")
         self.number = 0
 
-    def ask(self, do: str, written: tuple[Written, ...], private: str | None) -> int:
+    def ask(self, do: str, path: str, written: tuple[Written, ...] = (), private: str | None = None) -> int:
         self.number += 1
-        self.put({"n": self.number, "do": do, "asked_ms": now_ms(), "written": written, "private": private})
+        self.put({"n": self.number, "do": do, "path": path, "asked_ms": now_ms(), "written": written, "private": private})
         return self.number
 
     def answer(self, number: int, result: str, **more: Any) -> None:

@@ -16,7 +16,7 @@ FETCH_MS = 2_000
 
 
 class Evidence(NamedTuple):
-    """`topics`: every record's bytes by topic; `logs`: the nodes' own; `left`: what was still on its way at the end, which nothing should."""
+    """`topics`: every record's bytes by topic; `logs`: the nodes' own; `left`: what was still on its way at the end, as nothing should."""
 
     stores: Mapping[str, StoreCopy]
     topics: Mapping[str, Sequence[bytes]]

@@ -75,7 +75,7 @@ class Person:
 
     async def do(self, ask: Ask) -> None:
         """Send a command; what became of it is in the log before anything else happens. A refusal in words is an answer, too."""
-        number = self.log.ask(ask.do, ask.written, ask.private)
+        number = self.log.ask(ask.do, ask.path, ask.written, ask.private)
         try:
             answer = await self.request(ask.method, ask.path, ask.body)
         except Unanswered as error:
@@ -126,7 +126,7 @@ class Person:
         try:
             answer = await self.request("GET", path, None)
         except Failed as error:
-            self.log.answer(self.log.ask(f"read {path}", (), None), "failed", detail=str(error))
+            self.log.answer(self.log.ask("read", path), "failed", detail=str(error))
             return None
         found: Json | None = answer.json() if answer.is_success else None
         return found

@@ -87,10 +87,12 @@ def print_table(console: Console, figures: Mapping[str, Json]) -> None:
 
 def describe_fault(told: Json | None) -> str:
     if told is None:
-        return "–"
+        return "none"
     if told["in_step_p50_s"] is None:
-        return f"{told['times']} ×"
-    return f"{told['times']} ×; in step after {told['in_step_p50_s']} s, at most {told['in_step_max_s']} s ({told['measured']} measured)"
+        return f"{told['times']} times"
+    return (
+        f"{told['times']} times; in step after {told['in_step_p50_s']} s, at most {told['in_step_max_s']} s ({told['measured']} measured)"
+    )
 
 
 def keep_failed(plan: Plan, directory: Path, defects: Sequence[str]) -> Path:

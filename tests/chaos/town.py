@@ -89,10 +89,15 @@ class Town:
         """Whatever ended by itself is started again, as its operator's supervisor would; and it is remembered, because nothing should."""
         for node in self.nodes.values():
             if node.process is not None and node.process.poll() is not None:
-                last = node.log.read_text(errors="replace").strip().splitlines()[-1:]
-                self.deaths.append(f"{node.side} {node.name} ended by itself ({node.process.returncode}): {last}")
+                self.deaths.append(f"{node.side} {node.name} ended by itself ({node.process.returncode}): {last_error(node.log)}")
                 await self.kill([node])
                 await self.start([node])
+
+
+def last_error(log: Path) -> str:
+    """What a process said last that names an error."""
+    lines = [line.strip("│ ") for line in log.read_text(errors="replace").splitlines()]
+    return next((line for line in reversed(lines) if "Error" in line or "Unavailable" in line), "it said nothing")
 
 
 def send_signal(node: NodeProcess, which: signal.Signals) -> None:

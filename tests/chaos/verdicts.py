@@ -20,6 +20,8 @@ WRITES = """SELECT uid, field, value, incarnation, counter FROM property_history
     WHERE field IN ('name', 'amount', 'close_date', 'next_step') ORDER BY physical DESC, logical DESC"""
 REFUSED = "SELECT uid, field, reason FROM refusals"
 PARKED = "SELECT reason, detail FROM parked"
+ERASED = """WITH RECURSIVE leads(id) AS (SELECT ?1 UNION SELECT merged_into FROM deals JOIN leads ON deals.id = leads.id)
+    SELECT 1 FROM shared_deals JOIN leads ON deal_id = leads.id WHERE state = 'erased'"""
 TWICE = "SELECT registration FROM assignments WHERE automatic GROUP BY registration, turn HAVING count(*) > 1"
 
 
@@ -128,8 +130,12 @@ class Trial:
                     yield side, dot, excused
 
     def has_private(self, command: Command) -> bool:
+        """Whether a private note is there, or its deal was erased here: then it went along."""
         store = self.stores[command.side].store
-        return bool(store.rows("SELECT 1 FROM private_notes WHERE body LIKE ?", f"%{command.private}%"))
+        if store.rows("SELECT 1 FROM private_notes WHERE body LIKE ?", f"%{command.private}%"):
+            return True
+        deal_id = int(command.path.split("/")[3])
+        return bool(store.rows(ERASED, deal_id))
 
     def find_overwritten(self) -> Iterator[str]:
         """Acknowledged saves that no longer stand, although nobody saved who had them in view."""
@@ -142,15 +148,9 @@ class Trial:
                 continue
             dot = self.dot_of(command.side, written)
             for side, stored in self.stores.items():
-                if dot and stored.covers(written.uid, written.field, dot) and not self.stands(stored, written, dot):
-                    if not any(other_.seen.get(dot[0], 0) >= dot[1] for other_ in by_place[written.uid, written.field]):
-                        yield f"{side}: {command.do} of the {command.side} at {command.asked_ms}, {written[:3]} {dot}"
-
-    def stands(self, stored: Stored, written: Written, dot: tuple[str, int]) -> bool:
-        """Whether the value is still there, or all of it was erased."""
-        document = stored.documents[written.uid]
-        standing = {(each.dot.incarnation, each.dot.counter) for each in document.get(written.field).siblings}
-        return dot in standing or document.is_erased(written.field)
+                gone = dot is not None and stored.covers(written.uid, written.field, dot) and not stands(stored, written, dot)
+                if gone and not is_covered(dot, by_place[written.uid, written.field]):
+                    yield f"{side}: {command.do} of the {command.side} at {command.asked_ms}, {written[:3]} {dot}"
 
     def dot_of(self, side: str, written: Written) -> tuple[str, int] | None:
         """Which write a value was, by either side's history; None where neither knows it."""
@@ -210,12 +210,24 @@ class Trial:
         yield from ask(lambda store: checker.check_assignments(store, "vendor" in self.restored), vendor)
 
 
+def stands(stored: Stored, written: Written, dot: tuple[str, int]) -> bool:
+    """Whether the value is still there, or all of it was erased."""
+    document = stored.documents[written.uid]
+    standing = {(each.dot.incarnation, each.dot.counter) for each in document.get(written.field).siblings}
+    return dot in standing or document.is_erased(written.field)
+
+
 def ask(check: Callable[[Store], None], store: Store) -> Iterable[str]:
     try:
         check(store)
     except Broken as broken:
         return [str(broken)]
     return []
+
+
+def is_covered(dot: tuple[str, int], saves: Iterable[Written]) -> bool:
+    """Whether one of these was asked for by somebody who had the write in view."""
+    return any(each.seen.get(dot[0], 0) >= dot[1] for each in saves)
 
 
 def own_dots(side: str, context: Context) -> list[tuple[str, int]]:

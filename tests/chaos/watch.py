@@ -1,4 +1,4 @@
-"""Whether both sides are in step again, read from the stores: how long it takes after a fault, and whether everything is quiet at the end."""
+"""Whether both sides are in step again, read from the stores: how long that takes after a fault, and whether all is quiet at the end."""
 
 import asyncio
 import time
