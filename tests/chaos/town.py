@@ -27,6 +27,7 @@ from vendor_node.spec import SPEC as VENDOR
 
 COMPANIES = ("Globex", "Umbrella", "Hooli", "Wonka", "Tyrell", "Stark")
 OWN_DEALS = 4
+THREADS = 8
 SETTINGS = {
     "DEALBRIDGE_BRAKE_PERCENT": "100",  # the load deletes more than people should
     "DEALBRIDGE_BRAKE_COUNT": "1000000",
@@ -44,7 +45,7 @@ class Origin(NamedTuple):
 
 
 class Town:
-    """`owner` is the thread that owns the processes: they live no longer than that."""
+    """`owner` has the threads that own the processes: they live no longer than those."""
 
     def __init__(self, origin: Origin, kafka: EmbeddedKafka, owner: Executor) -> None:
         self.origin = origin
@@ -78,12 +79,10 @@ class Town:
         return await asyncio.get_running_loop().run_in_executor(self.owner, act)
 
     async def start(self, nodes: Iterable[NodeProcess]) -> None:
-        for node in nodes:
-            await self.by_owner(node.start)
+        await asyncio.gather(*(self.by_owner(node.start) for node in nodes))
 
     async def kill(self, nodes: Iterable[NodeProcess]) -> None:
-        for node in nodes:
-            await self.by_owner(node.kill)
+        await asyncio.gather(*(self.by_owner(node.kill) for node in nodes))
 
     async def revive(self) -> None:
         """Whatever ended by itself is started again, as its operator's supervisor would; and it is remembered, because nothing should."""
@@ -108,7 +107,7 @@ def send_signal(node: NodeProcess, which: signal.Signals) -> None:
 @asynccontextmanager
 async def open_town(origin: Origin) -> AsyncIterator[Town]:
     """Everything planted and running; all gone afterwards but for the stores and the logs."""
-    with ThreadPoolExecutor(1) as owner:
+    with ThreadPoolExecutor(THREADS) as owner:
         kafka = EmbeddedKafka(origin.directory / "kafka")
         await asyncio.get_running_loop().run_in_executor(owner, kafka.start)
         town = Town(origin, kafka, owner)
