@@ -54,7 +54,9 @@ def test_the_peers_writes_outcomes_and_what_was_erased_prove_nothing() -> None:
 
 
 def test_a_published_erasure_that_the_store_does_not_know_is_a_sign() -> None:
-    whole, part = (RecordChange(DEAL, "deal", None, DEAL, "vendor", {}, erased, fields) for erased, fields in ((True, ()), (False, ("name",))))
+    whole, part = (
+        RecordChange(DEAL, "deal", None, DEAL, "vendor", {}, erased, fields) for erased, fields in ((True, ()), (False, ("name",)))
+    )
     for fact in (make_fact(1, whole), make_fact(2, part)):
         assert find_lost_fact("vendor", [fact], (), STORED) == fact.id
         assert find_lost_fact("vendor", [fact], (), {}) == fact.id
