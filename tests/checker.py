@@ -136,14 +136,14 @@ def check_same_history(partner: Store, vendor: Store, unshared: set[str], togeth
 
 def find_unknown(partner: Store, vendor: Store, unshared: set[str], together: set[str], restored: Collection[str] = ()) -> Iterator[str]:
     """Both sides know every write of either: none is lost, none is known to one side only. A store that went back gets whole states and not
-    the history: what it lacks was overwritten by somebody who had it in view."""
+    the history: what it lacks was overwritten by somebody who had it in view. So do people, who came along in what unsharing withdrew."""
     all_records = {store.side: records(store, together) for store in (partner, vendor)}
     outside = {uid for found in all_records.values() for (_, uid), row in found.items() if row[3] in unshared}
     for store, peer in ((partner, vendor), (vendor, partner)):
         lost = {each for each in dots(peer, together) - dots(store, together) - refused_dots(peer) if each[1] not in outside}
         lost = {each for each in lost if not is_erased(all_records[store.side], each)}
-        if store.side in restored:
-            lost = {each for each in lost if not is_overwritten(all_records[store.side], each)}
+        whole = {uid for (_, uid), row in all_records[store.side].items() if store.side in restored or row[1] == "person"}
+        lost = {each for each in lost if each[1] not in whole or not is_overwritten(all_records[store.side], each)}
         yield from (f"{store.side} does not know a write that {peer.side} has: {each}" for each in sorted(lost))
 
 
@@ -201,7 +201,8 @@ def find_unheard(change: RecordChange, between: Between, known: set[tuple[Any, .
         for sibling in register.siblings:
             place = (partnership, change.uid, name, sibling.dot.incarnation, sibling.dot.counter)
             held = place in known or is_erased(stored, place) or is_cleared(stored, place) or withdrawn(store, change.registration)
-            held = held or (peer.side in restored and is_overwritten(stored, (*place, None)))
+            whole = peer.side in restored or change.kind == "person"
+            held = held or (whole and is_overwritten(stored, (*place, None)))
             if not held:
                 yield f"called applied, but {peer.side} never had it: {place}"
 

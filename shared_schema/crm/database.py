@@ -16,7 +16,7 @@ from typing import Any, Final, Literal, NoReturn
 import asyncpg
 from sqlalchemy import URL, Connection, event, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection, ExceptionContext
-from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, IntegrityError
+from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, IntegrityError, InternalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry, NullPool, Pool
@@ -144,7 +144,7 @@ class Database:
         async with AsyncExitStack() as stack:
             try:
                 connection = await stack.enter_async_context(self.engine.connect())
-            except (OSError, PoolTimeout) as error:
+            except (OSError, PoolTimeout, InternalError) as error:  # InternalError: the server went away amid its greeting
                 raise DatabaseUnavailable(f"no connection to the database: {_one_line(error)}") from error
             yield connection
 

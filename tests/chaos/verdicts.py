@@ -126,8 +126,13 @@ class Trial:
                 continue
             for dot in own_dots(command.side, context):
                 if not stored.covers(uid, field, dot):
-                    excused = any(is_within(command, each) and not peer.covers(uid, field, dot) for each, peer in self.replaced)
-                    yield side, dot, excused
+                    yield side, dot, self.is_excused(command, reached, dot)
+
+    def is_excused(self, command: Command, reached: Reached, dot: tuple[str, int]) -> bool:
+        """Whether a write went with an older copy: the peer did not have it then, or had stopped sharing, and so sends nothing of it."""
+        uid, field, _ = reached
+        apart = self.stores[command.side].registrations.get(uid, command.registration) in self.unshared
+        return any(is_within(command, each) and (apart or not peer.covers(uid, field, dot)) for each, peer in self.replaced)
 
     def has_private(self, command: Command) -> bool:
         """Whether a private note is there, or its deal was erased here: then it went along."""

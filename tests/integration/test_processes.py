@@ -34,7 +34,7 @@ async def test_whatever_is_killed_lost_or_put_back_nothing_acknowledged_is_lost(
     if defects:
         folder = keep_failed(plan, tmp_path, defects)
         pytest.fail(f"make chaos REPLAY={folder} does the same again; found: " + "\n".join(each[:500] for each in defects[:5]))
-    assert result.verdicts.acknowledged > 50 and result.verdicts.unanswered > 0
+    assert result.verdicts.acknowledged > 50
     assert {"older copy put back", "topic deleted"} <= {each.fault.what for each in result.injected}
 
 
