@@ -150,6 +150,8 @@ class Havoc:
         peer = "vendor" if side == "partner" else "partner"
         path = self.town.origin.directory / f"{peer}-at-replacement-{len(self.replacements) + 1}.db"
         self.replacements.append(Replacement(side, copied_ms, replaced_ms, await copy_store(self.town.urls[peer], peer, path)))
+        with (self.town.origin.directory / "replacements.txt").open("a") as kept:
+            kept.write(f"{side} {copied_ms} {replaced_ms} {path.name}\n")
 
 
 def put_file_back(copy: Path, store: Path) -> None:
