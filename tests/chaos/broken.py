@@ -14,15 +14,14 @@ from shared_schema.crm.tables import private_notes
 from shared_schema.sync import apply, notes
 from shared_schema.sync.station import Work
 from tests.mutants.variants import cover_what_is_stored
-from tests.simulation.variants import ignore_who_went_back
 
 
 def forget_some_changes() -> Any:
-    """What arrives is counted as applied, but every twentieth change is not."""
+    """What arrives is counted as applied, but every fourth change is not."""
     real, count = apply.merge_change, itertools.count(1)
 
     def merge_change(desk: Any, event: Any, change: Any) -> Any:
-        return [] if next(count) % 20 == 0 else real(desk, event, change)
+        return [] if next(count) % 4 == 0 else real(desk, event, change)
 
     return patch.object(apply, "merge_change", merge_change)
 
@@ -42,7 +41,6 @@ def tell_private_notes() -> Any:
 VARIANTS = {
     "covers what is stored": cover_what_is_stored,
     "forgets some changes": forget_some_changes,
-    "ignores who went back": ignore_who_went_back,
     "tells private notes": tell_private_notes,
 }
 
