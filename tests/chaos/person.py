@@ -13,6 +13,7 @@ from tests.chaos.client_log import ClientLog, Reached, Written
 
 Json = dict[str, Any]
 WINDOW = 25  # so many of the newest registrations are worked on
+HOT = 6  # and so many of them by both sides at once, most of the time
 PAGES = 6
 TIMEOUT_S = 30
 PAUSE_S = (0.02, 0.18)
@@ -58,6 +59,7 @@ class Person:
         self.random = random
         self.http = httpx.AsyncClient(headers={"Authorization": f"Bearer {token}"}, timeout=TIMEOUT_S)
         self.counted = 0
+        self.acknowledged = 0
         self.newest = 0
         self.pages: deque[Json] = deque(maxlen=PAGES)
         self.applied: dict[tuple[str, str], Any] = {}
@@ -90,6 +92,7 @@ class Person:
         told = answer.json() if answer.content else {}
         shared = told.get("shared_deal") or {}
         reached = list(find_reached(told, ask))
+        self.acknowledged += 1
         self.log.answer(number, "acknowledged", reached=reached, registration=shared.get("registration"))
 
     async def open_page(self) -> Json | None:
@@ -100,7 +103,8 @@ class Person:
         if not rows:
             self.newest = 0  # a store that went back gives ids again
             return None
-        page = await self.read(f"/api/shared-deals/{self.random.choice(rows)['id']}")
+        hot = rows[-HOT:] if self.random.random() < 0.6 else rows
+        page = await self.read(f"/api/shared-deals/{self.random.choice(hot)['id']}")
         if page is not None:
             self.look(page)
             self.pages.append(page)

@@ -20,12 +20,14 @@ from tests.postgres import EmbeddedPostgres
 
 
 class Plan(NamedTuple):
-    """What a run is made of: the same plan is the same schedule. `broken`: per side a wrong variant that its processes are to be."""
+    """What a run is made of: the same plan is the same schedule. `broken`: per side a wrong variant that its processes are to be;
+    `commands`: the load goes on until so many were acknowledged to each side."""
 
     store: str
     seconds: float
     seed: str
     broken: Mapping[str, str] = {}
+    commands: int = 0
 
     def schedule(self) -> list[Fault]:
         return draw_schedule(self.seed, self.seconds, self.store)
@@ -61,6 +63,8 @@ async def run_on(plan: Plan, origin: Origin) -> Result:
         load = [asyncio.create_task(person.work(draw, ended)) for person in people]
         try:
             injected = await harm(town, havoc, plan)
+            while min(person.acknowledged for person in people) < plan.commands:
+                await wait_for(town, 0.5)
         finally:
             ended.set()
             await asyncio.gather(*load)

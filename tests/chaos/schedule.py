@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 SIDES = ("partner", "vendor")
 PROCESSES = ("web", "sync 1", "sync 2")
+LEAST_S = 10
 CALM_S = 0.06  # this part of the time at the end has no fault
 
 
@@ -44,7 +45,10 @@ LASTS_S = {
 
 def draw_schedule(seed: str, seconds: float, store: str) -> list[Fault]:
     """Faults in the order in which they begin: each side's store put back once from an older copy, one topic lost, and as many of the
-    ordinary ones as fit. Gaps are short and long, so that some hit what is still recovering and some leave it time."""
+    ordinary ones as fit; none in less than ten seconds. Gaps are short and long, so that some hit what is still recovering and some leave
+    it time."""
+    if seconds < LEAST_S:
+        return []
     random = Random(f"{seed} {seconds} {store}")
     weights = {what: weight for what, weight in ORDINARY.items() if store == "postgresql" or what != "database killed"}
     faults = list(draw_rare(random, seconds))

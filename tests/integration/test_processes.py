@@ -10,7 +10,7 @@ from tests.chaos.report import keep_failed
 from tests.chaos.run import Plan, Result, run
 
 SECONDS = 50
-BROKEN_SECONDS = 20
+BROKEN_SECONDS, BROKEN_COMMANDS = 5, 150  # no fault is needed to find them out
 EVIDENCE = {
     "covers what is stored": "overwritten",
     "forgets some changes": "wrongly_applied",
@@ -40,5 +40,6 @@ async def test_whatever_is_killed_lost_or_put_back_nothing_acknowledged_is_lost(
 @pytest.mark.parametrize("variant", EVIDENCE)
 async def test_the_checker_finds_out_a_node_that_is_wrong_on_purpose(variant: str, tmp_path: Path) -> None:
     """Both nodes are; each variant by the verdict that is its own."""
-    result: Result = await run(Plan("sqlite", BROKEN_SECONDS, "1", {"partner": variant, "vendor": variant}), tmp_path)
+    both = {"partner": variant, "vendor": variant}
+    result: Result = await run(Plan("sqlite", BROKEN_SECONDS, "1", both, BROKEN_COMMANDS), tmp_path)
     assert getattr(result.verdicts, EVIDENCE[variant]), result.verdicts.defects[:5]
