@@ -62,7 +62,7 @@ def token_of(page: Json, field: str) -> str:
 
 def save(person: Person, page: Json) -> Ask | None:
     """One or two fields, from a page that was opened just now or a while ago."""
-    if person.random.random() < 0.4:
+    if person.random.random() < 0.5:
         page = person.random.choice(list(person.pages))
     if page["deal"] is None:
         return None
@@ -231,7 +231,7 @@ def decide(person: Person, page: Json) -> Ask:
 
 
 def assign(person: Person, page: Json) -> Ask:
-    if person.random.random() < 0.4:
+    if person.random.random() < 0.5:
         return of_deal("accept an assignment", page, "accept", None)
     return of_deal("assign a rep", page, "assign", {"rep_id": person.random.choice((2, 3))}, Point("registration_record", "rep"))
 

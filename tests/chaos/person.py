@@ -13,7 +13,7 @@ from tests.chaos.client_log import ClientLog, Reached, Written
 
 Json = dict[str, Any]
 WINDOW = 25  # so many of the newest registrations are worked on
-HOT = 6  # and so many of them by both sides at once, most of the time
+HOT = 3  # and so many of them by both sides at once, most of the time
 PAGES = 6
 TIMEOUT_S = 30
 PAUSE_S = (0.02, 0.18)
