@@ -55,16 +55,17 @@ def epoch_from_store() -> Any:
 
 
 def acknowledge_highest() -> Any:
-    """7: the acknowledgement is the highest number seen, gaps or not."""
+    """7: the acknowledgement is the highest number seen, gaps or not; which removes rows above an open gap, the other half of 8: as
+    acknowledgements name no gaps, there is no other way to it."""
     return patch.object(sequence, "watermark", lambda progress: progress.next - 1)
 
 
 def remove_at_publish() -> Any:
     """8: rows go as soon as the broker has them."""
 
-    async def mark(tx: Any, lease: str, epoch: str, numbers: Any, now_ms: int) -> int:
-        await tx.execute(delete(rows).where(rows.c.id.in_([id for id, _ in numbers])))
-        return len(numbers)
+    async def mark(tx: Any, lease: str, epoch: str, numbered: Any, now_ms: int) -> int:
+        await tx.execute(delete(rows).where(rows.c.id.in_([id for id, _ in numbered.numbers])))
+        return len(numbered.numbers)
 
     return patch.object(outbox, "mark_published", mark)
 
@@ -72,7 +73,7 @@ def remove_at_publish() -> Any:
 def mark_when_stale() -> Any:
     """9: a relay marks whoever has the lease."""
 
-    async def always(tx: Any, lease: str, epoch: str) -> bool:
+    async def always(*_: Any) -> bool:
         return True
 
     return patch.object(outbox, "names_epoch", always)
