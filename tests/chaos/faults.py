@@ -7,6 +7,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 
 from shared_schema.contract.topics import record_topic
@@ -16,6 +17,8 @@ from tests.chaos.town import Town, create_topics, send_signal
 from tests.stores import AWAY, SQLITE, StoreCopy, copy_store, file_of, open_file, read_rows
 
 MENDED_S = 60  # a copy is made of a store that is whole, if that comes true in this time
+MARK = b"poison"
+POISON = (MARK + b" \xff", b'{"dataschema": "urn:dealbridge:event:9.0", "poison": 1}', MARK * 155_000)
 ENDINGS = ("", "-wal", "-shm")
 AMISS = "SELECT 1 FROM restorations UNION ALL SELECT 1 FROM owed_states LIMIT 1"
 
@@ -44,6 +47,7 @@ class Havoc:
             "broker frozen": self.freeze_broker,
             "database killed": self.kill_database,
             "topic deleted": self.delete_topic,
+            "poison sent": self.send_poison,
             "copy made": self.make_copy,
             "older copy put back": self.put_back,
         }
@@ -103,6 +107,17 @@ class Havoc:
             await admin.close()
         await asyncio.sleep(fault.lasts_s)
         await create_topics(self.town)
+
+    async def send_poison(self, fault: Fault) -> None:
+        """Bytes that are no event, an event of a version that is not known yet, and one that is too large: in the name of one side."""
+        side = "partner" if fault.side == "partner" else "vendor"
+        producer = AIOKafkaProducer(bootstrap_servers=self.town.kafka.address)
+        await producer.start()
+        try:
+            for poison in POISON:
+                await producer.send_and_wait(record_topic(self.town.partnership, side), poison, b"poison")
+        finally:
+            await producer.stop()
 
     async def make_copy(self, fault: Fault) -> None:
         """A store as its backup has it, at one moment. On PostgreSQL the node loses its connections for it."""

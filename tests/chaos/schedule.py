@@ -32,6 +32,7 @@ ORDINARY = {
     "broker killed": 3,
     "broker frozen": 1,
     "database killed": 4,
+    "poison sent": 1,
 }
 LASTS_S = {
     "process killed": (0.0, 3.0),
@@ -40,6 +41,7 @@ LASTS_S = {
     "broker killed": (0.5, 8.0),
     "broker frozen": (1.0, 10.0),
     "database killed": (0.0, 4.0),
+    "poison sent": (0.0, 0.0),
 }
 
 
@@ -62,7 +64,7 @@ def draw_schedule(seed: str, seconds: float, store: str) -> list[Fault]:
 def draw_ordinary(random: Random, at_s: float, weights: dict[str, int], seconds: float) -> Fault:
     (what,) = random.choices(list(weights), weights=list(weights.values()))
     least_s, most_s = LASTS_S[what]
-    side = random.choice(SIDES) if what.startswith(("process", "node")) else ""
+    side = random.choice(SIDES) if what.startswith(("process", "node", "poison")) else ""
     process = random.choice(PROCESSES) if what.startswith("process") else ""
     if process == "web":
         most_s = min(most_s, 5.0)  # the people's requests wait for it

@@ -9,7 +9,7 @@ import pytest
 from tests.chaos.report import keep_failed
 from tests.chaos.run import Plan, Result, run
 
-SECONDS = 50
+SECONDS, COMMANDS = 50, 60
 BROKEN_SECONDS, BROKEN_COMMANDS = 5, 150  # no fault is needed to find them out
 EVIDENCE = {
     "covers what is stored": "overwritten",
@@ -27,13 +27,13 @@ def seed() -> str:
 
 @pytest.mark.parametrize("store", ["sqlite", "postgresql"])
 async def test_whatever_is_killed_lost_or_put_back_nothing_acknowledged_is_lost(store: str, seed: str, tmp_path: Path) -> None:
-    plan = Plan(store, SECONDS, seed)
+    plan = Plan(store, SECONDS, seed, commands=COMMANDS)
     result = await run(plan, tmp_path)
     defects = result.verdicts.defects
     if defects:
         folder = keep_failed(plan, tmp_path, defects)
         pytest.fail(f"make chaos REPLAY={folder} does the same again; found: " + "\n".join(each[:500] for each in defects[:5]))
-    assert result.verdicts.acknowledged > 50
+    assert result.verdicts.acknowledged >= 2 * COMMANDS
     assert {"older copy put back", "topic deleted"} <= {each.fault.what for each in result.injected}
 
 
