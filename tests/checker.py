@@ -79,8 +79,11 @@ def partnerships_of(store: Store) -> set[str]:
 
 
 def unshared_registrations(*stores: Store) -> set[str]:
+    """Those that are unshared, and those that were before they were erased."""
     found = [store.rows("SELECT uid FROM shared_deals WHERE status = 'unshared'") for store in stores]
-    return {uid for rows in found for (uid,) in rows}
+    said = [store.rows("SELECT payload FROM removed_rows WHERE payload LIKE '%\"deal.unshared\"%'") for store in stores]
+    ended = {str(decode_event(payload.encode()).registration) for rows in said for (payload,) in rows}
+    return ended | {uid for rows in found for (uid,) in rows}
 
 
 def records(store: Store, within: Collection[str] | None = None) -> dict[Place, tuple[Any, ...]]:
@@ -209,7 +212,7 @@ def find_unheard(change: RecordChange, between: Between, known: set[tuple[Any, .
 
 def withdrawn(store: Store, registration: str | None) -> bool:
     """Whether unsharing withdrew rows of it."""
-    return bool(store.rows("SELECT 1 FROM shared_deals WHERE uid = ? AND status = 'unshared'", registration))
+    return registration in unshared_registrations(store)
 
 
 def check_conflict_index(store: Store) -> None:
