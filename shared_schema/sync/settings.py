@@ -79,7 +79,7 @@ class Settings(BaseSettings):
         description="And at most this part of the living ones of the kind (100: no such limit); five always pass.",
     )
     brake_minutes: int = Field(60, ge=1, description="The brake's window, for each partnership and direction.")
-    trash_days: int = Field(90, ge=1, description="For so many days what was deleted can be restored; then its content goes.")
+    trash_days: int = Field(90, ge=1, description="For so many days what was deleted can be restored; a week later its content goes.")
     topic_days: int = Field(9, ge=1, description="After so many days the broker has nothing of what was sent: retention and segment.")
     backup_days: int = Field(30, ge=0, description="How old this node's oldest backup gets: an erasure states when it is gone there.")
     erasure_list: str = Field("", description="The file of erasures that outlives a restore; by default `STORE.erasures`, beside SQLite's.")
