@@ -4,8 +4,10 @@ PYTHON := .venv/bin/python
 READY := .venv/ready-$(shell cksum < requirements.lock | cut -d ' ' -f 1)
 N ?= 500
 WORKERS ?= 2
+SECONDS = 120
+STORE ?= sqlite
 
-.PHONY: setup test check demo schemas mutants simulate bench lock format
+.PHONY: setup test check demo schemas mutants simulate chaos bench lock format
 
 setup: $(READY)
 
@@ -44,6 +46,9 @@ mutants: setup
 
 simulate: setup
 	$(PYTHON) -m tests.simulation --histories $(N)
+
+chaos: setup
+	$(PYTHON) -m tests.chaos $(if $(REPLAY),--replay $(REPLAY),--seconds $(SECONDS) --store $(STORE) $(if $(SEED),--seed $(SEED)))
 
 bench: setup
 	$(PYTHON) -m tests.bench $(ARGS)

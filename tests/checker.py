@@ -4,7 +4,7 @@ It reads rows, and shares no code with what it checks beyond the contract's type
 """
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
 from shared_schema.contract.codec import RecordChange, decode_event
@@ -90,11 +90,18 @@ def records(store: Store, within: Collection[str] | None = None) -> dict[Place, 
 
 
 def check_same_records(partner: Store, vendor: Store, unshared: set[str], together: set[str]) -> None:
+    for difference in find_differences(partner, vendor, unshared, together):
+        raise Broken(difference)
+
+
+def find_differences(partner: Store, vendor: Store, unshared: set[str], together: set[str]) -> Iterator[str]:
+    """The records that the stores do not agree on, but for what is no longer shared."""
     ours, theirs = records(partner, together), records(vendor, together)
     for place in sorted(ours.keys() | theirs.keys()):
         row = ours.get(place) or theirs[place]
-        if row[3] not in unshared and not is_cleared_by_one(place, ours, theirs):
-            demand(ours.get(place) == theirs.get(place), f"the stores differ in {row[1]} {row[0]}: {ours.get(place)} | {theirs.get(place)}")
+        differ = ours.get(place) != theirs.get(place) and not is_cleared_by_one(place, ours, theirs)
+        if differ and row[3] not in unshared:
+            yield f"the stores differ in {row[0]} {place[1]}: {ours.get(place)} | {theirs.get(place)}"
 
 
 def is_cleared_by_one(place: Place, ours: Mapping[Place, tuple[Any, ...]], theirs: Mapping[Place, tuple[Any, ...]]) -> bool:
@@ -133,17 +140,22 @@ def is_tombstone(row: tuple[Any, ...]) -> bool:
 
 
 def check_same_history(partner: Store, vendor: Store, unshared: set[str], together: set[str], restored: Collection[str] = ()) -> None:
+    for unknown in find_unknown(partner, vendor, unshared, together, restored):
+        raise Broken(unknown)
+
+
+def find_unknown(partner: Store, vendor: Store, unshared: set[str], together: set[str], restored: Collection[str] = ()) -> Iterator[str]:
     """Both sides know every write of either: none is lost, none is known to one side only. A store that went back gets whole states and not
-    the history: what it lacks was overwritten by somebody who had it in view."""
+    the history: what it lacks was overwritten by somebody who had it in view. So do people, who came along in what unsharing withdrew."""
     all_records = {store.side: records(store, together) for store in (partner, vendor)}
     outside = {uid for found in all_records.values() for (_, uid), row in found.items() if row[3] in unshared}
     for store, peer in ((partner, vendor), (vendor, partner)):
         lost = {each for each in dots(peer, together) - dots(store, together) - refused_dots(peer) if each[1] not in outside}
         lost = {each for each in lost if not is_erased(all_records[store.side], each)}
         lost = {each for each in lost if not is_cleared(all_records[store.side], each)}
-        if store.side in restored:
-            lost = {each for each in lost if not is_overwritten(all_records[store.side], each)}
-        demand(not lost, f"{store.side} does not know writes that {peer.side} has: {sorted(lost)[:5]}")
+        whole = {uid for (_, uid), row in all_records[store.side].items() if store.side in restored or row[1] == "person"}
+        lost = {each for each in lost if each[1] not in whole or not is_overwritten(all_records[store.side], each)}
+        yield from (f"{store.side} does not know a write that {peer.side} has: {each}" for each in sorted(lost))
 
 
 def is_overwritten(found: Mapping[Place, tuple[Any, ...]], dot: tuple[Any, ...]) -> bool:
@@ -157,8 +169,13 @@ def is_overwritten(found: Mapping[Place, tuple[Any, ...]], dot: tuple[Any, ...])
 
 
 def check_removed(store: Store, peer: Store, restored: Collection[str] = ()) -> None:
+    for told in find_wrongly_told(store, peer, restored):
+        raise Broken(told)
+
+
+def find_wrongly_told(store: Store, peer: Store, restored: Collection[str] = ()) -> Iterator[str]:
     """What left an outbox as applied is in the peer's history, or the peer said what became of it; or, where the peer's store went back,
-    it was overwritten by somebody who had it in view."""
+    it was overwritten by somebody who had it in view. What is not so."""
     together = partnerships_of(store) & partnerships_of(peer)
     known = {each[:5] for each in dots(peer, together)}
     stored = records(peer, together)
@@ -170,7 +187,7 @@ def check_removed(store: Store, peer: Store, restored: Collection[str] = ()) -> 
         decoded = decode_event(payload.encode())
         if decoded.partnership in together:
             for change in decoded.data.records:
-                check_known(change, Between(decoded.partnership, store, peer, restored), known, stored)
+                yield from find_unheard(change, Between(decoded.partnership, store, peer, restored), known, stored)
 
 
 def taken_back(store: Store) -> set[str]:
@@ -189,14 +206,16 @@ class Between(NamedTuple):
     restored: Collection[str]
 
 
-def check_known(change: RecordChange, between: Between, known: set[tuple[Any, ...]], stored: Any) -> None:
+def find_unheard(change: RecordChange, between: Between, known: set[tuple[Any, ...]], stored: Any) -> Iterator[str]:
     partnership, store, peer, restored = between
     for name, register in change.fields.items():
         for sibling in register.siblings:
             place = (partnership, change.uid, name, sibling.dot.incarnation, sibling.dot.counter)
             held = place in known or is_erased(stored, place) or is_cleared(stored, place) or withdrawn(store, change.registration)
-            held = held or (peer.side in restored and is_overwritten(stored, (*place, None)))
-            demand(held, f"called applied, but {peer.side} never had it: {place}")
+            whole = peer.side in restored or change.kind == "person"
+            held = held or (whole and is_overwritten(stored, (*place, None)))
+            if not held:
+                yield f"called applied, but {peer.side} never had it: {place}"
 
 
 def withdrawn(store: Store, registration: str | None) -> bool:

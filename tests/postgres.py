@@ -65,6 +65,15 @@ class EmbeddedPostgres:
         self._psql("postgres", f"CREATE DATABASE {name} TEMPLATE {template}")
         return f"postgresql://{USER}@127.0.0.1:{self.port}/{name}"
 
+    def copy_of(self, name: str) -> str:
+        """A copy of a database that others use; its name. Their connections break, and new ones are refused until it is made."""
+        self._psql("postgres", f"ALTER DATABASE {name} WITH ALLOW_CONNECTIONS false")
+        try:
+            self._psql("postgres", f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{name}'")
+            return self.fresh_database(name).rsplit("/", 1)[-1]
+        finally:
+            self._psql("postgres", f"ALTER DATABASE {name} WITH ALLOW_CONNECTIONS true")
+
     def drop_database(self, name: str) -> None:
         self._psql("postgres", f"DROP DATABASE {name} WITH (FORCE)")
 
@@ -74,6 +83,10 @@ class EmbeddedPostgres:
         self._psql("postgres", f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
         self._psql("postgres", f"ALTER DATABASE {name} RENAME TO {name}_fallen")
         self._psql("postgres", f"ALTER DATABASE {copy} RENAME TO {name}")
+
+    def execute(self, statement: str) -> None:
+        """One statement, by the server's owner."""
+        self._psql("postgres", statement)
 
     def start(self) -> None:
         """Start the server on its own port and data; returns when it answers."""

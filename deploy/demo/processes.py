@@ -20,11 +20,14 @@ class NodeFailed(RuntimeError):
 
 
 class NodeProcess:
-    """One node: started, killed and started again at will. `address` is where it answers now; its log is one file for all its lives."""
+    """One node, or one process of it with a name of its own: started, killed and started again at will. `address` is where it answers now;
+    its log is one file for all its lives; `program` is what Python runs."""
 
-    def __init__(self, side: str, database: str, kafka: str, directory: Path) -> None:
+    def __init__(self, side: str, database: str, kafka: str, directory: Path, name: str = "node") -> None:
         self.side = side
-        self.log = directory / f"{side}-node.log"
+        self.name = name
+        self.log = directory / f"{side}-{name}.log"
+        self.program = ["-m", f"{side}_node.cli", "run"]
         self.address = ""
         self.process: subprocess.Popen[bytes] | None = None
         self.settings = {"DEALBRIDGE_DATABASE": database, "DEALBRIDGE_KAFKA": kafka, "DEALBRIDGE_PORT": "0", "DEALBRIDGE_ROLE": "all"}
@@ -33,7 +36,7 @@ class NodeProcess:
         """Returns when the node listens; raises NodeFailed with what it said. The node lives no longer than the thread that starts it."""
         with self.log.open("ab") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", f"{self.side}_node.cli", "run"],
+                [sys.executable, *self.program],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=output,

@@ -16,7 +16,7 @@ from typing import Any, Final, Literal, NoReturn
 import asyncpg
 from sqlalchemy import URL, Connection, event, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection, ExceptionContext
-from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, IntegrityError
+from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, IntegrityError, InternalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry, NullPool, Pool
@@ -39,8 +39,9 @@ WRITING: Final[Mapping[Dialect, str]] = {"sqlite": "BEGIN IMMEDIATE", "postgresq
 READING: Final[Mapping[Dialect, str]] = {"sqlite": "BEGIN", "postgresql": "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"}
 SQLITE_PRAGMAS: Final = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON")
 SQLITE_OUTAGES: Final = ("is locked", "disk is full", "disk i/o", "unable to open database", "connection closed", "no active connection")
-# Beginnings of SQLSTATEs: gone, full, overloaded, or lost against another transaction and worth a retry.
-POSTGRES_OUTAGES: Final = ("08", "53", "57P", "58", "40001", "40P01", "55P03")
+# Beginnings of SQLSTATEs: gone, full, overloaded, lost against another transaction and worth a retry; or, while a database is being put in
+# the place of another, closed to connections (55000) or not there (3D000).
+POSTGRES_OUTAGES: Final = ("08", "53", "57P", "58", "40001", "40P01", "55P03", "55000", "3D000")
 LOCK_WAIT_S: Final = 30
 CONNECT_WAIT_S: Final = 10
 STATEMENT_WAIT_S: Final = 120
@@ -143,7 +144,7 @@ class Database:
         async with AsyncExitStack() as stack:
             try:
                 connection = await stack.enter_async_context(self.engine.connect())
-            except (OSError, PoolTimeout) as error:
+            except (OSError, PoolTimeout, InternalError) as error:  # InternalError: the server went away amid its greeting
                 raise DatabaseUnavailable(f"no connection to the database: {_one_line(error)}") from error
             yield connection
 

@@ -30,7 +30,10 @@ async def add_note(work: Work, shared_deal_id: int, body: str) -> int:
 async def add_comment(work: Work, note_id: int, body: str) -> int:
     """Comment on a shared note of either side; the comment's id."""
     note = await load_text(work, "note", note_id)
-    if note["state"] == "deleted":
+    record = (await load_records(work.tx, note["partnership"], [note["uid"]]))[note["uid"]]  # held: nobody erases it meanwhile
+    if record.document.erased:
+        raise WrongState("this note is erased", remedy="write a note of your own")
+    if record.state == "deleted":
         raise WrongState("this note is deleted", remedy="its author can restore it")
     return await add_text(work, "comment", note, note["uid"], body)
 

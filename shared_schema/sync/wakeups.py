@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import text
 
 from shared_schema.crm.database import DatabaseUnavailable
+from shared_schema.crm.driver import run
 from shared_schema.sync.patience import keep_at
 from shared_schema.sync.station import Station
 
@@ -56,10 +57,11 @@ class Wakeups:
             try:
                 while not raw.is_closed():
                     await asyncio.sleep(ALIVE_S)
-                    await raw.execute("SELECT 1")
+                    await run(connection, "SELECT 1")
             finally:
-                with suppress(OSError):
-                    await raw.remove_listener(CHANNEL, self.hear)
+                if not raw.is_closed():
+                    with suppress(OSError):
+                        await raw.remove_listener(CHANNEL, self.hear)
 
     def hear(self, _connection: Any, _process: int, _channel: str, names: str) -> None:
         self.station.bell.wake(names.split())

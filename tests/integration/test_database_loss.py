@@ -3,12 +3,17 @@
 import asyncio
 from pathlib import Path
 
+import pytest
 from sqlalchemy import select
 
-from shared_schema.crm.database import DatabaseUnavailable
+from partner_node.spec import SPEC as PARTNER
+from shared_schema.crm.database import Database, DatabaseUnavailable
 from shared_schema.crm.tables import property_history
-from shared_schema.sync import views
+from shared_schema.sync import views, wakeups
+from shared_schema.sync.clock import SystemClock
 from shared_schema.sync.deals import save_shared
+from shared_schema.sync.station import Station
+from shared_schema.sync.wakeups import Wakeups
 from tests.integration.pair import Pair, Side, open_pair, until
 from tests.postgres import EmbeddedPostgres
 from tests.twins.memory_broker import MemoryBroker, MemoryCluster
@@ -76,3 +81,41 @@ async def test_a_database_killed_under_load_loses_nothing_that_was_acknowledged(
         await pair.settle()
         await pair.check_same()
         await check_kept(pair, [*ours, *theirs])
+
+
+async def test_wake_ups_between_processes_outlive_a_lost_connection(postgres: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever listens has a connection on which nothing else is said: its loss is noticed all the same, and does not end the process."""
+    monkeypatch.setattr(wakeups, "ALIVE_S", 0.05)
+    url = postgres.fresh_database()
+    teller, hearer = [Station(PARTNER, Database(url), SystemClock()) for _ in range(2)]
+    heard = hearer.bell.listen("something")
+    tasks = [asyncio.create_task(Wakeups(station).run()) for station in (teller, hearer)]
+
+    async def is_heard() -> bool:
+        teller.bell.ring({"something"})
+        await asyncio.sleep(0.05)
+        return heard.is_set()
+
+    for _ in range(2):
+        await until(is_heard)
+        heard.clear()
+        await asyncio.get_running_loop().run_in_executor(None, postgres.restart)
+    await until(is_heard)
+    assert not any(task.done() for task in tasks)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    for station in (teller, hearer):
+        await station.database.close()
+
+
+async def test_a_database_that_is_closed_or_being_replaced_is_away_and_no_bug(postgres: EmbeddedPostgres) -> None:
+    url = postgres.fresh_database()
+    name = url.rsplit("/", 1)[-1]
+    for statement in (f"ALTER DATABASE {name} WITH ALLOW_CONNECTIONS false", f"ALTER DATABASE {name} RENAME TO {name}_away"):
+        postgres.execute(statement)
+        database = Database(url)
+        with pytest.raises(DatabaseUnavailable):
+            async with database.reading():
+                pass
+        await database.close()

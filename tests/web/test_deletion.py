@@ -29,6 +29,7 @@ def test_an_erasure_is_an_admins_and_is_stated(partner: Api) -> None:
         assert partner.client.post(path, headers=other).status_code == 403
     partner.post(f"/api/notes/{note}/erase", 202)
     assert "erased" in refused(partner, "POST", f"/api/notes/{note}/erase", 409)["detail"]
+    assert "erased" in refused(partner, "POST", f"/api/notes/{note}/comments", 409, body="nothing is below what is erased")["detail"]
     partner.post("/api/contacts/1/erase", 202)
     assert (partner.get("/api/contacts/1")["name"], partner.get("/api/contacts/1")["email"]) == ("(erased)", None)
     partner.post("/api/shared-deals/1/erase", 202)

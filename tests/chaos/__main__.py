@@ -1,0 +1,51 @@
+"""`make chaos SECONDS=… SEED=… STORE=sqlite|postgresql`, or `REPLAY=folder` for the plan of a run that failed. Exits with 1 if the checker
+found anything."""
+
+import argparse
+import asyncio
+import logging
+import sys
+import tempfile
+from pathlib import Path
+
+from rich.console import Console
+
+from deploy.kafka.embedded import KafkaUnavailable
+from tests.chaos.report import SHOWN, keep_failed, print_table, read_commit, read_plan, summarise, write_figures
+from tests.chaos.run import Plan, run
+
+
+def main() -> int:
+    arguments = read_arguments()
+    plan = read_plan(arguments.replay) if arguments.replay else Plan(arguments.store, arguments.seconds, arguments.seed)
+    console = Console()
+    console.print(f"{plan.seconds:.0f} s of chaos on {plan.store}, seed {plan.seed}, {len(plan.schedule())} faults")
+    logging.getLogger().addHandler(logging.NullHandler())  # what a client says of a broker that was killed is no news
+    with tempfile.TemporaryDirectory(prefix="dealbridge-chaos-") as directory:
+        try:
+            result = asyncio.run(run(plan, Path(directory)))
+        except KafkaUnavailable as error:
+            console.print(str(error))
+            return 2
+        defects = result.verdicts.defects
+        print_table(console, write_figures(plan.store, summarise(result)))
+        if not defects:
+            return 0
+        for each in defects[:SHOWN]:
+            console.print(each[:600], style="red", markup=False)
+        folder = keep_failed(plan, Path(directory), defects)
+        console.print(f"{len(defects)} defects; everything is in {folder}; the same again: make chaos REPLAY={folder}")
+        return 1
+
+
+def read_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=120)
+    parser.add_argument("--seed", default=read_commit(), help="any word; by default the commit's name")
+    parser.add_argument("--store", choices=("sqlite", "postgresql"), default="sqlite")
+    parser.add_argument("--replay", type=Path, help="the folder of a run that failed")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,177 @@
+"""How each fault is done to a town, and taken back."""
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
+
+from shared_schema.contract.topics import record_topic
+from tests.chaos.client_log import now_ms
+from tests.chaos.schedule import Fault
+from tests.chaos.town import Town, create_topics, send_signal
+from tests.stores import AWAY, SQLITE, StoreCopy, copy_store, file_of, open_file, read_rows
+
+MENDED_S = 60  # a copy is made of a store that is whole, if that comes true in this time
+MARK = b"poison"
+POISON = (MARK + b" \xff", b'{"dataschema": "urn:dealbridge:event:9.0", "poison": 1}', MARK * 155_000)
+ENDINGS = ("", "-wal", "-shm")
+AMISS = "SELECT 1 FROM restorations UNION ALL SELECT 1 FROM owed_states LIMIT 1"
+
+
+class Replacement(NamedTuple):
+    """A store that was put back: what was written in between is only with the peer, whose store as it was then is kept."""
+
+    side: str
+    copied_ms: int
+    replaced_ms: int
+    peer: StoreCopy
+
+
+class Havoc:
+    """What is done to a town, and what has to be remembered of it."""
+
+    def __init__(self, town: Town) -> None:
+        self.town = town
+        self.copies: dict[str, tuple[int, str]] = {}
+        self.replacements: list[Replacement] = []
+        self.acts: dict[str, Callable[[Fault], Awaitable[None]]] = {
+            "process killed": self.kill_process,
+            "process frozen": self.freeze_process,
+            "node killed": self.kill_node,
+            "broker killed": self.kill_broker,
+            "broker frozen": self.freeze_broker,
+            "database killed": self.kill_database,
+            "topic deleted": self.delete_topic,
+            "poison sent": self.send_poison,
+            "copy made": self.make_copy,
+            "older copy put back": self.put_back,
+        }
+
+    async def do(self, fault: Fault) -> None:
+        """Returns when the fault is over: everything runs again."""
+        await self.acts[fault.what](fault)
+
+    async def kill_process(self, fault: Fault) -> None:
+        node = self.town.nodes[fault.side, fault.process]
+        await self.town.kill([node])
+        await asyncio.sleep(fault.lasts_s)
+        await self.town.start([node])
+
+    async def freeze_process(self, fault: Fault) -> None:
+        node = self.town.nodes[fault.side, fault.process]
+        send_signal(node, signal.SIGSTOP)
+        try:
+            await asyncio.sleep(fault.lasts_s)
+        finally:
+            send_signal(node, signal.SIGCONT)
+
+    async def kill_node(self, fault: Fault) -> None:
+        await self.town.kill(self.town.of(fault.side))
+        await asyncio.sleep(fault.lasts_s)
+        await self.town.start(self.town.of(fault.side))
+
+    async def kill_broker(self, fault: Fault) -> None:
+        await self.town.by_owner(self.town.kafka.kill)
+        await asyncio.sleep(fault.lasts_s)
+        await self.town.by_owner(self.town.kafka.start)
+
+    async def freeze_broker(self, fault: Fault) -> None:
+        process = self.town.kafka.process
+        assert process is not None
+        process.send_signal(signal.SIGSTOP)
+        try:
+            await asyncio.sleep(fault.lasts_s)
+        finally:
+            process.send_signal(signal.SIGCONT)
+
+    async def kill_database(self, fault: Fault) -> None:
+        postgres = self.town.origin.postgres
+        assert postgres is not None
+        await self.town.by_owner(postgres.kill)
+        await asyncio.sleep(fault.lasts_s)
+        await self.town.by_owner(postgres.start)
+
+    async def delete_topic(self, fault: Fault) -> None:
+        """One side's topic is gone with all that it held, and an operator makes it anew."""
+        side = "partner" if fault.side == "partner" else "vendor"
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.town.kafka.address)
+        await admin.start()
+        try:
+            await admin.delete_topics([record_topic(self.town.partnership, side)])
+        finally:
+            await admin.close()
+        await asyncio.sleep(fault.lasts_s)
+        await create_topics(self.town)
+
+    async def send_poison(self, fault: Fault) -> None:
+        """Bytes that are no event, an event of a version that is not known yet, and one that is too large: in the name of one side."""
+        side = "partner" if fault.side == "partner" else "vendor"
+        producer = AIOKafkaProducer(bootstrap_servers=self.town.kafka.address)
+        await producer.start()
+        try:
+            for poison in POISON:
+                await producer.send_and_wait(record_topic(self.town.partnership, side), poison, b"poison")
+        finally:
+            await producer.stop()
+
+    async def make_copy(self, fault: Fault) -> None:
+        """A store as its backup has it, at one moment. On PostgreSQL the node loses its connections for it."""
+        await self.until_mended(fault.side)
+        began_ms, url = now_ms(), self.town.urls[fault.side]
+        postgres = self.town.origin.postgres
+        if postgres is not None:
+            copy = await self.town.by_owner(lambda: postgres.copy_of(url.rsplit("/", 1)[-1]))
+        else:
+            copy = f"{file_of(url)}.copy"
+            Path(copy).unlink(missing_ok=True)
+            await copy_store(url, fault.side, Path(copy))
+        self.copies[fault.side] = began_ms, copy
+
+    async def until_mended(self, side: str) -> None:
+        """Until nothing of an earlier misfortune is still to be made good, or it takes too long."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(MENDED_S):
+                while True:
+                    with suppress(*AWAY):
+                        if not any([await read_rows(url, AMISS) for url in self.town.urls.values()]):
+                            return
+                    await asyncio.sleep(0.3)
+
+    async def put_back(self, fault: Fault) -> None:
+        """On PostgreSQL the database fails over while the node lives; a file is put back while it is dead."""
+        copied_ms, copy = self.copies.pop(fault.side)
+        url = self.town.urls[fault.side]
+        if url.startswith(SQLITE):
+            await self.town.kill(self.town.of(fault.side))
+            put_file_back(Path(copy), file_of(url))
+            await asyncio.sleep(fault.lasts_s)
+            replaced_ms = now_ms()
+            await self.keep_peer(fault.side, copied_ms, replaced_ms)
+            await self.town.start(self.town.of(fault.side))
+            return
+        postgres, name = self.town.origin.postgres, url.rsplit("/", 1)[-1]
+        assert postgres is not None
+        await self.town.by_owner(lambda: postgres.fail_over(name, copy))
+        replaced_ms = now_ms()
+        await self.keep_peer(fault.side, copied_ms, replaced_ms)
+        await self.town.by_owner(lambda: postgres.drop_database(f"{name}_fallen"))
+
+    async def keep_peer(self, side: str, copied_ms: int, replaced_ms: int) -> None:
+        peer = "vendor" if side == "partner" else "partner"
+        path = self.town.origin.directory / f"{peer}-at-replacement-{len(self.replacements) + 1}.db"
+        self.replacements.append(Replacement(side, copied_ms, replaced_ms, await copy_store(self.town.urls[peer], peer, path)))
+        with (self.town.origin.directory / "replacements.txt").open("a") as kept:
+            kept.write(f"{side} {copied_ms} {replaced_ms} {path.name}\n")
+
+
+def put_file_back(copy: Path, store: Path) -> None:
+    for ending in ENDINGS:
+        store.with_name(store.name + ending).unlink(missing_ok=True)
+    with closing(open_file(copy)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    copy.rename(store)

@@ -1,0 +1,82 @@
+"""Which fault happens when: a pure function of the seed, the time and the kind of store."""
+
+from collections.abc import Iterator
+from random import Random
+from typing import NamedTuple
+
+SIDES = ("partner", "vendor")
+PROCESSES = ("web", "sync 1", "sync 2")
+LEAST_S = 10
+CALM_S = 0.06  # this part of the time at the end has no fault
+
+
+class Fault(NamedTuple):
+    """`at_s` after the load began; `process` of the side where it is about one; `lasts_s` until it is taken back."""
+
+    at_s: float
+    what: str
+    side: str = ""
+    process: str = ""
+    lasts_s: float = 0.0
+
+    def __str__(self) -> str:
+        where = " ".join(each for each in (self.side, self.process) if each)
+        return f"{self.at_s:7.1f} s  {self.what}{f' ({where})' if where else ''} for {self.lasts_s:.1f} s"
+
+
+# By weight; what takes longest is rarest. A lease runs for ten seconds: some freezes outlast it.
+ORDINARY = {
+    "process killed": 8,
+    "process frozen": 5,
+    "node killed": 2,
+    "broker killed": 3,
+    "broker frozen": 1,
+    "database killed": 4,
+    "poison sent": 1,
+}
+LASTS_S = {
+    "process killed": (0.0, 3.0),
+    "process frozen": (0.5, 15.0),
+    "node killed": (0.5, 8.0),
+    "broker killed": (0.5, 8.0),
+    "broker frozen": (1.0, 10.0),
+    "database killed": (0.0, 4.0),
+    "poison sent": (0.0, 0.0),
+}
+
+
+def draw_schedule(seed: str, seconds: float, store: str) -> list[Fault]:
+    """Faults in the order in which they begin: each side's store put back once from an older copy, one topic lost, and as many of the
+    ordinary ones as fit; none in less than ten seconds. Gaps are short and long, so that some hit what is still recovering and some leave
+    it time."""
+    if seconds < LEAST_S:
+        return []
+    random = Random(f"{seed} {seconds} {store}")
+    weights = {what: weight for what, weight in ORDINARY.items() if store == "postgresql" or what != "database killed"}
+    faults = list(draw_rare(random, seconds))
+    at_s = 2.0
+    while at_s < seconds * (1 - CALM_S) - 2:
+        faults.append(draw_ordinary(random, at_s, weights, seconds))
+        at_s += random.uniform(0.5, 4) if random.random() < 0.4 else random.uniform(8, 18) * min(1.0, seconds / 120)
+    return sorted(faults)
+
+
+def draw_ordinary(random: Random, at_s: float, weights: dict[str, int], seconds: float) -> Fault:
+    (what,) = random.choices(list(weights), weights=list(weights.values()))
+    least_s, most_s = LASTS_S[what]
+    side = random.choice(SIDES) if what.startswith(("process", "node", "poison")) else ""
+    process = random.choice(PROCESSES) if what.startswith("process") else ""
+    if process == "web":
+        most_s = min(most_s, 5.0)  # the people's requests wait for it
+    return Fault(at_s, what, side, process, random.uniform(least_s, min(most_s, max(least_s, seconds / 12))))
+
+
+def draw_rare(random: Random, seconds: float) -> Iterator[Fault]:
+    """A store is put back to a copy that is some seconds old; the second copy is made when the first store has long been mended."""
+    first = random.choice(SIDES)
+    second = random.choice(SIDES)
+    for side, begin, end in ((first, 0.15, 0.35), (second, 0.62, 0.82)):
+        replaced_s = seconds * random.uniform((begin + end) / 2, end)
+        yield Fault(max(seconds * begin, replaced_s - random.uniform(3, 30)), "copy made", side)
+        yield Fault(replaced_s, "older copy put back", side, "", random.uniform(0, 3))
+    yield Fault(seconds * random.uniform(0.42, 0.55), "topic deleted", random.choice(SIDES), "", random.uniform(0, 4))
