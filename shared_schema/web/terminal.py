@@ -26,7 +26,7 @@ from shared_schema.sync.deals import save_shared
 from shared_schema.sync.erasure_list import BadErasureList
 from shared_schema.sync.merging import merge_deals
 from shared_schema.sync.rich_text import clean
-from shared_schema.sync.settings import BadSettings, Role, Settings, load_settings, make_keeping, secure
+from shared_schema.sync.settings import BadSettings, Role, Settings, load_settings, locate_store, make_keeping, secure
 from shared_schema.sync.station import Author, NodeSpec, Station, Work
 from shared_schema.sync.status import read_status
 from shared_schema.sync.transport import Broker, BrokerError
@@ -76,7 +76,7 @@ class Terminal:
     def with_station(self, run: Callable[[Station], Awaitable[Any]]) -> Any:
         async def whole() -> Any:
             settings = load_settings()
-            database = Database(settings.database)
+            database = Database(locate_store(settings))
             try:
                 await check_migrated(database, self.spec.migrations, self.program)
                 station = Station(self.spec, database, SystemClock(), make_keeping(settings))
@@ -111,7 +111,7 @@ class Terminal:
         """Bring the store up to this version's schema."""
 
         async def whole(settings: Settings) -> str:
-            database = Database(settings.database)
+            database = Database(locate_store(settings))
             try:
                 return await migrate(database, self.spec.migrations)
             finally:
