@@ -4,7 +4,7 @@ PYTHON := .venv/bin/python
 READY := .venv/ready-$(shell cksum < requirements.lock | cut -d ' ' -f 1)
 N ?= 500
 
-.PHONY: setup test check demo schemas mutants simulate bench lock format
+.PHONY: setup test check demo schemas mutants simulate bench lock format up down logs test-compose
 
 setup: $(READY)
 
@@ -47,5 +47,24 @@ simulate: setup
 bench: setup
 	$(PYTHON) -m tests.bench $(ARGS)
 
+# On container engines: deploy/README.md. These need no virtual environment.
+COMPOSE := COMPOSE_PROFILES='*' docker compose --file deploy/compose.yaml
+
+up:
+	@python3 -m deploy.stack.up $(ARGS)
+
+down:
+	$(COMPOSE) down --remove-orphans $(ARGS)
+
+logs:
+	$(COMPOSE) logs --follow --tail 100 $(ARGS)
+
+test-compose: setup
+	$(PYTHON) -m tests.compose $(ARGS)
+
+# Three locks: what developers need, and of the same versions what a node needs and what builds the package.
+LOCK := uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url
 lock:
-	uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --extra dev -o requirements.lock pyproject.toml
+	$(LOCK) --extra dev -o requirements.lock pyproject.toml
+	$(LOCK) --constraints requirements.lock --no-annotate -o deploy/runtime.lock pyproject.toml
+	printf 'setuptools\nwheel\n' | $(LOCK) --constraints requirements.lock --no-annotate -o deploy/build.lock -

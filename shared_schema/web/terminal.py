@@ -122,15 +122,7 @@ class Terminal:
     def seed(self, email: str = "admin@example.com", name: str = "Admin") -> None:
         """Make an empty store usable: a pipeline, a first admin, and their token."""
 
-        async def plant(work: Work) -> str:
-            if await users.find_user(work.tx, email):
-                raise Invalid("email", f"{email} is there already; `tokens create` makes another token")
-            if not await customers.list_pipelines(work.tx):
-                await customers.add_pipeline(work.tx, "Sales", STAGES)
-            user_id = await users.add_user(work.tx, work.incarnation.new_uid(), name, email, "admin")
-            return await users.issue_token(work.tx, user_id, "seed", work.incarnation.clock.random_bits(192), work.now_ms)
-
-        print(self.act(plant))
+        print(self.act(lambda work: plant(work, email, name)))
 
     def status(self, as_json: Json = False) -> None:
         """How the sync stands: backlog, what is unacknowledged, gaps, what is parked, when the peer was heard."""
@@ -244,6 +236,16 @@ class Terminal:
         group = typer.Typer(no_args_is_help=True, help=help_)
         self.app.add_typer(group, name=name)
         return group
+
+
+async def plant(work: Work, email: str, name: str) -> str:
+    """The first pipeline and the first admin of an empty store; the admin's token. Raises Invalid if they are there already."""
+    if await users.find_user(work.tx, email):
+        raise Invalid("email", f"{email} is there already; `tokens create` makes another token")
+    if not await customers.list_pipelines(work.tx):
+        await customers.add_pipeline(work.tx, "Sales", STAGES)
+    user_id = await users.add_user(work.tx, work.incarnation.new_uid(), name, email, "admin")
+    return await users.issue_token(work.tx, user_id, "seed", work.incarnation.clock.random_bits(192), work.now_ms)
 
 
 STAGES = [("New", "open"), ("Qualified", "open"), ("Proposal", "open"), ("Negotiation", "open"), ("Won", "won"), ("Lost", "lost")]
