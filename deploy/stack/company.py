@@ -35,11 +35,12 @@ class Company(NamedTuple):
         return self.secrets / "brokers"
 
     @asynccontextmanager
-    async def open(self) -> AsyncIterator[Station]:
-        """Its store, migrated; raises NotMigrated, DatabaseUnavailable or BadSettings."""
+    async def open(self, *, migrated: bool = True) -> AsyncIterator[Station]:
+        """Its store; raises NotMigrated if it should be `migrated` and is not, DatabaseUnavailable or BadSettings."""
         database = Database(locate_store(self.settings))
         try:
-            await check_migrated(database, self.spec.migrations, f"{self.spec.side}-node")
+            if migrated:
+                await check_migrated(database, self.spec.migrations, f"{self.spec.side}-node")
             yield Station(self.spec, database, SystemClock(), make_keeping(self.settings))
         finally:
             await database.close()

@@ -34,13 +34,15 @@ class SetUpFailed(RuntimeError):
     """What could not be done, and what to do."""
 
 
-def tell(text: str) -> None:
+def tell(text: str) -> str:
     print(text, flush=True)
+    return text
 
 
 async def admit_vendor(gate: KafkaGate, vendor: Company, patience_s: float = PATIENCE_S) -> None:
     """The vendor's node's user, with its rights, once the broker answers; raises BrokerError."""
     credential = secure(vendor.settings).read_credential()
+    waiting = ""
     async with asyncio.timeout(patience_s):
         while True:
             try:
@@ -49,8 +51,8 @@ async def admit_vendor(gate: KafkaGate, vendor: Company, patience_s: float = PAT
             except BrokerUnavailable as error:
                 if error.kind != "down":
                     raise
-                tell(f"waiting: {error}")
-                await asyncio.sleep(2)
+                waiting = waiting or tell(f"waiting for the broker: {error}")
+                await asyncio.sleep(1)
     await gate.allow_vendor(credential.user)
 
 
