@@ -3,15 +3,21 @@
 import asyncio
 from pathlib import Path
 
-from sqlalchemy import select
+import pytest
+from sqlalchemy import select, text
 
-from shared_schema.crm.database import DatabaseUnavailable
+from shared_schema.crm.database import Database, DatabaseUnavailable
 from shared_schema.crm.tables import property_history
-from shared_schema.sync import views
+from shared_schema.sync import views, wakeups
+from shared_schema.sync.clock import SystemClock
 from shared_schema.sync.deals import save_shared
+from shared_schema.sync.station import Station
 from tests.integration.pair import Pair, Side, open_pair, until
 from tests.postgres import EmbeddedPostgres
 from tests.twins.memory_broker import MemoryBroker, MemoryCluster
+from vendor_node.spec import SPEC as VENDOR
+
+OTHERS = "datname = current_database() AND pid <> pg_backend_pid()"
 
 
 async def edit(side: Side, field: str, ended: asyncio.Event, acknowledged: list[str]) -> int:
@@ -76,3 +82,32 @@ async def test_a_database_killed_under_load_loses_nothing_that_was_acknowledged(
         await pair.settle()
         await pair.check_same()
         await check_kept(pair, [*ours, *theirs])
+
+
+async def test_a_listener_whose_connection_ends_while_it_waits_listens_again(
+    postgres: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wakeups, "ALIVE_S", 0.3)
+    database = Database(postgres.fresh_database())
+    station = Station(VENDOR, database, SystemClock())
+    wake = station.bell.listen("acme")
+    listening = asyncio.create_task(wakeups.Wakeups(station).run())
+
+    async def ask(question: str) -> int:
+        async with database.glancing() as connection:
+            return int((await connection.execute(text(question))).scalar_one())
+
+    async def listener_is_there() -> bool:
+        return await ask(f"SELECT count(*) FROM pg_stat_activity WHERE {OTHERS}") == 1
+
+    async def hears() -> bool:
+        await ask(f"SELECT 1 FROM (SELECT pg_notify('{wakeups.CHANNEL}', 'acme')) AS told")
+        return wake.is_set()
+
+    await until(listener_is_there)
+    assert await ask(f"SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE {OTHERS}") == 1
+    await until(hears)
+    assert not listening.done()
+    listening.cancel()
+    await asyncio.gather(listening, return_exceptions=True)
+    await database.close()
