@@ -158,7 +158,8 @@ def test_prometheus_looks_at_every_process_of_both_nodes() -> None:
     scraped = yaml.safe_load((DEPLOY / "prometheus/prometheus.yml").read_text())["scrape_configs"]
     names = {name for job in scraped for config in job.get("dns_sd_configs", ()) for name in config["names"]}
     nodes = {name for name in services if name.endswith(("-web", "-sync", "-insights"))}
-    assert names == nodes
+    awaited = {target for job in scraped for config in job.get("static_configs", ()) for target in config["targets"]}
+    assert names == nodes and awaited == {f"{name}:8080" for name in nodes}
     assert all(networks_of(services[name]) & networks_of(services["prometheus"]) for name in nodes)
 
 
