@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,15 @@ SECRET = re.compile(r"PASSWORD|SECRET|TOKEN|CREDENTIAL|PRIVATE|API_KEY")
 PUBLISHED = re.compile(r"\$\{BIND:-127\.0\.0\.1\}:\$\{[A-Z_]*PORT:-\d+\}:\d+")
 SETTABLE = re.compile(r"\$\{(\w+)(?::[-?][^}]*)?\}")
 Service = dict[str, Any]
-SERVICES = [(file, name) for file, path in FILES.items() for name in yaml.safe_load(path.read_text())["services"]]
 
 
+@cache
 def load(file: str) -> dict[str, Any]:
     content: dict[str, Any] = yaml.safe_load(FILES[file].read_text())
     return content
+
+
+SERVICES = [(file, name) for file in FILES for name in load(file)["services"]]
 
 
 @pytest.fixture(params=SERVICES, ids="-".join)
