@@ -187,7 +187,7 @@ class Stand(Pair):
     def script(self, name: str, place: str = "", extra: dict[str, str] | None = None) -> str:
         """Run the manual's commands as they stand there; what they say. Raises Failed."""
         text = documented(name)
-        whole = os.environ | self.stack.settings | {"COMPOSE_PROJECT_NAME": f"{NAME}{place and '-' + place}"} | (extra or {})
+        whole = os.environ | self.stack.settings | {"COMPOSE_PROJECT_NAME": f"{place and place + '-'}{NAME}"} | (extra or {})
         file = DEPLOY / place / "compose.yaml"
         whole["COMPOSE_FILE"] = str(file)  # the files that the commands leave are not for the checkout
         done = subprocess.run(
