@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from sqlalchemy import make_url
 
 from shared_schema.crm.database import BadDatabaseUrl, parse_url
 from shared_schema.sync.braking import Limits
@@ -42,6 +43,9 @@ class Settings(BaseSettings):
 
     database: Annotated[str, AfterValidator(check_database)] = Field(
         description="The node's store: `sqlite:///path/file.db` or `postgresql://user:password@host:port/name`."
+    )
+    database_password_file: str = Field(
+        "", description="A file with PostgreSQL's password, read at the start, where the URL has none; for its owner's eyes only."
     )
     kafka: Annotated[str, AfterValidator(check_brokers)] = Field(
         "127.0.0.1:9092", description="The broker: `host:port`, or several with commas."
@@ -107,7 +111,23 @@ def load_settings() -> Settings:
     except ValidationError as error:
         raise BadSettings(describe_error(error)) from error
     secure(settings)
+    locate_store(settings)
     return settings
+
+
+def locate_store(settings: Settings) -> str:
+    """The store's URL whole, with the password that its file holds; raises BadSettings."""
+    if not settings.database_password_file:
+        return settings.database
+    url, variable = make_url(settings.database), f"{PREFIX}DATABASE_PASSWORD_FILE"
+    if url.password is not None or url.drivername.startswith("sqlite"):
+        why = "SQLite has no password" if url.password is None else "the URL holds a password already"
+        raise BadSettings(f"{variable} is wrong: {why}. Unset one of the two.")
+    try:
+        password = Path(settings.database_password_file).read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadSettings(f"{variable} is wrong: {settings.database_password_file} can not be read ({error}).") from error
+    return url.set(password=password).render_as_string(hide_password=False)
 
 
 def secure(settings: Settings) -> Security:
