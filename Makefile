@@ -7,7 +7,7 @@ WORKERS ?= 2
 SECONDS = 120
 STORE ?= sqlite
 
-.PHONY: setup test check demo schemas mutants simulate chaos bench lock format
+.PHONY: setup test check demo schemas mutants simulate chaos bench lock format up down logs test-compose
 
 setup: $(READY)
 
@@ -53,5 +53,24 @@ chaos: setup
 bench: setup
 	$(PYTHON) -m tests.bench $(ARGS)
 
+# On container engines: deploy/README.md. These need no virtual environment.
+COMPOSE := COMPOSE_PROFILES='*' docker compose --file deploy/compose.yaml
+
+up:
+	@python3 -m deploy.stack.up $(ARGS)
+
+down:
+	$(COMPOSE) down --remove-orphans $(ARGS)
+
+logs:
+	$(COMPOSE) logs --follow --tail 100 $(ARGS)
+
+test-compose: setup
+	$(PYTHON) -m tests.compose $(ARGS)
+
+# Three locks: what developers need, and of the same versions what a node needs and what builds the package.
+LOCK := uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url
 lock:
-	uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --extra dev -o requirements.lock pyproject.toml
+	$(LOCK) --extra dev -o requirements.lock pyproject.toml
+	$(LOCK) --constraints requirements.lock --no-annotate -o deploy/runtime.lock pyproject.toml
+	printf 'setuptools\nwheel\n' | $(LOCK) --constraints requirements.lock --no-annotate -o deploy/build.lock -

@@ -102,8 +102,17 @@ def find_differences(partner: Store, vendor: Store, unshared: set[str], together
     ours, theirs = records(partner, together), records(vendor, together)
     for place in sorted(ours.keys() | theirs.keys()):
         row = ours.get(place) or theirs[place]
-        if row[3] not in unshared and ours.get(place) != theirs.get(place):
+        differ = ours.get(place) != theirs.get(place) and not is_cleared_by_one(place, ours, theirs)
+        if differ and row[3] not in unshared:
             yield f"the stores differ in {row[0]} {place[1]}: {ours.get(place)} | {theirs.get(place)}"
+
+
+def is_cleared_by_one(place: Place, ours: Mapping[Place, tuple[Any, ...]], theirs: Mapping[Place, tuple[Any, ...]]) -> bool:
+    """Whether both have the same tombstone, of which one side has let go of the content and the other not yet."""
+    if place not in ours or place not in theirs or not (is_tombstone(ours[place]) or is_tombstone(theirs[place])):
+        return False
+    mine, other = (row[:5] + row[6:] for row in (ours[place], theirs[place]))
+    return mine == other
 
 
 def dots(store: Store, together: Collection[str]) -> set[tuple[Any, ...]]:
@@ -125,11 +134,12 @@ def is_erased(found: Mapping[Place, tuple[Any, ...]], dot: tuple[Any, ...]) -> b
 
 def is_cleared(found: Mapping[Place, tuple[Any, ...]], dot: tuple[Any, ...]) -> bool:
     """Whether a write was in what was deleted so long ago that its content went, and its history."""
-    row = found.get(dot[:2])
-    if row is None or row[6] != "deleted":
-        return False
+    return dot[:2] in found and is_tombstone(found[dot[:2]])
+
+
+def is_tombstone(row: tuple[Any, ...]) -> bool:
     document = Document.decode(row[5])
-    return not any(document.get(name).siblings for name in document if name != LIFE)
+    return bool(row[6] == "deleted") and not any(document.get(name).siblings for name in document if name != LIFE)
 
 
 def check_same_history(partner: Store, vendor: Store, unshared: set[str], together: set[str], restored: Collection[str] = ()) -> None:
@@ -145,6 +155,7 @@ def find_unknown(partner: Store, vendor: Store, unshared: set[str], together: se
     for store, peer in ((partner, vendor), (vendor, partner)):
         lost = {each for each in dots(peer, together) - dots(store, together) - refused_dots(peer) if each[1] not in outside}
         lost = {each for each in lost if not is_erased(all_records[store.side], each)}
+        lost = {each for each in lost if not is_cleared(all_records[store.side], each)}
         whole = {uid for (_, uid), row in all_records[store.side].items() if store.side in restored or row[1] == "person"}
         lost = {each for each in lost if each[1] not in whole or not is_overwritten(all_records[store.side], each)}
         yield from (f"{store.side} does not know a write that {peer.side} has: {each}" for each in sorted(lost))

@@ -16,7 +16,7 @@ VENDOR_PEOPLE = [
     ("Mina Torres", "mina.torres", "rep"),
 ]
 # Who, weight, most open deals, territories; Mina is out of office.
-REPS = [(1, 1, 40, ["CH"]), (2, 2, 40, ["DE", "AT"]), (3, 1, 40, ["DE", "SE"]), (4, 1, 40, ["DE", "ES"])]
+REPS = [("Victor", 1, 40, ["CH"]), ("Rita", 2, 40, ["DE", "AT"]), ("Sam", 1, 40, ["DE", "SE"]), ("Mina", 1, 40, ["DE", "ES"])]
 OUT_OF_OFFICE = {"out_from": "2020-01-01", "out_until": "2099-12-31"}
 
 # Company, domain, country, industry, contact, amount in EUR, what the deal is about.
@@ -49,43 +49,47 @@ CUSTOMERS = [
 
 
 class Planted(NamedTuple):
-    """A token for each person of a side, by first name."""
+    """The people of a side by first name: a token for each, and their ids."""
 
     tokens: dict[str, str]
+    ids: dict[str, int]
 
 
 async def plant_partner(station: Station) -> Planted:
     """The partner's people, customers and deals."""
     async with station.working() as work:
-        tokens = await plant_people(work, PARTNER_PEOPLE, "nordlicht.example")
+        planted = await plant_people(work, PARTNER_PEOPLE, "nordlicht.example")
+        paula, jonas = planted.ids.values()
         await customers.add_pipeline(work.tx, "Consulting", STAGES)
         for company, domain, country, industry, contact, amount, about in CUSTOMERS:
-            values = {"name": company, "domain": domain, "country": country, "industry": industry, "owner_id": 1}
+            values = {"name": company, "domain": domain, "country": country, "industry": industry, "owner_id": paula}
             company_id = await customers.add_company(work.tx, values, work.now_ms)
             person = {"name": contact, "email": f"{contact.split()[0].lower()}@{domain}", "company_id": company_id}
             contact_id = await customers.add_contact(work.tx, person, work.now_ms)
-            deal = {"name": f"{company}: {about}", "amount": {"amount": amount, "currency": "EUR"}, "owner_id": 1 + company_id % 2}
+            owner_id = (paula, jonas)[company_id % 2]
+            deal = {"name": f"{company}: {about}", "amount": {"amount": amount, "currency": "EUR"}, "owner_id": owner_id}
             deal |= {"company_id": company_id, "contact_ids": [contact_id], "close_date": f"2027-0{1 + company_id % 6}-15"}
-            await deals.add_deal(work.tx, deal, 1, work.now_ms)
-    return Planted(tokens)
+            await deals.add_deal(work.tx, deal, paula, work.now_ms)
+    return planted
 
 
 async def plant_vendor(station: Station) -> Planted:
     """The vendor's people, its four reps, and a company that somebody owns already."""
     async with station.working() as work:
-        tokens = await plant_people(work, VENDOR_PEOPLE, "initech.example")
+        planted = await plant_people(work, VENDOR_PEOPLE, "initech.example")
         await customers.add_pipeline(work.tx, "Co-selling", STAGES)
-        for user_id, weight, cap, territories in REPS:
-            await reps.add_rep(work.tx, user_id, {"weight": weight, "cap": cap, "territories": territories})
-        await reps.change_rep(work.tx, 4, OUT_OF_OFFICE)
-        owned = {"name": "Alpina Uhren AG", "domain": "alpina-uhren.example", "country": "CH", "owner_id": 3}
+        for name, weight, cap, territories in REPS:
+            await reps.add_rep(work.tx, planted.ids[name], {"weight": weight, "cap": cap, "territories": territories})
+        await reps.change_rep(work.tx, planted.ids["Mina"], OUT_OF_OFFICE)
+        owned = {"name": "Alpina Uhren AG", "domain": "alpina-uhren.example", "country": "CH", "owner_id": planted.ids["Sam"]}
         await customers.add_company(work.tx, owned, work.now_ms)
-    return Planted(tokens)
+    return planted
 
 
-async def plant_people(work: Work, people: list[tuple[str, str, str]], domain: str) -> dict[str, str]:
-    tokens = {}
+async def plant_people(work: Work, people: list[tuple[str, str, str]], domain: str) -> Planted:
+    planted = Planted({}, {})
     for name, mailbox, role in people:
-        user_id = await users.add_user(work.tx, work.incarnation.new_uid(), name, f"{mailbox}@{domain}", role)
-        tokens[name.split()[0]] = await users.issue_token(work.tx, user_id, "demo", work.incarnation.clock.random_bits(192), work.now_ms)
-    return tokens
+        first = name.split()[0]
+        planted.ids[first] = user_id = await users.add_user(work.tx, work.incarnation.new_uid(), name, f"{mailbox}@{domain}", role)
+        planted.tokens[first] = await users.issue_token(work.tx, user_id, "demo", work.incarnation.clock.random_bits(192), work.now_ms)
+    return planted

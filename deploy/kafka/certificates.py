@@ -8,7 +8,7 @@ from typing import NamedTuple
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 VALID_DAYS = 825
@@ -25,6 +25,31 @@ class Authority(NamedTuple):
     def pem(self) -> str:
         """What a client needs to verify what it signed."""
         return to_pem(self.certificate)
+
+    @property
+    def key_pem(self) -> str:
+        """What has to stay secret."""
+        return self.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+
+
+def load_authority(key_pem: str, pem: str) -> Authority:
+    """The authority that these two texts tell of; raises ValueError."""
+    key = load_pem_private_key(key_pem.encode(), None)
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise ValueError("the authority's key is of another kind than the ones made here")
+    return Authority(key, x509.load_pem_x509_certificate(pem.encode()))
+
+
+def serves(pem: str, authority: Authority, hosts: Sequence[str], spare: timedelta) -> bool:
+    """Whether what `issue` made is still good: of this authority, for these hosts, and longer than `spare`."""
+    certificate = x509.load_pem_x509_certificate(pem.encode())
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    return (
+        certificate.issuer == authority.certificate.subject
+        and authority.pem in pem
+        and [*names] == [general_name(host) for host in hosts]
+        and certificate.not_valid_after_utc > datetime.now(UTC) + spare
+    )
 
 
 def to_pem(certificate: x509.Certificate) -> str:

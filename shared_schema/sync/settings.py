@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from sqlalchemy import make_url
 
 from shared_schema.crm.database import BadDatabaseUrl, parse_url
 from shared_schema.sync.braking import Limits
@@ -43,6 +44,9 @@ class Settings(BaseSettings):
     database: Annotated[str, AfterValidator(check_database)] = Field(
         description="The node's store: `sqlite:///path/file.db` or `postgresql://user:password@host:port/name`."
     )
+    database_password_file: str = Field(
+        "", description="A file with PostgreSQL's password, read at the start, where the URL has none; for its owner's eyes only."
+    )
     kafka: Annotated[str, AfterValidator(check_brokers)] = Field(
         "127.0.0.1:9092", description="The broker: `host:port`, or several with commas."
     )
@@ -79,7 +83,7 @@ class Settings(BaseSettings):
         description="And at most this part of the living ones of the kind (100: no such limit); five always pass.",
     )
     brake_minutes: int = Field(60, ge=1, description="The brake's window, for each partnership and direction.")
-    trash_days: int = Field(90, ge=1, description="For so many days what was deleted can be restored; then its content goes.")
+    trash_days: int = Field(90, ge=1, description="For so many days what was deleted can be restored; a week later its content goes.")
     topic_days: int = Field(9, ge=1, description="After so many days the broker has nothing of what was sent: retention and segment.")
     backup_days: int = Field(30, ge=0, description="How old this node's oldest backup gets: an erasure states when it is gone there.")
     erasure_list: str = Field("", description="The file of erasures that outlives a restore; by default `STORE.erasures`, beside SQLite's.")
@@ -107,7 +111,23 @@ def load_settings() -> Settings:
     except ValidationError as error:
         raise BadSettings(describe_error(error)) from error
     secure(settings)
+    locate_store(settings)
     return settings
+
+
+def locate_store(settings: Settings) -> str:
+    """The store's URL whole, with the password that its file holds; raises BadSettings."""
+    if not settings.database_password_file:
+        return settings.database
+    url, variable = make_url(settings.database), f"{PREFIX}DATABASE_PASSWORD_FILE"
+    if url.password is not None or url.drivername.startswith("sqlite"):
+        why = "SQLite has no password" if url.password is None else "the URL holds a password already"
+        raise BadSettings(f"{variable} is wrong: {why}. Unset one of the two.")
+    try:
+        password = Path(settings.database_password_file).read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadSettings(f"{variable} is wrong: {settings.database_password_file} can not be read ({error}).") from error
+    return url.set(password=password).render_as_string(hide_password=False)
 
 
 def secure(settings: Settings) -> Security:

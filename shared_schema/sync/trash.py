@@ -31,6 +31,7 @@ from shared_schema.sync.views import load_people
 
 Row = dict[str, Any]
 SWEEP_S = 600.0
+GRACE_DAYS = 7  # a restore of the last hour may still be on its way here: what it brings back must not be gone
 BATCH = 500
 PARTS = ("note", "comment", "product", "quote", "eligibility", "member")
 NO_BRAKE = Limits(10**9, 100)
@@ -114,7 +115,7 @@ class Emptier:
 
 async def sweep(station: Station) -> int:
     """Clear the content of what was deleted too long ago to be restored, of which nothing is on its way; how many, at most BATCH."""
-    before_ms = station.clock.now_ms() - station.keeping.trash_days * DAY_MS
+    before_ms = station.clock.now_ms() - (station.keeping.trash_days + GRACE_DAYS) * DAY_MS
     travels = exists().where(outbox.c.partnership == trash.c.partnership, outbox.c.registration == trash.c.registration)
     over = or_(trash.c.deleted_ms < before_ms, is_below_swept_deal())
     due = select(trash.c.partnership, trash.c.uid).where(over, ~travels).order_by(trash.c.id).limit(BATCH)

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import text
 
 from shared_schema.crm.database import DatabaseUnavailable
-from shared_schema.crm.driver import run
+from shared_schema.crm.driver import link_of, sync_of
 from shared_schema.sync.patience import keep_at
 from shared_schema.sync.station import Station
 
@@ -52,12 +52,14 @@ class Wakeups:
     async def listen(self) -> None:
         """Hear the others on a connection of its own, until it is lost."""
         async with self.station.database.glancing() as connection:
-            raw: Any = (await connection.get_raw_connection()).driver_connection
-            await raw.add_listener(CHANNEL, self.hear)
+            raw = link_of(connection).driver
             try:
+                await raw.add_listener(CHANNEL, self.hear)
                 while not raw.is_closed():
                     await asyncio.sleep(ALIVE_S)
-                    await run(connection, "SELECT 1")
+                    await raw.execute("SELECT 1")
+            except Exception as error:
+                raise self.station.database.explain(sync_of(connection), error) from error
             finally:
                 if not raw.is_closed():
                     with suppress(OSError):

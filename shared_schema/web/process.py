@@ -22,7 +22,7 @@ from shared_schema.sync.limits import Limits
 from shared_schema.sync.metrics import note_status
 from shared_schema.sync.node import Node
 from shared_schema.sync.patience import keep_at
-from shared_schema.sync.settings import BadSettings, Settings, make_keeping, secure
+from shared_schema.sync.settings import BadSettings, Settings, locate_store, make_keeping, secure
 from shared_schema.sync.station import NodeSpec, Station
 from shared_schema.sync.status import read_status
 from shared_schema.sync.troubles import Reporter
@@ -67,7 +67,7 @@ def run(settings: Settings, spec: NodeSpec, routers: Sequence[APIRouter]) -> Non
 
 
 async def serve(settings: Settings, spec: NodeSpec, routers: Sequence[APIRouter]) -> None:
-    database = Database(settings.database)
+    database = Database(locate_store(settings))
     try:
         await check_migrated(database, spec.migrations, f"{spec.side}-node")
         listener = listen(settings)

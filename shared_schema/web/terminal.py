@@ -26,7 +26,7 @@ from shared_schema.sync.deals import save_shared
 from shared_schema.sync.erasure_list import BadErasureList
 from shared_schema.sync.merging import merge_deals
 from shared_schema.sync.rich_text import clean
-from shared_schema.sync.settings import BadSettings, Role, Settings, load_settings, make_keeping, secure
+from shared_schema.sync.settings import BadSettings, Role, Settings, load_settings, locate_store, make_keeping, secure
 from shared_schema.sync.station import Author, NodeSpec, Station, Work
 from shared_schema.sync.status import read_status
 from shared_schema.sync.transport import Broker, BrokerError
@@ -76,7 +76,7 @@ class Terminal:
     def with_station(self, run: Callable[[Station], Awaitable[Any]]) -> Any:
         async def whole() -> Any:
             settings = load_settings()
-            database = Database(settings.database)
+            database = Database(locate_store(settings))
             try:
                 await check_migrated(database, self.spec.migrations, self.program)
                 station = Station(self.spec, database, SystemClock(), make_keeping(settings))
@@ -111,7 +111,7 @@ class Terminal:
         """Bring the store up to this version's schema."""
 
         async def whole(settings: Settings) -> str:
-            database = Database(settings.database)
+            database = Database(locate_store(settings))
             try:
                 return await migrate(database, self.spec.migrations)
             finally:
@@ -122,15 +122,7 @@ class Terminal:
     def seed(self, email: str = "admin@example.com", name: str = "Admin") -> None:
         """Make an empty store usable: a pipeline, a first admin, and their token."""
 
-        async def plant(work: Work) -> str:
-            if await users.find_user(work.tx, email):
-                raise Invalid("email", f"{email} is there already; `tokens create` makes another token")
-            if not await customers.list_pipelines(work.tx):
-                await customers.add_pipeline(work.tx, "Sales", STAGES)
-            user_id = await users.add_user(work.tx, work.incarnation.new_uid(), name, email, "admin")
-            return await users.issue_token(work.tx, user_id, "seed", work.incarnation.clock.random_bits(192), work.now_ms)
-
-        print(self.act(plant))
+        print(self.act(lambda work: plant(work, email, name)))
 
     def status(self, as_json: Json = False) -> None:
         """How the sync stands: backlog, what is unacknowledged, gaps, what is parked, when the peer was heard."""
@@ -244,6 +236,16 @@ class Terminal:
         group = typer.Typer(no_args_is_help=True, help=help_)
         self.app.add_typer(group, name=name)
         return group
+
+
+async def plant(work: Work, email: str, name: str) -> str:
+    """The first pipeline and the first admin of an empty store; the admin's token. Raises Invalid if they are there already."""
+    if await users.find_user(work.tx, email):
+        raise Invalid("email", f"{email} is there already; `tokens create` makes another token")
+    if not await customers.list_pipelines(work.tx):
+        await customers.add_pipeline(work.tx, "Sales", STAGES)
+    user_id = await users.add_user(work.tx, work.incarnation.new_uid(), name, email, "admin")
+    return await users.issue_token(work.tx, user_id, "seed", work.incarnation.clock.random_bits(192), work.now_ms)
 
 
 STAGES = [("New", "open"), ("Qualified", "open"), ("Proposal", "open"), ("Negotiation", "open"), ("Won", "won"), ("Lost", "lost")]

@@ -24,7 +24,7 @@ from tests.integration.pair import DETAILS, Pair, Side, open_pair, until
 from tests.twins.memory_broker import MemoryBroker, MemoryCluster
 
 Row = dict[str, Any]
-LONG_AGO = Keeping(trash_days=-1)  # as if its days were over
+LONG_AGO = Keeping(trash_days=-8)  # as if its days were over
 
 
 @pytest.fixture

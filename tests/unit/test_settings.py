@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from shared_schema.crm.database import parse_url
 from shared_schema.sync.security import Credential, CredentialUnreadable
-from shared_schema.sync.settings import BadSettings, describe, load_settings, secure
+from shared_schema.sync.settings import BadSettings, describe, load_settings, locate_store, secure
 
 STORE = "sqlite:////tmp/store.db"
 WRONG = [
@@ -43,6 +44,32 @@ def test_a_password_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(BadSettings) as caught:
         load_settings()
     assert "hunter2" not in str(caught.value)
+
+
+def test_the_stores_password_comes_from_its_file_and_is_in_no_setting(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_text("hunter/2\n")
+    monkeypatch.setenv("DEALBRIDGE_DATABASE", "postgresql://me@here:5432/store")
+    monkeypatch.setenv("DEALBRIDGE_DATABASE_PASSWORD_FILE", str(file))
+    settings = load_settings()
+    assert parse_url(locate_store(settings)).password == "hunter/2"
+    assert "hunter" not in repr(settings) + str(settings)
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("postgresql://me:x@here/store", "holds a password already"),
+        (STORE, "SQLite has no password"),
+        ("postgresql://me@here/store", "can not be read"),
+    ],
+)
+def test_a_password_file_without_effect_is_refused(monkeypatch: pytest.MonkeyPatch, url: str, told: str) -> None:
+    monkeypatch.setenv("DEALBRIDGE_DATABASE", url)
+    monkeypatch.setenv("DEALBRIDGE_DATABASE_PASSWORD_FILE", "/nowhere/password")
+    with pytest.raises(BadSettings, match=told) as caught:
+        load_settings()
+    assert str(caught.value).startswith("DEALBRIDGE_DATABASE_PASSWORD_FILE is wrong")
 
 
 SECURED = [

@@ -1,0 +1,1 @@
+"""`make test-compose`: the whole of deploy/ on a real container engine, and every command of its manual."""

@@ -1,0 +1,44 @@
+"""The same stack with its profiles: life by itself, and a proxy in every link."""
+
+from tests.compose.stand import Stand, check, until
+
+FEW = 3
+
+
+def live(stand: Stand) -> str:
+    """With the profile `demo` deals appear and change by themselves, and both sides keep in step."""
+    stand.choose(["demo"])
+    stand.start()
+
+    def shared() -> list[str]:
+        here = {each["registration"] for each in stand.partner.get("/shared-deals?status=active&limit=200")["results"]}
+        there = {each["registration"] for each in stand.vendor.get("/shared-deals?status=active&limit=200")["results"]}
+        return sorted(here & there)
+
+    before = len(shared())
+    until("deals register themselves", lambda: len(shared()) >= before + FEW)
+    companies = stand.vendor.get("/companies?limit=200")["results"]
+    check(any(each["name"] == "Alpina Uhren AG" for each in companies), "the vendor has no sample data")
+    stand.stack.run("stop", "demo")
+    return f"{len(shared()) - before} registrations by themselves"
+
+
+def put_proxies_between(stand: Stand) -> str:
+    """With the profile `chaos` all links go through Toxiproxy; cutting one there and healing it loses nothing."""
+    stand.choose(["chaos"])
+    stand.start()
+    registration = stand.share()
+    stand.script("chaos")
+    toggle = ("toxiproxy", "/toxiproxy-cli", "toggle")
+    stand.stack.inside(*toggle, "partner-broker")
+    stand.edit_both(registration, "while cut")
+    until("the partner's sync is unhealthy", lambda: stand.containers()["partner-sync"]["Health"] == "unhealthy")
+    stand.stack.inside(*toggle, "partner-broker")
+    stand.until_in_step(registration, "while cut")
+    stand.stack.inside(*toggle, "vendor-store")
+    until("the vendor's API says that it has no store", lambda: stand.vendor.client.get("/deals").status_code == 503)
+    stand.stack.inside(*toggle, "vendor-store")
+    stand.edit_both(registration, "after the store")
+    stand.until_in_step(registration, "while cut", "after the store")
+    stand.connect_when_healthy()
+    return "a broker's link and a store's link, cut and healed"
