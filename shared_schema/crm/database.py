@@ -123,7 +123,7 @@ class Database:
 
     def explain(self, connection: Connection, error: Exception) -> Exception:
         """What a driver's error is for whoever ran the statement; a lost connection is noticed."""
-        gone = connection.info[LINK].is_gone
+        gone = connection.info[LINK].is_gone or _said_goodbye(error)
         if gone:
             self._lose()
             _forget(connection)
@@ -222,9 +222,10 @@ class Database:
         error = context.original_exception
         if isinstance(error, asyncio.CancelledError) or not isinstance(error, Exception):
             return
-        if context.is_disconnect:
+        lost = context.is_disconnect or _said_goodbye(error)
+        if lost:
             self._lose()
-        if context.is_disconnect or _is_outage(error):
+        if lost or _is_outage(error):
             raise DatabaseUnavailable(f"database unavailable: {_one_line(error)}") from error
 
     def _notice_other_server(self, connection: DBAPIConnection) -> None:
@@ -311,6 +312,11 @@ async def _compact_postgresql(raw: Any, tables: Sequence[str]) -> None:
             await raw.execute(f"VACUUM (FULL, ANALYZE) {row['tablename']}", timeout=COMPACT_WAIT_S)
     finally:
         await raw.execute("RESET lock_timeout")
+
+
+def _said_goodbye(error: BaseException) -> bool:
+    """Whether the server has ended the connection in words, and its end itself is still to come: asyncpg calls that an error of its own."""
+    return "cannot switch to state" in str(error)
 
 
 def _is_outage(error: BaseException) -> bool:

@@ -7,6 +7,7 @@ import asyncio
 from contextlib import suppress
 from typing import Any
 
+import asyncpg
 from sqlalchemy import text
 
 from shared_schema.crm.database import DatabaseUnavailable
@@ -62,7 +63,7 @@ class Wakeups:
                 raise self.station.database.explain(sync_of(connection), error) from error
             finally:
                 if not raw.is_closed():
-                    with suppress(OSError):
+                    with suppress(OSError, asyncpg.InterfaceError, asyncpg.InternalClientError):
                         await raw.remove_listener(CHANNEL, self.hear)
 
     def hear(self, _connection: Any, _process: int, _channel: str, names: str) -> None:

@@ -3,11 +3,13 @@
 import asyncio
 from pathlib import Path
 
+import asyncpg
 import pytest
 from sqlalchemy import select
 
 from partner_node.spec import SPEC as PARTNER
 from shared_schema.crm.database import Database, DatabaseUnavailable
+from shared_schema.crm.driver import sync_of
 from shared_schema.crm.tables import property_history
 from shared_schema.sync import views, wakeups
 from shared_schema.sync.clock import SystemClock
@@ -121,3 +123,12 @@ async def test_a_database_that_is_closed_or_being_replaced_is_away_and_no_bug(po
             async with database.reading():
                 pass
         await database.close()
+
+
+async def test_a_goodbye_of_the_server_is_a_lost_connection_although_its_end_is_still_to_come(postgres: EmbeddedPostgres) -> None:
+    database = Database(postgres.fresh_database())
+    goodbye = asyncpg.InternalClientError("cannot switch to state 12; another operation (2) is in progress")
+    async with database.glancing() as connection:
+        assert isinstance(database.explain(sync_of(connection), goodbye), DatabaseUnavailable)
+    assert database.losses == 1
+    await database.close()
