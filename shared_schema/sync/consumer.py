@@ -271,7 +271,7 @@ class Consumer:
             self.begin_restoring()
         self.bell.ring(woken_by(self.partnership, desk, reply))
         metrics.note_applied(desk, arrivals.events, reach, loop.time() - began_s)
-        metrics.note_acknowledged(self.partnership, reply.acknowledged_ms, desk.now_ms)
+        metrics.note_acknowledged(desk, reply.acknowledged)
         if not is_answered(arrivals, reply):
             return []
         return self.make_replies(reach, reply, withheld)

@@ -15,11 +15,11 @@ from fastapi import APIRouter, FastAPI
 
 from shared_schema.crm.database import Database, DatabaseUnavailable
 from shared_schema.crm.migrations import check_migrated
-from shared_schema.sync import erasure_list, event_loop
+from shared_schema.sync import erasure_list, event_loop, metrics
 from shared_schema.sync.broker import KafkaBroker, Lines
 from shared_schema.sync.clock import SystemClock
+from shared_schema.sync.gauges import keep_measuring
 from shared_schema.sync.limits import Limits
-from shared_schema.sync.metrics import note_status
 from shared_schema.sync.node import Node
 from shared_schema.sync.patience import keep_at
 from shared_schema.sync.settings import BadSettings, Settings, make_keeping, secure
@@ -92,12 +92,13 @@ async def serve_station(settings: Settings, station: Station, routers: Sequence[
     app = make_app(station, lines.broker, routers, secrets) if settings.role != "sync" else make_health_app(station)
     app.state.troubles = partial(list_hindrances, lines, settings.role)
     server = Server(uvicorn.Config(app, log_config=None, lifespan="off", access_log=False, timeout_graceful_shutdown=5))
+    metrics.say_build(station.spec.side, settings.role)
     loops = [server.serve(sockets=[listener]), Wakeups(station).run(), watch(station, lines if settings.role != "web" else None)]
     if settings.role != "web":
         kept = (settings.outbox_max, settings.verify_minutes, settings.keep_days)
         limits = Limits(settings.parked_max, settings.parked_per_minute, *kept)
         node = Node(station, lines.broker, limits, lines.find)
-        loops += [node.run(), *(tend(station, lines.broker) for tend in station.spec.tends)]
+        loops += [node.run(), keep_measuring(station, lines.find), *(tend(station, lines.broker) for tend in station.spec.tends)]
     host, port = listener.getsockname()[:2]
     print(f"{station.spec.side}-node ({settings.role}) listens on http://{host}:{port}", flush=True)
     try:
@@ -148,7 +149,7 @@ async def watch(station: Station, lines: Lines | None) -> None:
         if lines is not None:
             await reporter.report(lines.list_troubles())
         async with station.database.reading() as connection:
-            note_status(await read_status(connection, station.clock.now_ms()))
+            metrics.note_status(await read_status(connection, station.clock.now_ms()))
         await asyncio.sleep(WATCH_S)
 
     await keep_at("metrics", look, (DatabaseUnavailable,))
