@@ -4,7 +4,7 @@ PYTHON := .venv/bin/python
 READY := .venv/ready-$(shell cksum < requirements.lock | cut -d ' ' -f 1)
 N ?= 500
 
-.PHONY: setup test check demo schemas mutants simulate bench lock format
+.PHONY: setup test test-rules check demo schemas mutants simulate bench lock format
 
 setup: $(READY)
 
@@ -21,6 +21,11 @@ $(READY): requirements.lock pyproject.toml
 
 test: setup
 	$(PYTHON) -m pytest $(ARGS)
+
+test-rules:
+	@command -v promtool > /dev/null || { echo "test-rules needs promtool: Debian's package prometheus has it." >&2; exit 1; }
+	promtool check rules deploy/prometheus/rules/*.yml
+	promtool test rules deploy/prometheus/tests/*.yml
 
 check: setup
 	$(PYTHON) -m ruff format --check .

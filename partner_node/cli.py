@@ -18,13 +18,18 @@ from shared_schema.web.sync_commands import serve_sync
 from shared_schema.web.terminal import As, Json, Terminal, find_author, read_file, show
 
 
-def main() -> None:
+def build() -> Terminal:
+    """All commands of the partner's node."""
     terminal = Terminal(SPEC, ROUTERS)
     serve_sync(terminal)
     serve_deletion(terminal)
     serve_partnerships(terminal)
     serve_partner(terminal)
-    terminal.main()
+    return terminal
+
+
+def main() -> None:
+    build().main()
 
 
 def serve_partnerships(terminal: Terminal) -> None:

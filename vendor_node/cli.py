@@ -16,14 +16,19 @@ from vendor_node.routes import ROUTERS
 from vendor_node.spec import SPEC
 
 
-def main() -> None:
+def build() -> Terminal:
+    """All commands of the vendor's node."""
     terminal = Terminal(SPEC, ROUTERS)
     serve_sync(terminal)
     serve_deletion(terminal)
     serve_partners(terminal)
     serve_reps(terminal)
     serve_vendor(terminal)
-    terminal.main()
+    return terminal
+
+
+def main() -> None:
+    build().main()
 
 
 def serve_reps(terminal: Terminal) -> None:

@@ -21,8 +21,8 @@ NUMBERS_MAX = 10_000
 @dataclass(slots=True)
 class Reply:
     """What the controls of one batch ask of us: numbers to void, whether all states are owed, or some, the ended round trips by kind of
-    record and creation (ms), how many events of the peer's are no longer withheld, what else to say, why this store must have gone back if it
-    did, and whether a restoration, of either side, has moved."""
+    record and creation (ms), how many events of the peer's are no longer withheld, what else to say, why this store must have gone back if
+    it did, and whether a restoration, of either side, has moved."""
 
     void: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
     owes_state: bool = False

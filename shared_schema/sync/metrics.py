@@ -52,6 +52,7 @@ gaps = Gauge("dealbridge_gaps_events", "Numbers of the peer's that are missing h
 parked = Gauge("dealbridge_parked_records", "Records in parking.", ["partnership", "reason"])
 reactions = Gauge("dealbridge_reactions_due_reactions", "Answers that are due by this node's machine: decisions, reps.", ["partnership"])
 unassigned = Gauge("dealbridge_unassigned_registrations", "Active registrations without a rep.", ["partnership"])
+refused_here = Gauge("dealbridge_refused_fields", "Fields of the peer's that stand refused, until they change.", ["partnership"])
 peer_refused = Gauge("dealbridge_peer_refused_fields", "Fields of ours that the peer refused.", ["partnership"])
 stopped = Gauge("dealbridge_stream_stopped_streams", "1 while the inbound stream is stopped because too much was parked.", ["partnership"])
 held = Gauge("dealbridge_held_events", "Events that wait for a person's word; out: unsent, in: parked.", ["partnership", "direction"])
@@ -132,6 +133,7 @@ def note_status(rows: Sequence[Row]) -> None:
         for reason, count in row["parked_by"].items():
             parked.labels(name, reason).set(count)
         reactions.labels(name).set(row["reactions"])
+        refused_here.labels(name).set(row["refused_here"])
         peer_refused.labels(name).set(row["refused"])
         drift.labels(name).set(row["drift"])
         held.labels(name, "out").set(row["held_outgoing"])

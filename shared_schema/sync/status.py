@@ -31,6 +31,7 @@ async def read_status(connection: AsyncConnection, now_ms: int) -> list[Row]:
         "open_conflicts": await count_by(connection, conflicts),
         "reactions": await count_by(connection, reactions, reactions.c.due_ms <= now_ms),
         "refused": await count_refused(connection),
+        "refused_here": await count_by(connection, refusals),
         "drift": await count_by(connection, drifts, SURELY),
         "owed": await count_owed(connection),
         "held_outgoing": await count_by(connection, outbox, outbox.c.held.is_not(None)),
