@@ -1,4 +1,4 @@
-"""How the sync stands, as a person on a server watches it: one line per partnership, both directions, once a second."""
+"""How the sync stands, as a person on a server watches it: both directions of every partnership, once a second."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 from rich.console import Group
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
 from shared_schema.contract.codec import format_time
@@ -17,6 +16,7 @@ from shared_schema.sync.status import read_status
 
 LOOK_S = 1.0
 SILENT_MS = 60_000
+URGENCY = ("red", "yellow", "green", "dim")
 OUTGOING = {
     "waiting": "backlog",
     "unacked": "unacknowledged",
@@ -25,8 +25,8 @@ OUTGOING = {
     "owed": "owed",
     "refused": "refused",
 }
-INCOMING = {"theirs": "peer_backlog", "missing": "gaps", "parked": "parked", "held": "held_incoming", "refused": "refused_here"}
-BOTH = {"conflicts": "open_conflicts", "differ": "drift", "heard": "peer_heard_ms_ago", "clock": "clock_skew_ms"}
+INCOMING = {"waiting": "peer_backlog", "missing": "gaps", "parked": "parked", "held": "held_incoming", "refused": "refused_here"}
+BOTH = {"heard": "peer_heard_ms_ago", "clock": "clock_skew_ms", "conflicts": "open_conflicts", "differ": "drift"}
 WRONG = {"held_outgoing", "held_incoming", "refused", "refused_here", "gaps", "parked", "drift"}
 
 
@@ -58,22 +58,25 @@ def judge(row: Mapping[str, Any]) -> Standing:
 
 
 def render(side: str, rows: Sequence[Mapping[str, Any]], now_ms: int) -> Group:
-    """The whole view."""
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("partnership", "peer", "", *(f"→ {each}" if not at else each for at, each in enumerate(OUTGOING))):
-        table.add_column(name, justify="left" if name in ("partnership", "peer", "") else "right")
-    for name in (*(f"← {each}" if not at else each for at, each in enumerate(INCOMING)), *BOTH):
-        table.add_column(name, justify="right")
-    notes = []
-    for row in rows:
-        standing = judge(row)
-        figures = [show_figure(each, row[each]) for each in (*OUTGOING.values(), *INCOMING.values(), *BOTH.values())]
-        table.add_row(row["partnership"], row["peer"], Text(standing.word, standing.style), *figures)
-        if standing.why:
-            notes.append(Text(f"{row['partnership']}: {standing.why}", "red"))
-    head = Text(f"{side}-node   {format_time(now_ms)[:19].replace('T', ' ')} UTC   Ctrl-C ends", "bold")
-    body = table if rows else Text("no partnership yet")
-    return Group(head, Text(), body, *notes)
+    """The whole view, what needs somebody first."""
+    head = Text(f"{side}-node   {format_time(now_ms)[:19].replace('T', ' ')} UTC", "bold")
+    judged = sorted(((judge(row), row) for row in rows), key=lambda pair: (URGENCY.index(pair[0].style), pair[1]["partnership"]))
+    lines = [line for standing, row in judged for line in render_partnership(standing, row)]
+    return Group(head, *(lines or [Text("no partnership yet")]))
+
+
+def render_partnership(standing: Standing, row: Mapping[str, Any]) -> list[Text]:
+    """Its name and how it stands, one line for each direction, and why it does not go on, if it does not."""
+    lines = [
+        Text.assemble("\n", (row["peer"], "bold"), f" ({row['partnership']})  ", (standing.word, standing.style), "  ", tell(row, BOTH)),
+        Text.assemble("  → ", tell(row, OUTGOING)),
+        Text.assemble("  ← ", tell(row, INCOMING)),
+    ]
+    return [*lines, Text(f"  {standing.why}", standing.style)] if standing.why else lines
+
+
+def tell(row: Mapping[str, Any], figures: Mapping[str, str]) -> Text:
+    return Text("  ").join(Text.assemble((f"{name} ", "dim"), show_figure(field, row[field])) for name, field in figures.items())
 
 
 def show_figure(name: str, value: Any) -> Text:

@@ -1,5 +1,6 @@
 """What a person who watches the status is told in a word, and what stands out."""
 
+from io import StringIO
 from typing import Any
 
 import pytest
@@ -32,16 +33,17 @@ def test_the_worst_that_is_to_be_said_is_said(change: dict[str, Any], word: str)
     assert judge(IN_STEP | change).word == word
 
 
-def test_both_directions_are_on_one_line_with_what_to_do_below() -> None:
-    row = IN_STEP | {"unacknowledged": 12, "oldest_ms": 4_500, "parked": 7, "trouble": "down", "trouble_why": "look after the broker"}
-    console = Console(width=220, record=True, file=open("/dev/null", "w"))  # noqa: SIM115  # the console's own output goes nowhere
-    console.print(render("vendor", [row], 1_790_000_000_000))
-    console.file.close()
-    head, _, columns, line, note = console.export_text().rstrip().split("\n")
+def test_both_directions_are_shown_in_eighty_columns_and_what_needs_somebody_comes_first() -> None:
+    hurt = IN_STEP | {"unacknowledged": 12, "oldest_ms": 4_500, "parked": 7, "trouble": "down", "trouble_why": "look after the broker"}
+    console = Console(width=80, record=True, file=StringIO())
+    console.print(render("vendor", [IN_STEP, hurt | {"partnership": "globex", "peer": "Globex"}], 1_790_000_000_000))
+    head, _, name, out, in_, why, _, well, *rest = console.export_text().rstrip().split("\n")
     assert head.startswith("vendor-node") and "UTC" in head
-    assert columns.index("→ waiting") < columns.index("← theirs") < columns.index("heard")
-    assert all(figure in line for figure in ("Acme", "cut off", "12", "4.5 s", "7", "1.2 s"))
-    assert note.startswith("acme: look after the broker")
+    assert "Globex (globex)  cut off" in name and "heard 1.2 s" in name
+    assert out.startswith("  → ") and "unacked 12  oldest 4.5 s" in out
+    assert in_.startswith("  ← ") and "parked 7" in in_
+    assert why == "  look after the broker"
+    assert "Acme (acme)  in step" in well and len(rest) == 2
 
 
 def test_a_length_of_time_is_told_in_its_unit() -> None:
