@@ -1,13 +1,13 @@
 """A node's process: by its role the API, the sync, or both, in one event loop; stopped gracefully by SIGTERM and Ctrl-C."""
 
 import asyncio
-import json
 import logging
 import signal
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 
 import uvicorn
@@ -20,6 +20,7 @@ from shared_schema.sync.broker import KafkaBroker, Lines
 from shared_schema.sync.clock import SystemClock
 from shared_schema.sync.gauges import keep_measuring
 from shared_schema.sync.limits import Limits
+from shared_schema.sync.log_lines import JsonLines, TextLines
 from shared_schema.sync.node import Node
 from shared_schema.sync.patience import keep_at
 from shared_schema.sync.settings import BadSettings, Settings, make_keeping, secure
@@ -42,20 +43,9 @@ class Server(uvicorn.Server):
         yield
 
 
-class JsonLines(logging.Formatter):
-    """One JSON object per record."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        line = {"ms": int(record.created * 1000), "level": record.levelname.lower(), "logger": record.name, "message": record.getMessage()}
-        if record.exc_info:
-            line["stack"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False)
-
-
 def set_up_logging(settings: Settings) -> None:
     handler = logging.StreamHandler()
-    plain = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
-    handler.setFormatter(JsonLines() if settings.log_format == "json" else plain)
+    handler.setFormatter(JsonLines() if settings.log_format == "json" else TextLines())
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.basicConfig(level=settings.log_level.upper(), handlers=[handler], force=True)
 
@@ -101,10 +91,12 @@ async def serve_station(settings: Settings, station: Station, routers: Sequence[
         loops += [node.run(), keep_measuring(station, lines.find), *(tend(station, lines.broker) for tend in station.spec.tends)]
     host, port = listener.getsockname()[:2]
     print(f"{station.spec.side}-node ({settings.role}) listens on http://{host}:{port}", flush=True)
+    log.info("%s-node %s begins as %s", station.spec.side, version("dealbridge"), settings.role)
     try:
         await until_stopped([asyncio.ensure_future(each) for each in loops])
     finally:
         await lines.stop()
+        log.info("%s-node ends", station.spec.side)
 
 
 def list_hindrances(lines: Lines, role: str) -> tuple[list[str], bool]:
