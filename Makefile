@@ -3,6 +3,7 @@ SHELL := /bin/bash
 PYTHON := .venv/bin/python
 READY := .venv/ready-$(shell cksum < requirements.lock | cut -d ' ' -f 1)
 N ?= 500
+WORKERS ?= 2
 
 .PHONY: setup test test-rules check demo schemas mutants simulate bench lock format
 
@@ -20,7 +21,7 @@ $(READY): requirements.lock pyproject.toml
 	@rm -f .venv/ready-*; touch $@
 
 test: setup
-	$(PYTHON) -m pytest $(ARGS)
+	$(PYTHON) -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 test-rules:
 	@command -v promtool > /dev/null || { echo "test-rules needs promtool: Debian's package prometheus has it." >&2; exit 1; }

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple, Protocol
 
 from shared_schema.contract.codec import RecordChange, decode_event
-from shared_schema.contract.documents import Document
+from shared_schema.contract.documents import LIFE, Document
 from shared_schema.contract.records import is_one_way
 from shared_schema.contract.registers import differs
 from shared_schema.contract.registration import is_active, is_open, status_of
@@ -53,9 +53,20 @@ def check_stores(partner: Store, vendor: Store, restored: Collection[str] = ()) 
         check_conflict_index(store)
         check_statuses(store)
         check_counts(store)
-        parked = store.rows("SELECT reason FROM parked")  # a discard may go with a store that went back
-        demand(store.side in restored or not parked, f"{store.side}: something is still parked: {parked}")
+        check_parked(store, peer, restored)
     check_assignments(vendor, vendor.side in restored)
+
+
+def check_parked(store: Store, peer: Store, restored: Collection[str]) -> None:
+    """Nothing waits without a cause. A discard may go with a store that went back; and what waits for a parent which went with the other
+    store, before anybody had it, is all that is left of it."""
+    if store.side in restored:
+        return
+    parked = store.rows("SELECT reason, partnership, waits_for FROM parked")
+    if peer.side in restored:
+        there = {*records(store), *records(peer)}
+        parked = [each for each in parked if each[2] is None or each[1:] in there]
+    demand(not parked, f"{store.side}: something is still parked: {parked}")
 
 
 def demand(held: bool, promise: str) -> None:
@@ -91,10 +102,25 @@ def dots(store: Store, together: Collection[str]) -> set[tuple[Any, ...]]:
     return {row for row in rows if row[0] in together}
 
 
+def refused_dots(store: Store) -> set[tuple[Any, ...]]:
+    """Writes of which the peer said that it refuses them: a person there dropped what the brake held."""
+    said = "event IN (SELECT event FROM peer_outcomes WHERE outcome = 'refused')"
+    return set(store.rows(f"SELECT partnership, uid, field, incarnation, counter, value FROM property_history WHERE {said}"))
+
+
 def is_erased(found: Mapping[Place, tuple[Any, ...]], dot: tuple[Any, ...]) -> bool:
     """Whether a write was in what is erased: nothing of that is in any history any more."""
     row = found.get(dot[:2])
     return row is not None and Document.decode(row[5]).is_erased(dot[2])
+
+
+def is_cleared(found: Mapping[Place, tuple[Any, ...]], dot: tuple[Any, ...]) -> bool:
+    """Whether a write was in what was deleted so long ago that its content went, and its history."""
+    row = found.get(dot[:2])
+    if row is None or row[6] != "deleted":
+        return False
+    document = Document.decode(row[5])
+    return not any(document.get(name).siblings for name in document if name != LIFE)
 
 
 def check_same_history(partner: Store, vendor: Store, unshared: set[str], together: set[str], restored: Collection[str] = ()) -> None:
@@ -103,7 +129,7 @@ def check_same_history(partner: Store, vendor: Store, unshared: set[str], togeth
     all_records = {store.side: records(store, together) for store in (partner, vendor)}
     outside = {uid for found in all_records.values() for (_, uid), row in found.items() if row[3] in unshared}
     for store, peer in ((partner, vendor), (vendor, partner)):
-        lost = {each for each in dots(peer, together) - dots(store, together) if each[1] not in outside}
+        lost = {each for each in dots(peer, together) - dots(store, together) - refused_dots(peer) if each[1] not in outside}
         lost = {each for each in lost if not is_erased(all_records[store.side], each)}
         if store.side in restored:
             lost = {each for each in lost if not is_overwritten(all_records[store.side], each)}
@@ -127,6 +153,7 @@ def check_removed(store: Store, peer: Store, restored: Collection[str] = ()) -> 
     known = {each[:5] for each in dots(peer, together)}
     stored = records(peer, together)
     told = {event for (event,) in store.rows("SELECT event FROM peer_outcomes")}
+    told |= taken_back(store)
     for event, payload in store.rows("SELECT event, payload FROM removed_rows"):
         if event in told:
             continue
@@ -134,6 +161,13 @@ def check_removed(store: Store, peer: Store, restored: Collection[str] = ()) -> 
         if decoded.partnership in together:
             for change in decoded.data.records:
                 check_known(change, Between(decoded.partnership, store, peer, restored), known, stored)
+
+
+def taken_back(store: Store) -> set[str]:
+    """Events that the brake held and a person took back: they never left, and their writes are in no history."""
+    judged = "SELECT event FROM brake_acts WHERE direction = 'out' AND NOT passed"
+    written = {event for (event,) in store.rows("SELECT event FROM property_history")}
+    return {event for (event,) in store.rows(judged)} - written
 
 
 class Between(NamedTuple):
@@ -150,7 +184,7 @@ def check_known(change: RecordChange, between: Between, known: set[tuple[Any, ..
     for name, register in change.fields.items():
         for sibling in register.siblings:
             place = (partnership, change.uid, name, sibling.dot.incarnation, sibling.dot.counter)
-            held = place in known or is_erased(stored, place) or withdrawn(store, change.registration)
+            held = place in known or is_erased(stored, place) or is_cleared(stored, place) or withdrawn(store, change.registration)
             held = held or (peer.side in restored and is_overwritten(stored, (*place, None)))
             demand(held, f"called applied, but {peer.side} never had it: {place}")
 

@@ -6,6 +6,7 @@ import pytest
 
 from tests.kafka_fixture import kafka_address, secured_kafka
 from tests.postgres import postgres, postgres_url
+from tests.tidy_loop import TidyLoop
 
 __all__ = ["database_url", "kafka_address", "postgres", "postgres_url", "secured_kafka"]
 
@@ -16,3 +17,8 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/store.db"
     return str(request.getfixturevalue("postgres_url"))
+
+
+def pytest_asyncio_loop_factories() -> dict[str, type[TidyLoop]]:
+    """Every asynchronous test runs on a loop that leaves nothing of Kafka's client behind."""
+    return {"tidy": TidyLoop}

@@ -28,12 +28,14 @@ def find_lost_fact(own: Side, facts: Iterable[Event], queued: Collection[str], s
 
 
 def lacks(own: Side, stored: Document | None, change: RecordChange) -> bool:
-    """Whether a change of ours names a write of ours that the stored record never saw. What was erased is known."""
-    if stored is None:
-        return any(own_counters(own, register) for register in change.fields.values())
-    if stored.erased:
+    """Whether a change of ours names a write or an erasure of ours that the stored record never saw. What was erased is known."""
+    if stored is not None and stored.erased:
         return False
-    return any(
+    if change.erased:
+        return True
+    if stored is None:
+        return bool(change.erased_fields) or any(own_counters(own, register) for register in change.fields.values())
+    return any(not stored.is_erased(name) for name in change.erased_fields) or any(
         counter > stored.get(name).context.get(incarnation, 0)
         for name, register in change.fields.items()
         if not stored.is_erased(name)

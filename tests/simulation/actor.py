@@ -119,7 +119,7 @@ class Actor:
             fate.on_commit = self.keep_commit
         self.life = Life(fate, self.open_station(fate))
         self.world.note(self.name, "begins a life")
-        self.life.begin(Node(self.station, MemoryBroker(self.world.cluster, fate.step)))
+        self.life.begin(self.make_node(self.station, fate))
 
     def open_station(self, fate: Fate) -> Station:
         """A process's way to the store."""
@@ -129,7 +129,11 @@ class Actor:
 
         database = Database("sqlite://", async_creator=connect, poolclass=AsyncAdaptedQueuePool)
         share_compiled(database)
-        return Station(PARTNER if self.side == "partner" else VENDOR, database, Clock(self.world, self.name))
+        spec = PARTNER if self.side == "partner" else VENDOR
+        return Station(spec, database, Clock(self.world, self.name), self.world.rules.keeping)
+
+    def make_node(self, station: Station, fate: Fate) -> Node:
+        return Node(station, MemoryBroker(self.world.cluster, fate.step), self.world.rules.limits)
 
     def suffer(self, stroke: Stroke) -> None:
         """What follows from a stroke, at the point where it fell."""
@@ -164,7 +168,7 @@ class Actor:
         fate = Fate(self.world.random)
         other = Life(fate, self.open_station(fate))
         self.old_lives.append(other)
-        other.begin(Node(other.station, MemoryBroker(self.world.cluster, fate.step)))
+        other.begin(self.make_node(other.station, fate))
         self.world.note(self.name, "another process runs beside it")
         await asyncio.sleep(5 + self.world.random.random() * 25)
         await self.bury(other)

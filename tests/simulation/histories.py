@@ -15,7 +15,7 @@ from tests.simulation.fate import DEEDS, Deed, Stroke
 from tests.simulation.harm import befall
 from tests.simulation.script import SCRIPTS, agree
 from tests.simulation.tally import Tally, give_account
-from tests.simulation.world import World
+from tests.simulation.world import Rules, World
 
 RANDOM = "random"
 STROKES_MAX = 3
@@ -78,7 +78,8 @@ def make_world(history: History, template: Path) -> World:
     for who, stroke in history.planned:
         strokes.setdefault(who, []).append(stroke)
     stage = SCRIPTS[history.play].stage if history.play in SCRIPTS else history.play.partition("-")[2] or "shared"
-    return World(history.seed, template, stage, strokes)
+    rules = SCRIPTS[history.play].rules if history.play in SCRIPTS else Rules()
+    return World(history.seed, template, stage, strokes, rules)
 
 
 def live(history: History, template: Path, tally: Tally) -> World:

@@ -34,7 +34,7 @@ SCENES: dict[str, Script] = {
 
 def play_scene(scene: Script, template: Path) -> None:
     """Play one scene and check what it leaves; raises what it breaks."""
-    staged = World(SEED, template, scene.stage)
+    staged = World(SEED, template, scene.stage, rules=scene.rules)
     try:
         staged.run(scene.play, None, agree)
         check(staged)

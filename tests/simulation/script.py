@@ -19,18 +19,20 @@ from shared_schema.contract.registers import Dot, Register, Sibling, Stamp
 from shared_schema.contract.topics import record_topic
 from shared_schema.crm import private_notes
 from shared_schema.crm.deals import add_deal
-from shared_schema.sync import conflicts, dead_letters, erasing, notes, offers, partnerships, people, registrations, verification
+from shared_schema.sync import braking, conflicts, dead_letters, erasing, notes, offers, partnerships, people, registrations, verification
 from shared_schema.sync.deals import save_deal, save_shared
+from shared_schema.sync.limits import Limits
 from shared_schema.sync.merging import merge_companies, merge_contacts, merge_deals
 from shared_schema.sync.registrations import submit_again, unshare
-from shared_schema.sync.station import Work
+from shared_schema.sync.station import Keeping, Work
 from shared_schema.sync.transport import Record
 from tests.checker import demand
+from tests.simulation import deleting
 from tests.simulation.actor import EPOCH_MS, Actor, count, one, shared_deal
 from tests.simulation.inviting import ask_twice, invite
 from tests.simulation.tampering import garble, say, tear_field
 from tests.simulation.template import DETAILS
-from tests.simulation.world import Play, World
+from tests.simulation.world import Play, Rules, World
 from vendor_node.assigning import accept, reassign
 from vendor_node.decisions import decide
 
@@ -272,7 +274,7 @@ async def lose_a_parent(world: World) -> None:
 
 
 async def spoil(world: World) -> None:
-    """What can not be read is parked: replayed in vain, then discarded; a flood of it stops the stream until somebody resumes it."""
+    """What can not be read is parked: replayed in vain, then discarded."""
     vendor = world.vendor
     garble(world, 1)
     await world.until(lambda: count(vendor, "parked"), "it is parked")
@@ -341,10 +343,16 @@ def is_verified(world: World, actor: Actor, partnership: str, went_back: int) ->
 
 
 class Script(NamedTuple):
-    """A play and the stage that it begins on."""
+    """A play, the stage that it begins on, and what its nodes are set to."""
 
     stage: str
     play: Play
+    rules: Rules = Rules()
+
+
+HOLDING = Rules(Keeping(brake=braking.Limits(5, 1)))
+FORGETTING = Rules(Keeping(trash_days=1))
+FEW_PARKED = Rules(limits=Limits(parked_max=2))
 
 
 SCRIPTS: dict[str, Script] = {
@@ -366,6 +374,9 @@ SCRIPTS: dict[str, Script] = {
     "heal": Script("shared", heal),
     "parent": Script("bare", lose_a_parent),
     "spoil": Script("shared", spoil),
+    "flood": Script("shared", deleting.flood, FEW_PARKED),
     "forge": Script("shared", forge),
+    "brake": Script("shared", deleting.brake, HOLDING),
+    "trash": Script("shared", deleting.trash_and_empty, FORGETTING),
     "crowd": Script("three", crowd),
 }

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 from shared_schema.contract.codec import HEADER_CONTROL, HEADER_EPOCH, HEADER_SEQUENCE
 from shared_schema.contract.topics import all_topics
 from shared_schema.crm.problems import Problem
-from shared_schema.sync.station import Author
+from shared_schema.sync.limits import Limits
+from shared_schema.sync.station import DEFAULTS, Author, Keeping
 from shared_schema.sync.transport import Record
 from tests.simulation.actor import EPOCH_MS, Actor
 from tests.simulation.fate import Course, Stroke
@@ -40,6 +41,13 @@ class Attempt(NamedTuple):
     field: str
     seen: Mapping[str, int]
     dot: tuple[str, int] | None = None
+
+
+class Rules(NamedTuple):
+    """What the nodes of a history were set to."""
+
+    keeping: Keeping = DEFAULTS
+    limits: Limits = Limits()
 
 
 class NeverQuiet(AssertionError):
@@ -83,8 +91,16 @@ class WatchedCluster(MemoryCluster):
 class World:
     """One history on a stage: the stores and the broker as they are at its beginning."""
 
-    def __init__(self, seed: int | str, template: Path, stage: str = "bare", strokes: Mapping[str, Sequence[Stroke]] | None = None) -> None:
+    def __init__(
+        self,
+        seed: int | str,
+        template: Path,
+        stage: str = "bare",
+        strokes: Mapping[str, Sequence[Stroke]] | None = None,
+        rules: Rules = Rules(),  # noqa: B008  # a tuple of numbers
+    ) -> None:
         self.seed = seed
+        self.rules = rules
         self.random = Random(seed)
         self.stage = template / stage
         names = sorted(each.stem for each in self.stage.glob("*.db"))

@@ -53,6 +53,19 @@ def test_the_peers_writes_outcomes_and_what_was_erased_prove_nothing() -> None:
     assert find_lost_fact("vendor", [make_fact(3, change(9))], (), {DEAL: erase()}) is None
 
 
+def test_a_published_erasure_that_the_store_does_not_know_is_a_sign() -> None:
+    whole, part = (
+        RecordChange(DEAL, "deal", None, DEAL, "vendor", {}, erased, fields) for erased, fields in ((True, ()), (False, ("name",)))
+    )
+    for fact in (make_fact(1, whole), make_fact(2, part)):
+        assert find_lost_fact("vendor", [fact], (), STORED) == fact.id
+        assert find_lost_fact("vendor", [fact], (), {}) == fact.id
+        assert find_lost_fact("vendor", [fact], (), {DEAL: erase()}) is None
+    partly = Document.decode(STORED[DEAL].encode())
+    partly.erase(["name"])
+    assert find_lost_fact("vendor", [make_fact(2, part)], (), {DEAL: partly}) is None
+
+
 def test_an_acknowledged_epoch_that_never_began_here_is_a_sign() -> None:
     assert "never began" in str(find_false_claim([Claim("00000000000000aa", 3, None, False)], ()))
 
