@@ -80,6 +80,7 @@ async def serve_station(settings: Settings, station: Station, routers: Sequence[
     secrets = Path(settings.secrets) if settings.secrets else None
     lines = Lines(KafkaBroker(settings.kafka, secure(settings)), secrets)
     app = make_app(station, lines.broker, routers, secrets) if settings.role != "sync" else make_health_app(station)
+    app.state.find_broker = lines.find
     app.state.troubles = partial(list_hindrances, lines, settings.role)
     server = Server(uvicorn.Config(app, log_config=None, lifespan="off", access_log=False, timeout_graceful_shutdown=5))
     metrics.say_build(station.spec.side, settings.role)
