@@ -73,6 +73,20 @@ clock_skew = Gauge("dealbridge_clock_skew_seconds", "The peer's clock ahead of o
 store_size = Gauge("dealbridge_store_size_bytes", "Size of this node's store.")
 disk_free = Gauge("dealbridge_disk_free_bytes", "Free space of the file system that an SQLite store lies on.", ["place"])
 disk_size = Gauge("dealbridge_disk_size_bytes", "Size of that file system.", ["place"])
+insights_events = Gauge("dealbridge_insights_events_per_minute", "Over the last five minutes, both ways.", ["partnership", "type"])
+insights_lag = Gauge(
+    "dealbridge_insights_lag_seconds",
+    "From commit to the other side's acknowledgement, by both clocks, over the last five minutes.",
+    ["partnership", "direction", "kind", "quantile"],
+)
+insights_conflicts = Gauge("dealbridge_insights_conflict_ratio", "Share of the last hour's edits that met a conflict.", ["partnership"])
+insights_decision = Gauge(
+    "dealbridge_insights_decision_seconds", "From registration to decision, of the last week's.", ["partnership", "quantile"]
+)
+insights_reply = Gauge(
+    "dealbridge_insights_first_reply_seconds", "From registration to the other side's first note or comment.", ["partnership", "quantile"]
+)
+insights_behind = Gauge("dealbridge_insights_behind_records", "Records of the topics that are not in the statistics yet.")
 build = Info("dealbridge_build", "What runs: version, side and role of the process.")
 
 

@@ -47,7 +47,7 @@ class Terminal:
         self.routers = routers
         self.program = f"{spec.side}-node"
         self.app = typer.Typer(no_args_is_help=True, add_completion=False, help=f"The {spec.side}'s node of Dealbridge.")
-        for name in ("run", "migrate", "seed", "status"):
+        for name in ("run", "insights", "migrate", "seed", "status"):
             self.app.command(name)(getattr(self, f"{name}_node" if name == "run" else name))
         for group in (self.deal_commands, self.note_commands, self.conflict_commands, self.people_commands):
             group()
@@ -108,6 +108,12 @@ class Terminal:
         """Run the node until it is stopped."""
         settings = load_settings()
         process.run(settings.model_copy(update={"role": role}) if role else settings, self.spec, self.routers)
+
+    def insights(self) -> None:
+        """Run the statistics over the topics, until they are stopped."""
+        from shared_schema.web import insights_process  # noqa: PLC0415  # no other command is to load faust
+
+        insights_process.run(load_settings(), self.spec)
 
     def migrate(self) -> None:
         """Bring the store up to this version's schema."""
