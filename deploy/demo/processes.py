@@ -20,20 +20,23 @@ class NodeFailed(RuntimeError):
 
 
 class NodeProcess:
-    """One node: started, killed and started again at will. `address` is where it answers now; its log is one file for all its lives."""
+    """One node: started, killed and started again at will. `address` is where it answers now; its log is one file for all its lives.
+    `command` is what it does: `run`, or `insights`."""
 
-    def __init__(self, side: str, database: str, kafka: str, directory: Path) -> None:
+    def __init__(self, side: str, database: str, kafka: str, directory: Path, command: str = "run") -> None:
         self.side = side
-        self.log = directory / f"{side}-node.log"
+        self.command = command
+        self.log = directory / (f"{side}-node.log" if command == "run" else f"{side}-{command}.log")
         self.address = ""
         self.process: subprocess.Popen[bytes] | None = None
         self.settings = {"DEALBRIDGE_DATABASE": database, "DEALBRIDGE_KAFKA": kafka, "DEALBRIDGE_PORT": "0", "DEALBRIDGE_ROLE": "all"}
+        self.settings["DEALBRIDGE_INSIGHTS_PORT"] = "0"
 
     def start(self) -> None:
         """Returns when the node listens; raises NodeFailed with what it said. The node lives no longer than the thread that starts it."""
         with self.log.open("ab") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", f"{self.side}_node.cli", "run"],
+                [sys.executable, "-m", f"{self.side}_node.cli", self.command],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=output,
