@@ -73,23 +73,28 @@ class Insights:
                 await each.stop()
 
     async def look_on(self, statistics: Statistics, followers: list[Follower], found: dict[str, TopicInfo]) -> None:
-        """Keep figures and gauges true, until something is another than it was."""
-        still = 0
+        """Keep figures and gauges true, until something is another than it was. While the broker is away faust waits for it by itself."""
+        still, before = 0, dict[str, int]()
         first_ends = {topic: info.end_offset for topic, info in found.items()}
         while not any(each.failed for each in followers):
-            streams, now = await self.find_topics()
+            try:
+                streams, now = await self.find_topics()
+            except (BrokerError, DatabaseUnavailable):
+                self.behind = None
+                await asyncio.sleep(LOOK_S)
+                continue
             if {topic: info.topic_id for topic, info in now.items()} != {topic: info.topic_id for topic, info in found.items()}:
                 return
             read_to = {topic: offset for each in followers for topic, offset in each.read_to.items()}
             behind = sum(max(0, info.end_offset - read_to.get(topic, info.start_offset)) for topic, info in now.items())
-            still = still + 1 if behind and behind == self.behind else 0
+            still, before = (still + 1 if behind and read_to == before else 0), read_to
             if still > STUCK_LOOKS:
                 raise BrokerUnavailable(f"faust has stood still with {behind} records to read")
             self.behind = behind
             if all(read_to.get(topic, found[topic].start_offset) >= end for topic, end in first_ends.items()):
                 self.statistics, self.caught_up = statistics, True
                 self.partnerships = sorted({stream.partnership for stream in streams.values()})
-            self.statistics.forget(self.station.clock.now_ms())
+            statistics.forget(self.station.clock.now_ms())
             set_gauges(self.statistics, self.partnerships, self.station.clock.now_ms())
             metrics.insights_behind.set(behind)
             await asyncio.sleep(LOOK_S if self.caught_up and not behind else CATCHING_UP_S)
