@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 from shared_schema.contract.life import DeletionRule
+from shared_schema.contract.registers import Side
 
 Writer = Literal["both", "partner", "vendor", "creator"]
 DisplayRule = Literal["latest", "vendor", "partner"]
@@ -39,10 +40,13 @@ class Field(NamedTuple):
 
 
 class Kind(NamedTuple):
+    """`made_by`: the side that counts as the maker where either may make the same record, under a uid that both derive."""
+
     fields: dict[str, Field]
     parent: str | None = None
     deletion: DeletionRule = "delete_wins"
     deleted_by: Writer = "both"
+    made_by: Side | None = None
 
 
 def line(value: Any) -> str | None:
@@ -209,6 +213,7 @@ KINDS: dict[str, Kind] = {
         {"sku": Field(named), "name": Field(named), "quantity": Field(decimal)},
         parent="registration",
         deletion="add_wins",
+        made_by="vendor",
     ),
     "quote": Kind(
         {

@@ -297,16 +297,22 @@ def tell_hidden(desk: Desk, event: Event, record: SharedRecord) -> list[Outcome]
 
 
 def refuse_identity(desk: Desk, record: SharedRecord | None, change: RecordChange) -> str | None:
-    """A uid keeps its kind, parent, registration and maker for ever; a new record is the sender's own."""
-    if record is not None:
-        ours = (record.kind, record.parent, record.registration, record.side)
-        return None if ours == (change.kind, change.parent, change.registration, change.side) else "wrong_identity"
+    """A uid keeps its kind, parent, registration and maker for ever; a new record is the sender's own, or one that either side makes."""
+    kind = KINDS.get(change.kind)
+    made_by = kind.made_by if kind else None
+    if record is None:
+        return refuse_new(desk, kind, change) if made_by in (None, change.side) else "wrong_identity"
+    stored = (record.kind, record.parent, record.registration, record.side)
+    return None if stored == (change.kind, change.parent, change.registration, change.side) else "wrong_identity"
+
+
+def refuse_new(desk: Desk, kind: Kind | None, change: RecordChange) -> str | None:
     if desk.foreign & {change.parent, change.registration}:
         return "wrong_parent"
-    kind = KINDS.get(change.kind)
     if change.erased:
         return None  # a record that this store does not have, or not any more: what is left of it is the fact
-    if not desk.restoring and (change.side == desk.side or change.parent in desk.unknown):
+    ours = change.side == desk.side and (kind is None or kind.made_by is None)
+    if not desk.restoring and (ours or change.parent in desk.unknown):
         desk.unknown.add(change.uid)  # and what hangs below it is not to be called somebody else's child
         return "own_record_unknown"
     if kind is not None and not belongs(desk.records.get(change.parent or ""), kind, change):

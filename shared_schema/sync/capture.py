@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from shared_schema.contract.codec import Event, EventData, RecordChange, format_time
 from shared_schema.contract.documents import Document
 from shared_schema.contract.policy import Policy, may_write
-from shared_schema.contract.records import canonical_value, is_one_way
+from shared_schema.contract.records import KINDS, canonical_value, is_one_way
 from shared_schema.contract.registers import (
     SIBLINGS_MAX,
     Context,
@@ -139,9 +139,8 @@ async def open_records(tx: AsyncConnection, incarnation: Incarnation, command: C
     records = {uid: record for uid, record in found.items() if uid in uids}
     for made in command.creations:
         if made.uid not in records:
-            records[made.uid] = SharedRecord(
-                command.partnership, made.uid, made.kind, made.parent, made.registration, incarnation.side, Document()
-            )
+            side = KINDS[made.kind].made_by or incarnation.side
+            records[made.uid] = SharedRecord(command.partnership, made.uid, made.kind, made.parent, made.registration, side, Document())
     if missing := uids - set(records):
         raise UnknownRecord(f"no shared record {min(missing)} in this partnership")
     return records, policy

@@ -26,6 +26,7 @@ class Pending(NamedTuple):
     """A row to publish; epoch and sequence are set if it goes again under its old number."""
 
     id: int
+    event: str
     registration: str | None
     payload: str
     epoch: str | None
@@ -57,7 +58,7 @@ OURS = outbox.c.partnership == bindparam("partnership")
 BEING_RESTORED = exists().where(restorations.c.partnership == bindparam("partnership"))
 DELETES = and_(outbox.c.epoch.is_(None), or_(*(outbox.c.payload.like(f'%"type":"{each}"%') for each in DELETIONS)))
 PENDING = Statement(
-    select(outbox.c.id, outbox.c.registration, outbox.c.payload, outbox.c.epoch, outbox.c.sequence)
+    select(outbox.c.id, outbox.c.event, outbox.c.registration, outbox.c.payload, outbox.c.epoch, outbox.c.sequence)
     .where(OURS, *WAITING, not_(Among(outbox.c.id, "in_flight")), or_(not_(BEING_RESTORED), not_(DELETES)))
     .order_by(outbox.c.id)
     .limit(bindparam("limit", type_=BigInteger()))
@@ -81,12 +82,22 @@ SINGLY = Statement(
     .where(outbox.c.id == bindparam("row"), outbox.c.published_ms.is_(None))
     .values(epoch=bindparam("epoch"), sequence=bindparam("number"), published_ms=bindparam("now_ms"))
 )
-NAMED = Statement(select(leases.c.epoch).where(leases.c.name == bindparam("lease")).with_for_update())
+LAST = select(outbox.c.event).where(outbox.c.id == bindparam("last")).scalar_subquery()
+NAMED = Statement(select(leases.c.epoch, LAST).where(leases.c.name == bindparam("lease")).with_for_update())
 
 
-async def mark_published(tx: AsyncConnection, lease: str, epoch: str, numbers: Sequence[tuple[int, int]], now_ms: int) -> int:
-    """Give published rows (id, sequence) their number, only while the lease still names this epoch; how many were published."""
-    if not numbers or not await names_epoch(tx, lease, epoch):
+class Numbered(NamedTuple):
+    """Published rows (id, sequence) in their order, and the event of the last one."""
+
+    numbers: Sequence[tuple[int, int]]
+    last_event: str
+
+
+async def mark_published(tx: AsyncConnection, lease: str, epoch: str, numbered: Numbered, now_ms: int) -> int:
+    """Give published rows their number, only while the lease still names this epoch and the last one is still the same event: in a store
+    that went back unnoticed the ids of lost rows stand for others soon. How many were published."""
+    numbers = numbered.numbers
+    if not numbers or not await names_epoch(tx, lease, epoch, (numbers[-1][0], numbered.last_event)):
         return 0
     (first, number), (last, _) = numbers[0], numbers[-1]
     if all(id - sequence == first - number for id, sequence in numbers):
@@ -103,9 +114,10 @@ async def mark_resent(tx: AsyncConnection, ids: Sequence[int], now_ms: int) -> N
         await tx.execute(update(outbox).where(outbox.c.id.in_(ids), outbox.c.epoch.is_not(None)).values(published_ms=now_ms))
 
 
-async def names_epoch(tx: AsyncConnection, lease: str, epoch: str) -> bool:
-    """Whether the lease names this epoch now; locked until the transaction ends."""
-    return [row[0] for row in await NAMED.fetch(tx, {"lease": lease})] == [epoch]
+async def names_epoch(tx: AsyncConnection, lease: str, epoch: str, last: tuple[int, str]) -> bool:
+    """Whether the lease names this epoch now, and the row of this id is of this event; locked until the transaction ends."""
+    id, event = last
+    return [tuple(row) for row in await NAMED.fetch(tx, {"lease": lease, "last": id})] == [(epoch, event)]
 
 
 LAST_NUMBERS = Statement(

@@ -32,9 +32,9 @@ class LeaseLost(Exception):
 
 
 class Shipment(NamedTuple):
-    """Rows on their way: newly numbered (id, sequence), and those that go again under an old number."""
+    """Rows on their way: newly numbered, and the ids of those that go again under an old number."""
 
-    numbered: tuple[tuple[int, int], ...]
+    numbered: outbox.Numbered
     resent: tuple[int, ...]
     delivery: Awaitable[None]
 
@@ -83,7 +83,7 @@ class Relay:
                 rows = await self.read_rows(flying) if len(flying) < IN_FLIGHT_BATCHES else []
                 if rows:
                     flying.append(await self.ship(producer, epoch, sequence, rows))
-                    sequence += len(flying[-1].numbered)
+                    sequence += len(flying[-1].numbered.numbers)
                 settling = self.settle_next(flying, settling, epoch)
                 now_ms = self.clock.now_ms()
                 if abs(now_ms - beaten_ms) >= HEARTBEAT_MS:
@@ -119,23 +119,24 @@ class Relay:
                 raise LeaseLost(f"the lease of {self.partnership} names another epoch")
 
     async def read_rows(self, flying: deque[Shipment]) -> list[outbox.Pending]:
-        in_flight = {id for each in flying for id, _ in each.numbered} | {id for each in flying for id in each.resent}
+        in_flight = {id for each in flying for id, _ in each.numbered.numbers} | {id for each in flying for id in each.resent}
         async with self.database.glancing() as connection:
             return await outbox.read_pending(connection, self.partnership, in_flight, BATCH_ROWS)
 
     async def ship(self, producer: Producer, epoch: str, sequence: int, rows: Sequence[outbox.Pending]) -> Shipment:
         """Queue the rows in order and go on; a row that had a number keeps it."""
-        numbered, resent, records = [], [], []
+        numbers, resent, records, last_event = [], [], [], ""
         for row in rows:
             if row.epoch is not None and row.sequence is not None:
                 resent.append(row.id)
                 records.append(make_record(row, row.epoch, row.sequence))
                 continue
             sequence += 1
-            numbered.append((row.id, sequence))
+            numbers.append((row.id, sequence))
+            last_event = row.event
             records.append(make_record(row, epoch, sequence))
         delivery = await producer.send(self.topic, records)
-        return Shipment(tuple(numbered), tuple(resent), delivery)
+        return Shipment(outbox.Numbered(numbers, last_event), tuple(resent), delivery)
 
     async def settle(self, shipment: Shipment, epoch: str) -> None:
         """Wait for the broker, then mark: never the other way round, and only while the lease names this epoch."""
@@ -148,8 +149,8 @@ class Relay:
             now_ms = self.clock.now_ms()
             marked = await outbox.mark_published(tx, self.lease, epoch, shipment.numbered, now_ms)
             await outbox.mark_resent(tx, shipment.resent, now_ms)
-        if shipment.numbered and not marked:
-            raise LeaseLost(f"another process relays {self.partnership}")
+        if shipment.numbered.numbers and not marked:
+            raise LeaseLost(f"another process relays {self.partnership}, or rows on their way are gone from its store")
         metrics.publish_duration.labels(self.partnership).observe(loop.time() - began_s)
         metrics.published.labels(self.partnership).inc(marked + len(shipment.resent))
 

@@ -32,6 +32,14 @@ def test_a_deal_is_deleted_restored_left_and_erased(run: Run, tmp_path: Path) ->
     assert run("partner", "brake", "status") == "nothing"
 
 
+def test_an_operator_says_once_that_the_store_was_put_back(run: Run, tmp_path: Path) -> None:  # the fixture
+    plant_partner(run, tmp_path)
+    (joined,) = json.loads(run("partner", "partnerships", "list", "--json"))
+    assert run("partner", "sync", "confirm-restore") == joined["id"]
+    assert "see `status`" in run("partner", "sync", "confirm-restore", code=1)
+    assert "restore confirmed" in run("partner", "sync", "journal", joined["id"])
+
+
 def test_a_list_that_can_not_be_written_is_one_clear_line(run: Run, tmp_path: Path) -> None:  # the fixture
     plant_partner(run, tmp_path)
     (tmp_path / "partner.db.erasures").mkdir()

@@ -9,7 +9,7 @@ from shared_schema.contract.documents import LIFE
 from shared_schema.crm import private_notes
 from shared_schema.crm.deals import list_deals, load_deal
 from shared_schema.crm.problems import WrongState
-from shared_schema.sync import conflicts, notes, offers, registrations, views
+from shared_schema.sync import conflicts, notes, offers, refusals, registrations, views
 from shared_schema.sync.broker import KafkaBroker
 from shared_schema.sync.deals import save_deal, save_shared
 from shared_schema.sync.transport import Broker
@@ -161,3 +161,19 @@ async def test_the_audit_trail_is_the_same_on_both_sides(pair: Pair) -> None:
     trails = [[(each["dot"], each["field"], each["value"], each["by"]) for each in audit["entries"]] for audit in (partner, vendor)]
     assert trails[0] == trails[1]
     assert ("next_step", '"Call"', "Paula") in {entry[1:] for entry in trails[0]}
+
+
+async def test_a_product_that_both_add_at_once_is_one_line_with_both_quantities(pair: Pair) -> None:
+    await shared(pair)
+    await pair.partner.stop()
+    await pair.vendor.stop()
+    await pair.partner.do(offers.put_product, 1, "CRM-PRO", None, "1")
+    await pair.vendor.do(offers.put_product, 1, "crm-pro", None, "2")
+    pair.partner.start()
+    pair.vendor.start()
+    await pair.settle()
+    await pair.check_same()
+    for side in (pair.partner, pair.vendor):
+        (line,) = (await side.read(views.read_shared_deal, side.station.spec.side, 1))["products"]
+        assert sorted(each["value"] for each in line["fields"]["quantity"]["values"]) == ["1", "2"]
+        assert await side.read(refusals.list_refused) == []

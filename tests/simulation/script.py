@@ -103,12 +103,15 @@ def settle(field: str, choice: Any) -> Callable[[Work], Awaitable[Any]]:
 
 
 async def offer(world: World) -> None:
-    """Products, a quote, eligibility, the team, and another policy; a line is removed while the other side changes it."""
+    """Products, a quote, eligibility, the team, and another policy; a line is removed while the other side changes it,
+    and one is added by both at once."""
     partner, vendor = world.partner, world.vendor
     line = one(vendor, "SELECT min(id) FROM products")
     with world.apart():
         await partner.act("product", lambda work: offers.put_product(work, 1, "CRM", "CRM", "5"))
         await vendor.act("no product", lambda work: offers.remove(work, "product", line))
+        for actor, quantity in ((partner, "2"), (vendor, "3")):
+            await actor.act("same product", lambda work, many=quantity: offers.put_product(work, 1, "ERP", None, many))
     await vendor.act("quote", lambda work: offers.put_quote(work, 1, {"number": "Q-1", "status": "sent"}))
     await vendor.act("eligibility", lambda work: offers.put_eligibility(work, 1, {"eligible": True, "rate": "10"}))
     await partner.act("team", lambda work: offers.put_member(work, 1, 1, "sales"))

@@ -62,9 +62,9 @@ def acknowledge_highest() -> Any:
 def remove_at_publish() -> Any:
     """8: rows go as soon as the broker has them."""
 
-    async def mark(tx: Any, lease: str, epoch: str, numbers: Any, now_ms: int) -> int:
-        await tx.execute(delete(rows).where(rows.c.id.in_([id for id, _ in numbers])))
-        return len(numbers)
+    async def mark(tx: Any, lease: str, epoch: str, numbered: Any, now_ms: int) -> int:
+        await tx.execute(delete(rows).where(rows.c.id.in_([id for id, _ in numbered.numbers])))
+        return len(numbered.numbers)
 
     return patch.object(outbox, "mark_published", mark)
 
@@ -72,7 +72,7 @@ def remove_at_publish() -> Any:
 def mark_when_stale() -> Any:
     """9: a relay marks whoever has the lease."""
 
-    async def always(tx: Any, lease: str, epoch: str) -> bool:
+    async def always(*_: Any) -> bool:
         return True
 
     return patch.object(outbox, "names_epoch", always)

@@ -212,6 +212,17 @@ def test_dead_letters_and_refusals_are_an_admins(partner: Api) -> None:
         assert httpx.get(partner.url + path, headers={"Authorization": f"Bearer {token}"}).status_code == 403
 
 
+def test_an_admin_says_once_that_the_store_was_put_back(partner: Api) -> None:
+    (joined,) = partner.get("/api/partnerships")["results"]
+    user = partner.post("/api/users", name="Ron", email="ron3@acme.example")
+    token = partner.post("/api/tokens", user_id=user["id"], name="his")["token"]
+    assert httpx.post(f"{partner.url}/api/restoration", headers={"Authorization": f"Bearer {token}"}).status_code == 403
+    assert partner.post("/api/restoration", 202) == {"partnerships": [joined["id"]]}
+    assert refused(partner, "POST", "/api/restoration", 409)["remedy"] == "see `status` for what is being restored already"
+    assert partner.get(f"/api/partnerships/{joined['id']}/journal")["results"][-1]["what"] == "restore confirmed"
+    assert "says so" in partner.get("/api/status")["results"][0]["restoring_because"]
+
+
 def test_a_damaged_token_is_refused_and_an_oversized_body_too(partner: Api) -> None:
     share(partner)
     problem = refused(partner, "PATCH", "/api/shared-deals/1", 422, values={"name": "x"}, seen={"name": "s1.!!!"})
