@@ -74,8 +74,8 @@ def overlap(one: dict[str, int], other: dict[str, int]) -> bool:
 
 
 def test_the_dashboard_asks_the_data_source_that_is_provisioned() -> None:
-    [source] = load(GRAFANA / "provisioning" / "datasources" / "prometheus.yml")["datasources"]
+    [source] = load(GRAFANA / "datasources" / "prometheus.yml")["datasources"]
     asked: set[Any] = {panel["datasource"]["uid"] for panel in PANELS if "datasource" in panel}
     assert asked == {source["uid"]} and source["type"] == "prometheus"
-    [provider] = load(GRAFANA / "provisioning" / "dashboards" / "dealbridge.yml")["providers"]
+    [provider] = load(GRAFANA / "dashboards" / "dealbridge.yml")["providers"]
     assert provider["type"] == "file" and provider["options"]["path"]
