@@ -27,7 +27,7 @@ async def keep_measuring(station: Station, find_broker: Callable[[str], Broker])
         try:
             await measure_store(station.database)
             await measure_consumer(station, find_broker)
-        except (DatabaseUnavailable, BrokerError):
+        except DatabaseUnavailable:
             metrics.consumer_lag.clear()
             raise
         await asyncio.sleep(PAUSE_S)

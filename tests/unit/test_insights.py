@@ -141,3 +141,8 @@ def test_quantiles_of_few_and_of_many() -> None:
     assert Spread.of([5, 1, 4, 2, 3]) == (5, 3, 5) and Spread.of([]) == (0, None, None)
     assert quantile({1: 98, 40: 2}, 0.5) == middle_of(1) and quantile({1: 98, 40: 2}, 0.99) == middle_of(40)
     assert quantile({}, 0.5) is None
+
+
+def test_what_claims_to_be_of_another_age_takes_no_room() -> None:
+    ages: list[Taken] = [("partner", event("deal.changed", -days * 86_400_000), days) for days in range(2, 400)]
+    assert not take(ages).minutes

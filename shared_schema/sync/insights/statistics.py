@@ -20,6 +20,7 @@ from shared_schema.sync.insights.reach import EpochReach
 
 MINUTE_MS = 60_000
 WINDOW_MINUTES = 60
+AHEAD_MINUTES = 1_440
 REGISTRATION_MS = 7 * 86_400_000
 EDITS = frozenset({"deal.changed", "note.edited", "comment.edited", "products.changed", "quote.changed", "eligibility.changed"})
 BEGINNINGS = frozenset({"deal.shared", "registration.submitted", "registration.invited"})
@@ -67,11 +68,11 @@ class Statistics:
         self.reaches: defaultdict[tuple[str, Side], dict[str, EpochReach]] = defaultdict(dict)
         self.registrations: dict[tuple[str, str], Registration] = {}
         self.unreadable: Counter[str] = Counter()
-        self.oldest = 0
+        self.oldest, self.newest = 0, 1 << 62
 
     def forget(self, now_ms: int) -> None:
         """Let go of what is out of every window; to be called now and then, and before figures are taken."""
-        self.oldest = now_ms // MINUTE_MS - WINDOW_MINUTES
+        self.oldest, self.newest = now_ms // MINUTE_MS - WINDOW_MINUTES, now_ms // MINUTE_MS + AHEAD_MINUTES
         self.minutes = {minute: each for minute, each in self.minutes.items() if minute > self.oldest}
         begun = now_ms - REGISTRATION_MS
         self.registrations = {key: each for key, each in self.registrations.items() if latest(each) > begun}
@@ -82,9 +83,9 @@ class Statistics:
                     del epochs[epoch]
 
     def minute_of(self, event: str) -> Minute | None:
-        """The minute in which an event was made; None if that is out of the window."""
+        """The minute in which an event was made; None if that is out of the window, or further ahead than any honest clock."""
         minute = time_of(event) // MINUTE_MS
-        return self.minutes.setdefault(minute, Minute()) if minute > self.oldest else None
+        return self.minutes.setdefault(minute, Minute()) if self.oldest < minute < self.newest else None
 
     def take_event(self, partnership: str, sender: Side, event: Event, number: tuple[str, int]) -> None:
         """One event from its maker's topic, with its epoch and sequence."""
