@@ -55,7 +55,8 @@ def epoch_from_store() -> Any:
 
 
 def acknowledge_highest() -> Any:
-    """7: the acknowledgement is the highest number seen, gaps or not."""
+    """7: the acknowledgement is the highest number seen, gaps or not; which removes rows above an open gap, the other half of 8: as
+    acknowledgements name no gaps, there is no other way to it."""
     return patch.object(sequence, "watermark", lambda progress: progress.next - 1)
 
 

@@ -236,6 +236,8 @@ class World:
             if not self.known_before:
                 raise
             self.play_ended_early = True
+            for actor in self.actors:
+                actor.held = False
             self.note("play", f"ends early: {str(error)[:200]}")
         self.playing = False
 
