@@ -4,12 +4,12 @@ when the peer was heard."""
 import json
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, case, func, select
+from sqlalchemy import ColumnElement, and_, case, exists, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.contract.refusal import AHEAD
 from shared_schema.crm.projected_tables import conflicts
-from shared_schema.crm.tables import partnerships
+from shared_schema.crm.tables import partnerships, property_history
 from shared_schema.sync.braking import BRAKE
 from shared_schema.sync.drift import SURELY
 from shared_schema.sync.outbox import WAITING
@@ -20,6 +20,13 @@ from shared_schema.sync.tables import drifts, erasures, inbound_epochs, outbox, 
 from shared_schema.sync.troubles import find_trouble, read_troubles
 
 Row = dict[str, Any]
+# A refusal of a field, or (field '') of a record, stands until something has been written to it since.
+STANDS = ~exists().where(
+    property_history.c.partnership == refusals.c.partnership,
+    property_history.c.uid == refusals.c.uid,
+    or_(refusals.c.field == "", property_history.c.field == refusals.c.field),
+    property_history.c.at_ms > refusals.c.at_ms,
+)
 
 
 async def read_status(connection: AsyncConnection, now_ms: int) -> list[Row]:
@@ -31,12 +38,12 @@ async def read_status(connection: AsyncConnection, now_ms: int) -> list[Row]:
         "open_conflicts": await count_by(connection, conflicts),
         "reactions": await count_by(connection, reactions, reactions.c.due_ms <= now_ms),
         "refused": await count_refused(connection),
-        "refused_here": await count_by(connection, refusals),
+        "refused_here": await count_by(connection, refusals, STANDS),
         "drift": await count_by(connection, drifts, SURELY),
         "owed": await count_owed(connection),
         "held_outgoing": await count_by(connection, outbox, outbox.c.held.is_not(None)),
         "erasing": await count_by(connection, erasures, erasures.c.cleaned_ms.is_(None)),
-        "suspected": await count_by(connection, refusals, refusals.c.reason.in_(AHEAD)),
+        "suspected": await count_by(connection, refusals, STANDS, refusals.c.reason.in_(AHEAD)),
     }
     heard = {row.partnership: row for row in await connection.execute(select(peers))}
     stopped, restoring = await read_stops(connection), await read_restorations(connection)
@@ -108,7 +115,9 @@ async def count_by(connection: AsyncConnection, table: Any, *where: ColumnElemen
 
 
 async def count_refused(connection: AsyncConnection) -> dict[str, int]:
-    """Fields of ours that the peer refused."""
-    where = peer_outcomes.c.outcome == "refused"
-    statement = select(peer_outcomes.c.partnership, func.count()).where(where).group_by(peer_outcomes.c.partnership)
+    """Fields of ours that the peer refused, and that nobody has written since."""
+    told, mine, later = peer_outcomes.c, property_history.alias(), property_history.alias()
+    of_field = [each.c[name] == told[name] for each in (mine, later) for name in ("partnership", "uid", "field")]
+    written_since = exists().where(*of_field, mine.c.event == told.event, later.c.id > mine.c.id)
+    statement = select(told.partnership, func.count()).where(told.outcome == "refused", ~written_since).group_by(told.partnership)
     return {partnership: count for partnership, count in await connection.execute(statement)}

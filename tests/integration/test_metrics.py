@@ -3,11 +3,14 @@
 from pathlib import Path
 
 from prometheus_client import REGISTRY
+from sqlalchemy import insert, select
 
+from shared_schema.crm.tables import property_history
 from shared_schema.sync import gauges, metrics, notes
 from shared_schema.sync.broker import KafkaBroker
 from shared_schema.sync.deals import save_shared
 from shared_schema.sync.status import read_status
+from shared_schema.sync.tables import peer_outcomes, refusals
 from tests.integration.pair import Pair, Side, open_pair, until
 from vendor_node.fallback_queue import measure_queue
 
@@ -36,10 +39,28 @@ async def test_lag_and_backlog_are_told_by_direction_kind_and_age(database_url: 
                 labels = {"partnership": name, "direction": direction, "kind": kind}
                 for metric in ("dealbridge_one_way_lag_seconds", "dealbridge_round_trip_lag_seconds"):
                     assert read(f"{metric}_count", **labels) == count, (metric, labels)
+            await check_refusals(pair)
             await check_gauges(pair)
     finally:
         for broker in brokers:
             await broker.stop()
+
+
+async def check_refusals(pair: Pair) -> None:
+    """What was refused, on either side, is told until somebody writes the field anew."""
+    name, vendor = pair.partnership, pair.vendor
+    written = select(property_history).where(property_history.c.field == "next_step").order_by(property_history.c.id.desc()).limit(1)
+    [last] = await vendor.rows(written)
+    place, at_ms = {"partnership": name, "uid": last.uid, "field": "next_step", "event": last.event}, last.at_ms
+    async with vendor.station.database.transaction() as tx:
+        await tx.execute(insert(refusals).values(**place, reason="not_writable", at_ms=at_ms))
+        await tx.execute(insert(peer_outcomes).values(**place, outcome="refused", reason="not_writable", at_ms=at_ms))
+    for expected in (1, 0):
+        await note_status(vendor)
+        assert read("dealbridge_refused_fields", partnership=name) == read("dealbridge_peer_refused_fields", partnership=name) == expected
+        if expected:
+            await vendor.do(save_shared, 1, {"next_step": "Something else"})
+    await pair.settle()
 
 
 async def check_gauges(pair: Pair) -> None:
