@@ -7,6 +7,7 @@ FEW = 3
 
 def live(stand: Stand) -> str:
     """With the profile `demo` deals appear and change by themselves, and both sides keep in step."""
+    stand.ports["DEMO_PAUSE_S"] = "1"
     stand.choose(["demo"])
     stand.start()
 
