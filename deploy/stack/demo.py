@@ -3,6 +3,7 @@
 import asyncio
 import os
 import random
+import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -105,6 +106,7 @@ async def plant_all() -> dict[str, str]:
 
 
 def main() -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # the first process of a container has no other way to hear it
     try:
         tokens = asyncio.run(plant_all())
     except ERRORS as error:
