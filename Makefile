@@ -7,7 +7,7 @@ WORKERS ?= 2
 SECONDS = 120
 STORE ?= sqlite
 
-.PHONY: setup test check demo schemas mutants simulate chaos bench lock format up down logs test-compose
+.PHONY: setup test test-rules check demo schemas mutants simulate chaos bench lock format up down logs test-compose
 
 setup: $(READY)
 
@@ -24,6 +24,11 @@ $(READY): requirements.lock pyproject.toml
 
 test: setup
 	$(PYTHON) -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+
+test-rules:
+	@command -v promtool > /dev/null || { echo "test-rules needs promtool: Debian's package prometheus has it." >&2; exit 1; }
+	promtool check rules deploy/prometheus/rules/*.yml
+	promtool test rules deploy/prometheus/tests/*.yml
 
 check: setup
 	$(PYTHON) -m ruff format --check .

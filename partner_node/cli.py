@@ -16,15 +16,22 @@ from shared_schema.web.deletion_commands import serve_deletion
 from shared_schema.web.registration_commands import serve_registrations
 from shared_schema.web.sync_commands import serve_sync
 from shared_schema.web.terminal import As, Json, Terminal, find_author, read_file, show
+from shared_schema.web.trace_commands import serve_trace
 
 
-def main() -> None:
+def build() -> Terminal:
+    """All commands of the partner's node."""
     terminal = Terminal(SPEC, ROUTERS)
     serve_sync(terminal)
+    serve_trace(terminal)
     serve_deletion(terminal)
     serve_partnerships(terminal)
     serve_partner(terminal)
-    terminal.main()
+    return terminal
+
+
+def main() -> None:
+    build().main()
 
 
 def serve_partnerships(terminal: Terminal) -> None:

@@ -10,20 +10,27 @@ from shared_schema.web.deletion_commands import serve_deletion
 from shared_schema.web.registration_commands import serve_registrations
 from shared_schema.web.sync_commands import serve_sync
 from shared_schema.web.terminal import As, Json, Terminal, show
+from shared_schema.web.trace_commands import serve_trace
 from vendor_node import assigning, duplicates, invitations, reps
 from vendor_node.partner_commands import serve_partners
 from vendor_node.routes import ROUTERS
 from vendor_node.spec import SPEC
 
 
-def main() -> None:
+def build() -> Terminal:
+    """All commands of the vendor's node."""
     terminal = Terminal(SPEC, ROUTERS)
     serve_sync(terminal)
+    serve_trace(terminal)
     serve_deletion(terminal)
     serve_partners(terminal)
     serve_reps(terminal)
     serve_vendor(terminal)
-    terminal.main()
+    return terminal
+
+
+def main() -> None:
+    build().main()
 
 
 def serve_reps(terminal: Terminal) -> None:

@@ -3,6 +3,7 @@
 from shared_schema.sync.station import NodeSpec
 from vendor_node.assigning import react_accept, react_assign, react_forget
 from vendor_node.decisions import due, react_decide
+from vendor_node.fallback_queue import count_unassigned
 from vendor_node.invitations import react_invitation
 from vendor_node.restored import mend
 from vendor_node.warden import watch_broker
@@ -14,4 +15,5 @@ REACTIONS = {
     "forget": react_forget,
     "invitation": react_invitation,
 }
-SPEC = NodeSpec(side="vendor", due=due, reactions=REACTIONS, migrations="vendor_node.migrations", tends=(watch_broker,), restored=mend)
+TENDS = (watch_broker, count_unassigned)
+SPEC = NodeSpec(side="vendor", due=due, reactions=REACTIONS, migrations="vendor_node.migrations", tends=TENDS, restored=mend)

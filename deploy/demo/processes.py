@@ -23,14 +23,15 @@ class NodeProcess:
     """One node, or one process of it with a name of its own: started, killed and started again at will. `address` is where it answers now;
     its log is one file for all its lives; `program` is what Python runs."""
 
-    def __init__(self, side: str, database: str, kafka: str, directory: Path, name: str = "node") -> None:
+    def __init__(self, side: str, database: str, kafka: str, directory: Path, name: str = "node", command: str = "run") -> None:
         self.side = side
         self.name = name
         self.log = directory / f"{side}-{name}.log"
-        self.program = ["-m", f"{side}_node.cli", "run"]
+        self.program = ["-m", f"{side}_node.cli", command]
         self.address = ""
         self.process: subprocess.Popen[bytes] | None = None
         self.settings = {"DEALBRIDGE_DATABASE": database, "DEALBRIDGE_KAFKA": kafka, "DEALBRIDGE_PORT": "0", "DEALBRIDGE_ROLE": "all"}
+        self.settings["DEALBRIDGE_INSIGHTS_PORT"] = "0"
 
     def start(self) -> None:
         """Returns when the node listens; raises NodeFailed with what it said. The node lives no longer than the thread that starts it."""

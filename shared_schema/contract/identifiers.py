@@ -42,3 +42,8 @@ def policy_uid(partnership: str) -> str:
 def is_uid(text: str) -> bool:
     """Whether a text is a UUID in its canonical spelling."""
     return CANONICAL.fullmatch(text) is not None
+
+
+def time_of(uid: str) -> int:
+    """When a UUIDv7 was made, by its maker's clock (UTC ms)."""
+    return uuid.UUID(uid).int >> 80

@@ -18,6 +18,7 @@ from shared_schema.contract.codec import (
 )
 from shared_schema.contract.envelope import Control
 from shared_schema.contract.identifiers import EPOCH_PATTERN
+from shared_schema.sync.log_lines import ids
 from shared_schema.sync.transport import Received
 
 log = logging.getLogger(__name__)
@@ -63,7 +64,7 @@ def sort_arrivals(partnership: str, batch: Sequence[Received]) -> Arrivals:
         except Undecodable as error:
             arrivals.unreadable.append(set_aside(received, headers, error.reason, str(error), error.event))
         except Exception:  # a defect of ours may not stop the stream: the record is kept with the stack
-            log.exception("the record at %d of %s can not be sorted", received.offset, received.topic)
+            log.exception("a record can not be sorted", extra=ids(partnership, topic=received.topic, offset=received.offset))
             arrivals.unreadable.append(set_aside(received, headers, "poison", traceback.format_exc()))
     return arrivals
 

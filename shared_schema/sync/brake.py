@@ -12,6 +12,7 @@ from shared_schema.crm.rows import insert_rows
 from shared_schema.crm.shared_records import Written
 from shared_schema.crm.tables import shared_records
 from shared_schema.sync.braking import BRAKE, DESTRUCTIVE, LEAST, Act, Direction, Ledger, Limits, acts_of_writes
+from shared_schema.sync.log_lines import ids
 from shared_schema.sync.tables import brake_acts, journal, outbox, parked
 
 Row = dict[str, Any]
@@ -87,5 +88,5 @@ async def judge(tx: AsyncConnection, limits: Limits, deed: Deed, now_ms: int) ->
     why = ledger.judge(deed.event, deed.acts, deed.touched)
     await keep(tx, deed.partnership, "out", ledger, now_ms)
     if why is not None:
-        log.warning("the brake holds %s of %s: %s; see `brake status`", deed.event, deed.partnership, why)
+        log.warning("the brake holds it: %s; see `brake status`", why, extra=ids(deed.partnership, event=deed.event))
     return BRAKE if why is not None else None

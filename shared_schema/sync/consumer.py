@@ -19,7 +19,7 @@ from shared_schema.contract.topics import other, record_topic
 from shared_schema.crm.database import Database, DatabaseUnavailable
 from shared_schema.crm.rows import insert_for, upsert
 from shared_schema.crm.statements import Statement
-from shared_schema.sync import controls, metrics, outbox, parking, progress, restoration, stops
+from shared_schema.sync import batch_log, controls, metrics, outbox, parking, progress, restoration, stops
 from shared_schema.sync.answers import answer, make_answers
 from shared_schema.sync.apply import NO_LIMITS, Desk, apply_events
 from shared_schema.sync.arrivals import Arrivals, sort_arrivals
@@ -27,6 +27,7 @@ from shared_schema.sync.bell import Bell
 from shared_schema.sync.effects import Due, nothing_due
 from shared_schema.sync.incarnation import Incarnation
 from shared_schema.sync.limits import Limits
+from shared_schema.sync.log_lines import ids
 from shared_schema.sync.own_topic import read_last_facts
 from shared_schema.sync.patience import keep_at
 from shared_schema.sync.relay import deliver
@@ -174,6 +175,7 @@ class Consumer:
             "%s: the peer names writes of this side that were never made here: a forgery, or this store went back; look at the refusals, "
             "and if it went back, run `sync confirm-restore`",
             self.partnership,
+            extra=ids(self.partnership),
         )
 
     async def find_position(self) -> int:
@@ -191,7 +193,7 @@ class Consumer:
             if (await tx.execute(position.with_for_update())).one_or_none() != stored:
                 raise PositionMoved(f"another process reads {self.inbound}, too")
             if stored:
-                log.error("%s was lost, cut or re-created; it is read from its beginning", self.inbound)
+                log.error("%s was lost, cut or re-created; it is read from its beginning", self.inbound, extra=ids(self.partnership))
             row = {"topic": self.inbound, "topic_id": info.topic_id, "next_offset": info.start_offset}
             statement = insert_for(tx, inbound_positions).values(row)
             await tx.execute(statement.on_conflict_do_update(index_elements=[inbound_positions.c.topic], set_=row))
@@ -211,7 +213,8 @@ class Consumer:
         except OUTAGES:
             raise
         except Exception as error:  # a poison record, or a bug of ours: kept whole, counted, and shown
-            log.exception("a batch of %d from %s can not be applied at once", len(batch), self.inbound)
+            about = ids(self.partnership, topic=self.inbound, offset=batch[0].offset)
+            log.exception("a batch of %d can not be applied at once", len(batch), extra=about)
             if len(batch) == 1:
                 return await self.park_poison(batch[0], offset, error)
         return await self.receive_singly(batch, offset)
@@ -271,7 +274,8 @@ class Consumer:
             self.begin_restoring()
         self.bell.ring(woken_by(self.partnership, desk, reply))
         metrics.note_applied(desk, arrivals.events, reach, loop.time() - began_s)
-        metrics.note_acknowledged(self.partnership, reply.acknowledged_ms, desk.now_ms)
+        metrics.note_acknowledged(desk, reply.acknowledged)
+        batch_log.tell_applied(desk, arrivals.events)
         if not is_answered(arrivals, reply):
             return []
         return self.make_replies(reach, reply, withheld)

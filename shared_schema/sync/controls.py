@@ -20,9 +20,9 @@ NUMBERS_MAX = 10_000
 
 @dataclass(slots=True)
 class Reply:
-    """What the controls of one batch ask of us: numbers to void, whether all states are owed, or some, the rows of ended round trips by
-    their creation (ms), how many events of the peer's are no longer withheld, what else to say, why this store must have gone back if it
-    did, and whether a restoration, of either side, has moved."""
+    """What the controls of one batch ask of us: numbers to void, whether all states are owed, or some, the ended round trips by kind of
+    record and creation (ms), how many events of the peer's are no longer withheld, what else to say, why this store must have gone back if
+    it did, and whether a restoration, of either side, has moved."""
 
     void: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
     owes_state: bool = False
@@ -30,7 +30,7 @@ class Reply:
     resent: int = 0
     released: int = 0
     says: list[Control] = field(default_factory=list)
-    acknowledged_ms: list[int] = field(default_factory=list)
+    acknowledged: list[tuple[str, int]] = field(default_factory=list)
     went_back: str | None = None
     restores: bool = False
 
@@ -99,7 +99,7 @@ async def take_acknowledgement(tx: AsyncConnection, partnership: str, control: A
             if await is_running(tx, partnership, epoch):
                 await end_epoch(tx, f"relay:{partnership}")
         removed = await outbox.remove_acknowledged(tx, partnership, epoch, each.watermark, control.withheld)
-        reply.acknowledged_ms += [row.created_ms for row in removed]
+        reply.acknowledged += [(row.kind, row.created_ms) for row in removed]
         reply.released += sum(row.answers is not None for row in removed)
         gone |= {row.event for row in removed}
         if each.watermark > max(*before, *(row.sequence for row in removed)):

@@ -10,6 +10,8 @@ from shared_schema.contract.codec import read_time
 from shared_schema.contract.envelope import EVENT_TYPES
 from shared_schema.contract.records import KINDS
 from shared_schema.contract.refusal import REASONS
+from shared_schema.contract.registers import Side
+from shared_schema.contract.topics import other
 from shared_schema.sync.apply import Desk
 from shared_schema.sync.arrivals import Numbered
 from shared_schema.sync.progress import Reach
@@ -23,7 +25,10 @@ one_way_lag = Histogram(
     "dealbridge_one_way_lag_seconds", "From the peer's commit to ours, by both clocks.", ["partnership", "direction", "kind"], buckets=LAG_S
 )
 round_trip_lag = Histogram(
-    "dealbridge_round_trip_lag_seconds", "From our commit to the peer's acknowledgement, by one clock.", ["partnership"], buckets=LAG_S
+    "dealbridge_round_trip_lag_seconds",
+    "From our commit to the peer's acknowledgement, by one clock.",
+    ["partnership", "direction", "kind"],
+    buckets=LAG_S,
 )
 apply_duration = Histogram("dealbridge_apply_duration_seconds", "One batch applied and committed.", ["partnership"], buckets=WORK_S)
 publish_duration = Histogram("dealbridge_publish_duration_seconds", "One batch published and marked.", ["partnership"], buckets=WORK_S)
@@ -37,10 +42,18 @@ duplicates = Counter("dealbridge_duplicates_total", "Registrations of customers 
 assignments = Counter("dealbridge_assignments_total", "Reps assigned.", ["rep", "method"])
 swept = Counter("dealbridge_swept_rows_total", "Rows that the sweeper took out of the store.", ["table"])
 backlog = Gauge("dealbridge_outbox_backlog_rows", "Outbox rows that wait to be published.", ["partnership"])
-oldest = Gauge("dealbridge_outbox_oldest_age_seconds", "Age of the oldest outbox row.", ["partnership"])
+oldest = Gauge("dealbridge_outbox_oldest_age_seconds", "Age of the oldest outbox row that waits to be published.", ["partnership"])
 unacknowledged = Gauge("dealbridge_unacknowledged_rows", "Outbox rows that the peer has not acknowledged.", ["partnership"])
+unacknowledged_oldest = Gauge(
+    "dealbridge_unacknowledged_oldest_age_seconds", "Age of the oldest of them that no person holds.", ["partnership"]
+)
+consumer_lag = Gauge("dealbridge_consumer_lag_records", "Records of the peer's topic that are not applied yet.", ["partnership"])
 gaps = Gauge("dealbridge_gaps_events", "Numbers of the peer's that are missing here.", ["partnership"])
-parked = Gauge("dealbridge_parked_records", "Records in parking.", ["partnership"])
+parked = Gauge("dealbridge_parked_records", "Records in parking.", ["partnership", "reason"])
+reactions = Gauge("dealbridge_reactions_due_reactions", "Answers that are due by this node's machine: decisions, reps.", ["partnership"])
+unassigned = Gauge("dealbridge_unassigned_registrations", "Active registrations without a rep.", ["partnership"])
+refused_here = Gauge("dealbridge_refused_fields", "Fields of the peer's that stand refused, until they change.", ["partnership"])
+peer_refused = Gauge("dealbridge_peer_refused_fields", "Fields of ours that the peer refused, not written since.", ["partnership"])
 stopped = Gauge("dealbridge_stream_stopped_streams", "1 while the inbound stream is stopped because too much was parked.", ["partnership"])
 held = Gauge("dealbridge_held_events", "Events that wait for a person's word; out: unsent, in: parked.", ["partnership", "direction"])
 erasing = Gauge("dealbridge_erasing_records", "Erasures whose traces are not cleaned up yet.", ["partnership"])
@@ -54,17 +67,37 @@ suspected = Gauge("dealbridge_suspected_fields", "Fields refused because they na
 drift = Gauge("dealbridge_drift_records", "Records that differ between the sides, seen so at two looks.", ["partnership"])
 owed = Gauge("dealbridge_owed_states_records", "Records whose whole state waits to reach the peer.", ["partnership"])
 open_conflicts = Gauge("dealbridge_open_conflicts_fields", "Conflicts that nobody has settled.", ["partnership"])
+peer_backlog = Gauge("dealbridge_peer_backlog_rows", "What the peer had yet to publish, by its last heartbeat.", ["partnership"])
 last_seen = Gauge("dealbridge_peer_last_seen_age_seconds", "Since the peer was last heard.", ["partnership"])
 clock_skew = Gauge("dealbridge_clock_skew_seconds", "The peer's clock ahead of ours, with the way its message took.", ["partnership"])
-build = Info("dealbridge_build", "What runs.")
-build.info({"version": version("dealbridge")})
+store_size = Gauge("dealbridge_store_size_bytes", "Size of this node's store.")
+disk_free = Gauge("dealbridge_disk_free_bytes", "Free space of the file system that an SQLite store lies on.", ["place"])
+disk_size = Gauge("dealbridge_disk_size_bytes", "Size of that file system.", ["place"])
+insights_events = Gauge("dealbridge_insights_events_per_minute", "Over the last five minutes, both ways.", ["partnership", "type"])
+insights_lag = Gauge(
+    "dealbridge_insights_lag_seconds",
+    "From commit to the other side's acknowledgement, by both clocks, over the last five minutes.",
+    ["partnership", "direction", "kind", "quantile"],
+)
+insights_conflicts = Gauge("dealbridge_insights_conflict_ratio", "Share of the last hour's edits that met a conflict.", ["partnership"])
+insights_decision = Gauge(
+    "dealbridge_insights_decision_seconds", "From registration to decision, of the last week's.", ["partnership", "quantile"]
+)
+insights_reply = Gauge(
+    "dealbridge_insights_first_reply_seconds", "From registration to the other side's first note or comment.", ["partnership", "quantile"]
+)
+insights_behind = Gauge("dealbridge_insights_behind_records", "Records of the topics that are not in the statistics yet.")
+build = Info("dealbridge_build", "What runs: version, side and role of the process.")
+
+
+def say_build(side: Side, role: str) -> None:
+    build.info({"version": version("dealbridge"), "side": side, "role": role})
 
 
 def note_applied(desk: Desk, taken: Sequence[Numbered], reach: Reach, seconds: float) -> None:
     """One batch, after its commit."""
     apply_duration.labels(desk.partnership).observe(seconds)
-    direction = "to_vendor" if desk.side == "vendor" else "to_partner"
-    now_ms = desk.now_ms
+    direction, now_ms = f"to_{desk.side}", desk.now_ms
     types = Counts(each.event.type if each.event.type in EVENT_TYPES else "unknown" for each in taken)
     for type_, count in types.items():
         events.labels(desk.partnership, type_).inc(count)
@@ -92,21 +125,30 @@ def note_outcomes(desk: Desk) -> None:
                 conflicts.labels(desk.partnership, record.kind, str(field)).inc()
 
 
-def note_acknowledged(partnership: str, created_ms: Iterable[int], now_ms: int) -> None:
-    """Round trips that ended."""
-    for each in created_ms:
-        round_trip_lag.labels(partnership).observe(max(0, now_ms - each) / 1000)
+def note_acknowledged(desk: Desk, acknowledged: Iterable[tuple[str, int]]) -> None:
+    """Round trips that ended: of what kind of record, and when they began (ms)."""
+    direction, now_ms, lags = f"to_{other(desk.side)}", desk.now_ms, {}
+    for kind, created_ms in acknowledged:
+        if kind not in lags:
+            lags[kind] = round_trip_lag.labels(desk.partnership, direction, kind)
+        lags[kind].observe(max(0, now_ms - created_ms) / 1000)
 
 
 def note_status(rows: Sequence[Row]) -> None:
     """The gauges, from how the sync stands."""
+    parked.clear()  # a reason of which nothing is left is no reason any more
     for row in rows:
         name = row["partnership"]
         backlog.labels(name).set(row["backlog"])
         unacknowledged.labels(name).set(row["unacknowledged"])
-        oldest.labels(name).set((row["oldest_ms"] or 0) / 1000)
+        oldest.labels(name).set((row["backlog_oldest_ms"] or 0) / 1000)
+        unacknowledged_oldest.labels(name).set((row["oldest_ms"] or 0) / 1000)
         gaps.labels(name).set(row["gaps"])
-        parked.labels(name).set(row["parked"])
+        for reason, count in row["parked_by"].items():
+            parked.labels(name, reason).set(count)
+        reactions.labels(name).set(row["reactions"])
+        refused_here.labels(name).set(row["refused_here"])
+        peer_refused.labels(name).set(row["refused"])
         drift.labels(name).set(row["drift"])
         held.labels(name, "out").set(row["held_outgoing"])
         held.labels(name, "in").set(row["held_incoming"])
@@ -119,6 +161,7 @@ def note_status(rows: Sequence[Row]) -> None:
             trouble.labels(name, kind).set(row["trouble"] == kind)
         open_conflicts.labels(name).set(row["open_conflicts"])
         if row["peer_heard_ms_ago"] is not None:
+            peer_backlog.labels(name).set(row["peer_backlog"])
             last_seen.labels(name).set(row["peer_heard_ms_ago"] / 1000)
             clock_skew.labels(name).set(row["clock_skew_ms"] / 1000)
 

@@ -13,6 +13,7 @@ from shared_schema.crm.statements import Statement
 from shared_schema.sync.tables import leases, outbound_epochs, outbox, restorations
 
 BACKLOG_MAX = 100_000
+TAIL_CHARACTERS = 50
 WAITING = (outbox.c.published_ms.is_(None), outbox.c.held.is_(None))
 DELETIONS = ("deal.deleted", "deal.left", "deal.unshared", "note.deleted", "comment.deleted", "record.erased")
 
@@ -138,18 +139,25 @@ async def request_again(tx: AsyncConnection, partnership: str, epoch: str, range
 
 
 class Removed(NamedTuple):
-    """A row that the peer has applied: when it was made (ms), the event of the peer's that it answered, its registration, if any, and its
-    own event and number."""
+    """A row that the peer has applied: when it was made (ms), the event of the peer's that it answered, its registration, if any, its own
+    event and number, and how its payload ends: with its type."""
 
     created_ms: int
     answers: str | None
     registration: str | None
     event: str
     sequence: int
+    tail: str
+
+    @property
+    def kind(self) -> str:
+        """The kind of record that the event's type names."""
+        return self.tail.rpartition('"type":"')[2].partition(".")[0]
 
 
 OF_EPOCH = (outbox.c.epoch == bindparam("epoch"), outbox.c.sequence <= bindparam("watermark"))
-REMOVED = (outbox.c.created_ms, outbox.c.answers, outbox.c.registration, outbox.c.event, outbox.c.sequence)
+TAIL = func.substr(outbox.c.payload, func.length(outbox.c.payload) - TAIL_CHARACTERS)
+REMOVED = (outbox.c.created_ms, outbox.c.answers, outbox.c.registration, outbox.c.event, outbox.c.sequence, TAIL)
 REMOVE = Statement(delete(outbox).where(OURS, *OF_EPOCH, not_(Among(outbox.c.event, "withheld"))).returning(*REMOVED))
 
 

@@ -1,6 +1,7 @@
-"""Keeps aiokafka's loggers to one line in ten seconds each: its retries log up to thousands a second."""
+"""Keeps the loggers of aiokafka and faust to one line in ten seconds each: their retries log up to thousands a second."""
 
 import logging
+from collections.abc import Iterable
 
 LOG_EVERY_S = 10.0
 NOISY_LOGGERS = (
@@ -13,6 +14,13 @@ NOISY_LOGGERS = (
     "aiokafka.consumer.group_coordinator",
     "aiokafka.producer.producer",
     "aiokafka.producer.sender",
+)
+FAUST_LOGGERS = (
+    "faust.app.base",
+    "faust.transport.consumer",
+    "faust.transport.conductor",
+    "faust.transport.drivers.aiokafka",
+    "mode.services",
 )
 
 
@@ -31,8 +39,8 @@ class OneLinePer(logging.Filter):
         return True
 
 
-def quieten_loggers() -> None:
-    for name in NOISY_LOGGERS:
+def quieten_loggers(names: Iterable[str] = NOISY_LOGGERS) -> None:
+    for name in names:
         logger = logging.getLogger(name)
         if not any(isinstance(each, OneLinePer) for each in logger.filters):
             logger.addFilter(OneLinePer(LOG_EVERY_S))

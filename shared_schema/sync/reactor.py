@@ -7,6 +7,7 @@ from sqlalchemy import delete, select, update
 
 from shared_schema.crm.database import DatabaseUnavailable
 from shared_schema.sync import bell
+from shared_schema.sync.log_lines import ids
 from shared_schema.sync.patience import keep_at
 from shared_schema.sync.station import Station
 from shared_schema.sync.tables import reactions, restorations
@@ -56,7 +57,7 @@ class Reactor:
         except DatabaseUnavailable:
             raise
         except Exception:  # any bug in an answer: it is kept with its reason and tried again
-            log.exception("reaction %s of %s failed", kind, registration)
+            log.exception("reaction %s failed", kind, extra=ids(partnership, registration))
             detail = traceback.format_exc()[-DETAIL_CHARACTERS:]
             async with self.station.database.transaction() as tx:
                 await tx.execute(update(reactions).where(*where).values(attempts=reactions.c.attempts + 1, detail=detail))

@@ -8,6 +8,7 @@ from shared_schema.contract.envelope import Restated, Restore
 from shared_schema.contract.topics import record_topic
 from shared_schema.crm.database import DatabaseUnavailable
 from shared_schema.sync import bell, restoration, statements
+from shared_schema.sync.log_lines import ids
 from shared_schema.sync.patience import keep_at
 from shared_schema.sync.relay import deliver
 from shared_schema.sync.station import Station
@@ -52,11 +53,12 @@ class Restorer:
         if row["request"] != self.told:
             self.told = row["request"]
             self.station.begin_anew()
-            log.error("%s: this store went back: %s; reactions, timers and deletions wait", self.partnership, row["why"])
+            about = ids(self.partnership)
+            log.error("this store went back: %s; reactions, timers and deletions wait", row["why"], extra=about)
         if row["merged"]:
             async with self.station.working() as work:
                 await restoration.finish(work, row, self.station.spec.restored)
-            log.warning("%s: the peer's states are here, and everything goes on", self.partnership)
+            log.warning("the peer's states are here, and everything goes on", extra=ids(self.partnership))
             return
         async with self.station.database.transaction() as tx:
             asked = await restoration.ask(tx, self.partnership, self.station.clock.now_ms())

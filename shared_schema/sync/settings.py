@@ -61,6 +61,7 @@ class Settings(BaseSettings):
     organisation: str = Field("", max_length=200, description="This company's name, as partners see it.")
     host: str = Field("127.0.0.1", description="The address that the API listens on.")
     port: int = Field(8080, ge=0, le=65535, description="The port that the API listens on; 0 takes a free one.")
+    insights_port: int = Field(8081, ge=0, le=65535, description="The port of the statistics (`insights`); 0 takes a free one.")
     role: Role = Field("all", description="What a process does: `web`, `sync` or `all`.")
     parked_max: int = Field(1_000, ge=1, description="So many records parked since the last `sync resume` stop a partnership's stream.")
     parked_per_minute: int = Field(100, ge=1, description="So many records parked within a minute stop it, too.")

@@ -1,8 +1,10 @@
 """A node's working place: what every command needs, and what makes a node the one it is."""
 
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +18,10 @@ from shared_schema.sync.capture import NO_LIMITS, Captured, Command, Creation, W
 from shared_schema.sync.clock import Clock
 from shared_schema.sync.effects import Due
 from shared_schema.sync.incarnation import Incarnation
+from shared_schema.sync.log_lines import ids
 from shared_schema.sync.transport import Broker
+
+log = logging.getLogger(__name__)
 
 
 class Author(NamedTuple):
@@ -83,6 +88,8 @@ class Work:
         command = Command(partnership, registration, type, self.author.person, [*person, *writes], [*made, *creations])
         captured = await capture(self.tx, self.incarnation, None, command, self.due, self.keeping.brake)
         self.woken |= {partnership, "reactions"}
+        if captured.event is not None and log.isEnabledFor(logging.INFO):
+            self.after.append(partial(log.info, "%s", type, extra=ids(partnership, registration, captured.event)))
         return captured._replace(fields=captured.fields[len(person) :])
 
     def introduce(self, partnership: str) -> list[Write]:

@@ -4,12 +4,12 @@ when the peer was heard."""
 import json
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, case, func, select
+from sqlalchemy import ColumnElement, and_, case, exists, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.contract.refusal import AHEAD
 from shared_schema.crm.projected_tables import conflicts
-from shared_schema.crm.tables import partnerships
+from shared_schema.crm.tables import partnerships, property_history
 from shared_schema.sync.braking import BRAKE
 from shared_schema.sync.drift import SURELY
 from shared_schema.sync.outbox import WAITING
@@ -20,28 +20,35 @@ from shared_schema.sync.tables import drifts, erasures, inbound_epochs, outbox, 
 from shared_schema.sync.troubles import find_trouble, read_troubles
 
 Row = dict[str, Any]
+# A refusal of a field, or (field '') of a record, stands until something has been written to it since.
+STANDS = ~exists().where(
+    property_history.c.partnership == refusals.c.partnership,
+    property_history.c.uid == refusals.c.uid,
+    or_(refusals.c.field == "", property_history.c.field == refusals.c.field),
+    property_history.c.at_ms > refusals.c.at_ms,
+)
 
 
 async def read_status(connection: AsyncConnection, now_ms: int) -> list[Row]:
     """One row per partnership; ages in ms by this node's clock."""
     backlogs = await count_outbox(connection, now_ms)
     gaps = await count_gaps(connection)
+    parked_by = await count_parked(connection)
     counts = {
-        "parked": await count_by(connection, parked),
         "open_conflicts": await count_by(connection, conflicts),
         "reactions": await count_by(connection, reactions, reactions.c.due_ms <= now_ms),
         "refused": await count_refused(connection),
+        "refused_here": await count_by(connection, refusals, STANDS),
         "drift": await count_by(connection, drifts, SURELY),
         "owed": await count_owed(connection),
         "held_outgoing": await count_by(connection, outbox, outbox.c.held.is_not(None)),
-        "held_incoming": await count_by(connection, parked, parked.c.reason == BRAKE),
         "erasing": await count_by(connection, erasures, erasures.c.cleaned_ms.is_(None)),
-        "suspected": await count_by(connection, refusals, refusals.c.reason.in_(AHEAD)),
+        "suspected": await count_by(connection, refusals, STANDS, refusals.c.reason.in_(AHEAD)),
     }
     heard = {row.partnership: row for row in await connection.execute(select(peers))}
     stopped, restoring = await read_stops(connection), await read_restorations(connection)
     found_wrong = await read_troubles(connection, now_ms)
-    nothing = {"backlog": 0, "unacknowledged": 0, "oldest_ms": None}
+    nothing = {"backlog": 0, "backlog_oldest_ms": None, "unacknowledged": 0, "oldest_ms": None}
     rows = []
     for row in await connection.execute(select(partnerships).order_by(partnerships.c.created_ms, partnerships.c.id)):
         peer = heard.get(row.id)
@@ -52,6 +59,9 @@ async def read_status(connection: AsyncConnection, now_ms: int) -> list[Row]:
                 "status": row.status,
                 **backlogs.get(row.id, nothing),
                 "gaps": gaps.get(row.id, 0),
+                "parked": sum(parked_by.get(row.id, {}).values()),
+                "parked_by": parked_by.get(row.id, {}),
+                "held_incoming": parked_by.get(row.id, {}).get(BRAKE, 0),
                 **{name: found.get(row.id, 0) for name, found in counts.items()},
                 "stopped": stopped.get(row.id),
                 "restoring_since_ms": restoring[row.id]["since_ms"] if row.id in restoring else None,
@@ -66,12 +76,19 @@ async def read_status(connection: AsyncConnection, now_ms: int) -> list[Row]:
 
 
 async def count_outbox(connection: AsyncConnection, now_ms: int) -> dict[str, Row]:
-    """Rows that wait to be published, and rows that the peer has not acknowledged."""
-    waiting = func.sum(case((and_(*WAITING), 1), else_=0))
-    statement = select(outbox.c.partnership, waiting, func.count(), func.min(outbox.c.created_ms)).group_by(outbox.c.partnership)
+    """Rows that wait to be published, and rows that the peer has not acknowledged; how old the oldest of each is, without those that wait
+    for a person's word."""
+    waits = and_(*WAITING)
+    oldest_of = [func.min(case((which, outbox.c.created_ms))) for which in (waits, outbox.c.held.is_(None))]
+    columns = (outbox.c.partnership, func.sum(case((waits, 1), else_=0)), func.count(), *oldest_of)
     return {
-        partnership: {"backlog": int(backlog), "unacknowledged": count, "oldest_ms": now_ms - oldest}
-        for partnership, backlog, count, oldest in await connection.execute(statement)
+        partnership: {
+            "backlog": int(backlog),
+            "backlog_oldest_ms": None if first is None else now_ms - first,
+            "unacknowledged": count,
+            "oldest_ms": None if oldest is None else now_ms - oldest,
+        }
+        for partnership, backlog, count, first, oldest in await connection.execute(select(*columns).group_by(outbox.c.partnership))
     }
 
 
@@ -83,13 +100,24 @@ async def count_gaps(connection: AsyncConnection) -> dict[str, int]:
     return found
 
 
+async def count_parked(connection: AsyncConnection) -> dict[str, dict[str, int]]:
+    """Records in parking, by partnership and reason."""
+    statement = select(parked.c.partnership, parked.c.reason, func.count()).group_by(parked.c.partnership, parked.c.reason)
+    found: dict[str, dict[str, int]] = {}
+    for partnership, reason, count in await connection.execute(statement.order_by(parked.c.partnership, parked.c.reason)):
+        found.setdefault(partnership, {})[reason] = count
+    return found
+
+
 async def count_by(connection: AsyncConnection, table: Any, *where: ColumnElement[bool]) -> dict[str, int]:
     statement = select(table.c.partnership, func.count()).where(*where).group_by(table.c.partnership)
     return {partnership: count for partnership, count in await connection.execute(statement)}
 
 
 async def count_refused(connection: AsyncConnection) -> dict[str, int]:
-    """Fields of ours that the peer refused."""
-    where = peer_outcomes.c.outcome == "refused"
-    statement = select(peer_outcomes.c.partnership, func.count()).where(where).group_by(peer_outcomes.c.partnership)
+    """Fields of ours that the peer refused, and that nobody has written since."""
+    told, mine, later = peer_outcomes.c, property_history.alias(), property_history.alias()
+    of_field = [each.c[name] == told[name] for each in (mine, later) for name in ("partnership", "uid", "field")]
+    written_since = exists().where(*of_field, mine.c.event == told.event, later.c.id > mine.c.id)
+    statement = select(told.partnership, func.count()).where(told.outcome == "refused", ~written_since).group_by(told.partnership)
     return {partnership: count for partnership, count in await connection.execute(statement)}

@@ -4,6 +4,7 @@ its way, is drift. Repair makes both sides owe each other the states; states mer
 The steps of one verification stand in its row; messages may be lost or come twice, then the look is taken again under another name.
 """
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ from shared_schema.crm.rows import upsert
 from shared_schema.crm.shared_records import SharedRecord, load_records
 from shared_schema.sync import drift, owed_states
 from shared_schema.sync.incarnation import Incarnation
+from shared_schema.sync.log_lines import ids
 from shared_schema.sync.restate import cut
 from shared_schema.sync.station import Work
 from shared_schema.sync.tables import outbox, peers, verifications
@@ -32,6 +34,8 @@ PART_RECORDS = 8_000
 PARTS_MAX = 5
 LOOKS_MAX = 20
 REPAIR_RECORDS = 10_000
+
+log = logging.getLogger(__name__)
 
 
 async def request(work: Work, partnership: str, *, repair: bool) -> None:
@@ -172,6 +176,7 @@ async def conclude(tx: AsyncConnection, incarnation: Incarnation, row: Row, told
     if uids:
         await owed_states.owe(tx, partnership, uids)
         await drift.forget(tx, partnership, uids)
+        log.warning("%d records differ between the sides; their states go both ways", len(uids), extra=ids(partnership))
         more = not told.complete or len(uids) == REPAIR_RECORDS
         values = again | {"looks": 0, "repair": more, "repaired": row["repaired"] + len(uids), "due_ms": now_ms + PAUSE_MS}
         await change(tx, partnership, phase="first", **values)

@@ -227,4 +227,5 @@ def audit_entry(row: RowMapping, kinds: Mapping[str, str], people: Mapping[str, 
         "written_ms": row["physical"],
         "arrived_ms": row["at_ms"],
         "source": row["source"],
+        "event": row["event"],
     }

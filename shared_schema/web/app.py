@@ -21,6 +21,7 @@ def make_app(station: Station, broker: Broker, routers: Sequence[APIRouter] = ()
     """The application of one node; `secrets` is where it keeps credentials that bundles bring."""
     app = FastAPI(title=f"Dealbridge: {station.spec.side} node", version="0.1.0", generate_unique_id_function=lambda route: route.name)
     app.state.station, app.state.broker, app.state.secrets = station, broker, secrets
+    app.state.find_broker = lambda _: broker
     app.add_middleware(BodyLimit)
     answer_errors(app)
     for router in (*(module.router for module in COMMON), *routers):

@@ -1,13 +1,13 @@
 """A node's process: by its role the API, the sync, or both, in one event loop; stopped gracefully by SIGTERM and Ctrl-C."""
 
 import asyncio
-import json
 import logging
 import signal
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 
 import uvicorn
@@ -15,11 +15,12 @@ from fastapi import APIRouter, FastAPI
 
 from shared_schema.crm.database import Database, DatabaseUnavailable
 from shared_schema.crm.migrations import check_migrated
-from shared_schema.sync import erasure_list, event_loop
+from shared_schema.sync import erasure_list, event_loop, metrics
 from shared_schema.sync.broker import KafkaBroker, Lines
 from shared_schema.sync.clock import SystemClock
+from shared_schema.sync.gauges import keep_measuring
 from shared_schema.sync.limits import Limits
-from shared_schema.sync.metrics import note_status
+from shared_schema.sync.log_lines import JsonLines, TextLines
 from shared_schema.sync.node import Node
 from shared_schema.sync.patience import keep_at
 from shared_schema.sync.settings import BadSettings, Settings, locate_store, make_keeping, secure
@@ -42,20 +43,9 @@ class Server(uvicorn.Server):
         yield
 
 
-class JsonLines(logging.Formatter):
-    """One JSON object per record."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        line = {"ms": int(record.created * 1000), "level": record.levelname.lower(), "logger": record.name, "message": record.getMessage()}
-        if record.exc_info:
-            line["stack"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False)
-
-
 def set_up_logging(settings: Settings) -> None:
     handler = logging.StreamHandler()
-    plain = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
-    handler.setFormatter(JsonLines() if settings.log_format == "json" else plain)
+    handler.setFormatter(JsonLines() if settings.log_format == "json" else TextLines())
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.basicConfig(level=settings.log_level.upper(), handlers=[handler], force=True)
 
@@ -90,20 +80,24 @@ async def serve_station(settings: Settings, station: Station, routers: Sequence[
     secrets = Path(settings.secrets) if settings.secrets else None
     lines = Lines(KafkaBroker(settings.kafka, secure(settings)), secrets)
     app = make_app(station, lines.broker, routers, secrets) if settings.role != "sync" else make_health_app(station)
+    app.state.find_broker = lines.find
     app.state.troubles = partial(list_hindrances, lines, settings.role)
     server = Server(uvicorn.Config(app, log_config=None, lifespan="off", access_log=False, timeout_graceful_shutdown=5))
+    metrics.say_build(station.spec.side, settings.role)
     loops = [server.serve(sockets=[listener]), Wakeups(station).run(), watch(station, lines if settings.role != "web" else None)]
     if settings.role != "web":
         kept = (settings.outbox_max, settings.verify_minutes, settings.keep_days)
         limits = Limits(settings.parked_max, settings.parked_per_minute, *kept)
         node = Node(station, lines.broker, limits, lines.find)
-        loops += [node.run(), *(tend(station, lines.broker) for tend in station.spec.tends)]
+        loops += [node.run(), keep_measuring(station, lines.find), *(tend(station, lines.broker) for tend in station.spec.tends)]
     host, port = listener.getsockname()[:2]
     print(f"{station.spec.side}-node ({settings.role}) listens on http://{host}:{port}", flush=True)
+    log.info("%s-node %s begins as %s", station.spec.side, version("dealbridge"), settings.role)
     try:
         await until_stopped([asyncio.ensure_future(each) for each in loops])
     finally:
         await lines.stop()
+        log.info("%s-node ends", station.spec.side)
 
 
 def list_hindrances(lines: Lines, role: str) -> tuple[list[str], bool]:
@@ -148,7 +142,7 @@ async def watch(station: Station, lines: Lines | None) -> None:
         if lines is not None:
             await reporter.report(lines.list_troubles())
         async with station.database.reading() as connection:
-            note_status(await read_status(connection, station.clock.now_ms()))
+            metrics.note_status(await read_status(connection, station.clock.now_ms()))
         await asyncio.sleep(WATCH_S)
 
     await keep_at("metrics", look, (DatabaseUnavailable,))

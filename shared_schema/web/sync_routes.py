@@ -1,14 +1,18 @@
 """How the sync stands, and what an admin does where it does not go on by itself: dead letters, refusals, a stopped stream."""
 
-from fastapi import APIRouter
+from typing import Annotated
 
+from fastapi import APIRouter, Path, Request
+
+from shared_schema.contract.identifiers import UID_PATTERN
 from shared_schema.crm.problems import Invalid
-from shared_schema.sync import dead_letters, journal, partnerships, refusals, restoration, stops, verification
+from shared_schema.sync import dead_letters, journal, partnerships, refusals, restoration, stops, trace, verification
 from shared_schema.sync.status import read_status
 from shared_schema.web.bearer import Admin, Caller, Here
 from shared_schema.web.payloads import After, Id, Json, Limit, Line, PathId, Payload, Text, page
 
 router = APIRouter(prefix="/api", tags=["sync"])
+EventId = Annotated[str, Path(pattern=UID_PATTERN, description="As the audit trail and the log name it.")]
 
 
 class Replay(Payload):
@@ -28,6 +32,11 @@ class Discard(Payload):
 async def status(station: Here, _: Caller) -> Json:
     async with station.database.reading() as connection:
         return {"side": station.spec.side, "results": await read_status(connection, station.clock.now_ms())}
+
+
+@router.get("/events/{event}/trace", summary="One event's whole life; with `topics` as the broker tells it, too, in seconds")
+async def trace_event(event: EventId, station: Here, _: Admin, request: Request, topics: bool = False) -> Json:
+    return await trace.trace(station.database, station.spec.side, event, request.app.state.find_broker if topics else None)
 
 
 @router.get("/dead-letters", summary="List what is parked, with its reason")

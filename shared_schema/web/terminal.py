@@ -5,6 +5,7 @@ import json
 import logging
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -31,6 +32,7 @@ from shared_schema.sync.station import Author, NodeSpec, Station, Work
 from shared_schema.sync.status import read_status
 from shared_schema.sync.transport import Broker, BrokerError
 from shared_schema.web import process
+from shared_schema.web.status_view import render, watch_status
 
 ERRORS = (Problem, InvalidValue, NotWritable, BadErasureList, NotMigrated, DatabaseUnavailable, BadDatabaseUrl, BadSettings, BrokerError)
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
@@ -45,7 +47,7 @@ class Terminal:
         self.routers = routers
         self.program = f"{spec.side}-node"
         self.app = typer.Typer(no_args_is_help=True, add_completion=False, help=f"The {spec.side}'s node of Dealbridge.")
-        for name in ("run", "migrate", "seed", "status"):
+        for name in ("run", "insights", "migrate", "seed", "status"):
             self.app.command(name)(getattr(self, f"{name}_node" if name == "run" else name))
         for group in (self.deal_commands, self.note_commands, self.conflict_commands, self.people_commands):
             group()
@@ -107,6 +109,12 @@ class Terminal:
         settings = load_settings()
         process.run(settings.model_copy(update={"role": role}) if role else settings, self.spec, self.routers)
 
+    def insights(self) -> None:
+        """Run the statistics over the topics, until they are stopped."""
+        from shared_schema.web import insights_process  # noqa: PLC0415  # no other command is to load faust
+
+        insights_process.run(load_settings(), self.spec)
+
     def migrate(self) -> None:
         """Bring the store up to this version's schema."""
 
@@ -124,9 +132,20 @@ class Terminal:
 
         print(self.act(lambda work: plant(work, email, name)))
 
-    def status(self, as_json: Json = False) -> None:
+    def status(
+        self, as_json: Json = False, watch: Annotated[bool, typer.Option("--watch", help="Keep looking, until Ctrl-C.")] = False
+    ) -> None:
         """How the sync stands: backlog, what is unacknowledged, gaps, what is parked, when the peer was heard."""
-        show(self.read(read_status, SystemClock().now_ms()), as_json)
+        if watch:
+            with suppress(KeyboardInterrupt):
+                self.with_station(watch_status)
+            return
+        now_ms = SystemClock().now_ms()
+        found = self.read(read_status, now_ms)
+        if as_json:
+            show(found, True)
+        else:
+            Console().print(render(self.spec.side, found, now_ms))
 
     def deal_commands(self) -> None:
         group = self.group("deals", "The CRM's deals.")

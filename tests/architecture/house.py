@@ -17,6 +17,8 @@ DATABASE = "shared_schema/crm/database.py"
 CLOCK = "shared_schema/sync/clock.py"
 METRICS = "shared_schema/sync/metrics.py"
 BROKER = "shared_schema/sync/broker/"
+INSIGHTS = "shared_schema/sync/insights/"
+INSIGHTS_PROCESS = "shared_schema/web/insights_process.py"
 CHANCE = {"time", "random", "secrets"}
 CLOCK_READERS = {"now", "utcnow", "today", "uuid1", "uuid4", "urandom"}
 EXCEPTION = re.compile(r"#\s*(noqa|type:\s*ignore)(?P<rest>.*)$")
@@ -122,6 +124,17 @@ def one_place_knows_kafka(source: Source) -> Broken:
                 yield line, f"imports aiokafka: only {BROKER} may"
 
 
+def one_place_knows_faust(source: Source) -> Broken:
+    """And of the sync's own modules none knows the statistics: they follow the topics, and nobody waits for them."""
+    if not source.is_product or source.path.startswith(INSIGHTS):
+        return
+    for line, module, name in imports(source):
+        if module.partition(".")[0] in ("faust", "mode"):
+            yield line, f"imports {module}: only {INSIGHTS} may"
+        if f"{module}.{name}".startswith("shared_schema.sync.insights") and source.path != INSIGHTS_PROCESS:
+            yield line, f"imports the statistics: only {INSIGHTS_PROCESS} may"
+
+
 def apply_never_captures(source: Source) -> Broken:
     if source.path.startswith("shared_schema/sync/apply"):
         for line, module, name in imports(source):
@@ -155,6 +168,7 @@ RULES: tuple[Rule, ...] = (
     one_place_commits,
     one_place_reads_the_clock,
     one_place_knows_kafka,
+    one_place_knows_faust,
     apply_never_captures,
     exceptions_have_reasons,
 )

@@ -12,6 +12,7 @@ BAD_EXAMPLES = {
     "one_place_commits": Source("shared_schema/sync/relay.py", "async def mark(tx):\n    await tx.commit()\n"),
     "one_place_reads_the_clock": Source("shared_schema/sync/relay.py", "from time import monotonic\n"),
     "one_place_knows_kafka": Source("shared_schema/sync/relay.py", "from aiokafka.errors import KafkaError\n"),
+    "one_place_knows_faust": Source("shared_schema/sync/relay.py", "from shared_schema.sync import insights\n"),
     "apply_never_captures": Source("shared_schema/sync/apply.py", "from shared_schema.sync import capture\n"),
     "exceptions_have_reasons": Source("shared_schema/web/api.py", "import this  # noqa: F401\n"),
 }

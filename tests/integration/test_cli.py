@@ -191,6 +191,8 @@ MISTAKES = [
     (("dead-letters", "discard", "99", "--reason", "x"), 1, "99"),
     (("sync", "resume", "nobody"), 1, "nobody"),
     (("deals", "list", "--as", "x"), 2, "--as"),
+    (("trace", "7"), 1, "takes an id such as"),
+    (("trace", "01998f50-0000-7000-8000-000000000002", "--store-only"), 1, "there is no event"),
 ]
 
 

@@ -18,8 +18,6 @@ from tests.integration.pair import Pair, Side, open_pair, until
 from tests.postgres import EmbeddedPostgres
 from tests.twins.memory_broker import MemoryBroker, MemoryCluster
 
-OTHERS = "datname = current_database() AND pid <> pg_backend_pid()"
-
 
 async def edit(side: Side, field: str, ended: asyncio.Event, acknowledged: list[str]) -> int:
     """One edit after another; how many got no answer. What was acknowledged is kept."""

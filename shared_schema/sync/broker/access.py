@@ -40,24 +40,27 @@ VENDOR_RIGHTS: tuple[Right, ...] = (
         (ResourceType.TOPIC, TOPIC_PREFIX, operation)
         for operation in (ACLOperation.READ, ACLOperation.WRITE, ACLOperation.CREATE, ACLOperation.DESCRIBE_CONFIGS)
     ),
+    (ResourceType.GROUP, TOPIC_PREFIX, ACLOperation.READ),  # the statistics follow the topics as a group
     (ResourceType.CLUSTER, CLUSTER, ACLOperation.ALTER),  # to make users and rights: whoever has this can give themselves any
     (ResourceType.CLUSTER, CLUSTER, ACLOperation.DESCRIBE),
 )
 
 
 def side_rights(partnership: str, side: Side) -> list[Right]:
-    """What one side of a partnership needs: to write its own direction and read both, its own to find out what it once said."""
+    """What one side of a partnership needs: to write its own direction and read both, its own to find out what it once said; and groups of
+    its own for its statistics."""
     own, peers = record_topic(partnership, side), record_topic(partnership, other(side))
     return [
         (ResourceType.TOPIC, own, ACLOperation.WRITE),
         (ResourceType.TOPIC, own, ACLOperation.READ),
         (ResourceType.TOPIC, peers, ACLOperation.READ),
+        (ResourceType.GROUP, f"{TOPIC_PREFIX}{partnership}.insights-{side}.", ACLOperation.READ),
     ]
 
 
 def make_acl(user: str, right: Right) -> ACL:
     kind, name, operation = right
-    pattern = ACLResourcePatternType.PREFIXED if kind == ResourceType.TOPIC else ACLResourcePatternType.LITERAL
+    pattern = ACLResourcePatternType.LITERAL if kind == ResourceType.CLUSTER else ACLResourcePatternType.PREFIXED
     return ACL(f"User:{user}", "*", operation, ACLPermissionType.ALLOW, ResourcePattern(kind, name, pattern))
 
 
