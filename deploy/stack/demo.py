@@ -3,6 +3,7 @@
 import asyncio
 import os
 import random
+import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -20,7 +21,8 @@ from shared_schema.sync.station import Station
 
 ALIVE = Path("/tmp/alive")  # the health check looks at its age
 TOKEN = "trickle of the demo"
-REGISTERED_MAX = 20
+SAMPLES = {f"{company}: {about}" for company, *_, about in sample.CUSTOMERS}
+LEFT = 4  # so many of the sample's deals are for the reader to register
 PEOPLE = {"partner": "paula.brandt@nordlicht.example", "vendor": "victor.hale@initech.example"}
 PLANT: dict[str, Callable[[Station], Awaitable[Any]]] = {"partner": sample.plant_partner, "vendor": sample.plant_vendor}
 DETAILS = {"intro_note": "We have worked with them for years.", "pain": "Nobody sees the whole pipeline.", "next_steps": "A workshop."}
@@ -54,9 +56,9 @@ class Trickle:
 
     def act(self) -> str:
         """One act; what it was."""
-        shared = self.list("partner", "shared-deals?state=alive&limit=200")
-        fresh = self.list("partner", "deals?number_of_deal_registrations=0&limit=200")
-        if fresh and len(shared) < REGISTERED_MAX and (not shared or self.dice.random() < 0.2):
+        unregistered = self.list("partner", "deals?number_of_deal_registrations=0&limit=200")
+        fresh = [deal for deal in unregistered if deal["name"] in SAMPLES]
+        if len(fresh) > LEFT and self.dice.random() < 0.3:
             deal = self.dice.choice(fresh)
             self.send("POST", "partner", "shared-deals/convert", {"deal_id": deal["id"], "details": DETAILS})
             return f"registered {deal['name']}"
@@ -104,6 +106,7 @@ async def plant_all() -> dict[str, str]:
 
 
 def main() -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # the first process of a container has no other way to hear it
     try:
         tokens = asyncio.run(plant_all())
     except ERRORS as error:

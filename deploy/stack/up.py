@@ -44,9 +44,11 @@ def start(stack: Compose, wait_s: int = WAIT_S) -> None:
 
 
 def list_unready(stack: Compose) -> list[str]:
-    """What neither ended well, as a step does, nor is healthy; raises ComposeFailed for a step that failed."""
-    unready = []
+    """What neither ended well, as a step does, nor is healthy; raises ComposeFailed for a step that failed. Of other profiles nothing."""
+    unready, wanted = [], set(stack.read("config", "--services").split())
     for each in stack.list_containers():
+        if each["Service"] not in wanted:
+            continue
         if each["State"] == "exited" and each["ExitCode"] != 0:
             raise ComposeFailed(f"{each['Service']} ended with {each['ExitCode']}; `make logs ARGS={each['Service']}` says why")
         if each["State"] != "exited" and each["Health"] != "healthy":

@@ -7,6 +7,7 @@ FEW = 3
 
 def live(stand: Stand) -> str:
     """With the profile `demo` deals appear and change by themselves, and both sides keep in step."""
+    stand.ports["DEMO_PAUSE_S"] = "1"
     stand.choose(["demo"])
     stand.start()
 
@@ -19,7 +20,8 @@ def live(stand: Stand) -> str:
     until("deals register themselves", lambda: len(shared()) >= before + FEW)
     companies = stand.vendor.get("/companies?limit=200")["results"]
     check(any(each["name"] == "Alpina Uhren AG" for each in companies), "the vendor has no sample data")
-    stand.stack.run("stop", "demo")
+    stand.stack.run("stop", "--timeout", "10", "demo")
+    check(stand.inspect("demo")["State"]["ExitCode"] == 0, "the demo did not stop by itself")
     return f"{len(shared()) - before} registrations by themselves"
 
 
