@@ -29,7 +29,7 @@ async def read_one(connection: AsyncConnection, side: Side, deal: Row, row: Row,
     if record is None:
         return told
     policy = await load_policy(connection, row["partnership"])
-    index = await load_index(connection, row["partnership"], row["uid"])
+    index = await load_index(connection, row["partnership"], row["uid"], row["status"])
     people = await load_people(connection, row["partnership"])
     stage = f"{other(side)}_stage"
     names = [*DEAL_FIELDS, *([stage] if policy.shows("deal", stage) else [])]

@@ -25,20 +25,21 @@ class Outcome(NamedTuple):
 
 class SyncIndex(NamedTuple):
     """Of one registration: the fields on their way by (uid, field), what the peer said of those that did not simply
-    apply, and the records whose whole state it is owed."""
+    apply, the records whose whole state it is owed, and whether it is shared still: what unsharing withdrew the peer may never have had."""
 
     travelling: dict[Place, str]
     outcomes: dict[Place, Outcome]
     owed: dict[str, str]
+    shared: bool = True
 
     def of_field(self, kind: str, uid: str, field: str, register: Register) -> str:
-        """held, pending, sent, applied by the peer, conflict, parked, refused or ignored."""
+        """held, pending, sent, applied by the peer, conflict, parked, refused, ignored, or not shared any more."""
         said = self.outcomes.get((uid, field)) or self.outcomes.get((uid, ""))
         if said and said.outcome in ("parked", "refused", "ignored"):
             return said.outcome
         if differs(register) and not is_one_way(kind, field):
             return "conflict"
-        return self.travelling.get((uid, field)) or self.owed.get(uid, "applied")
+        return self.travelling.get((uid, field)) or self.owed.get(uid, "applied" if self.shared else "not shared")
 
 
 def worst(states: Iterable[str]) -> str:
@@ -47,12 +48,13 @@ def worst(states: Iterable[str]) -> str:
     return next((state for state in WORST_FIRST if state in found), "applied")
 
 
-async def load_index(connection: AsyncConnection, partnership: str, registration: str) -> SyncIndex:
-    """The sync index of one registration's records."""
+async def load_index(connection: AsyncConnection, partnership: str, registration: str, status: str) -> SyncIndex:
+    """The sync index of the records of one registration that has this status."""
     return SyncIndex(
         await load_travelling(connection, partnership, registration),
         await load_outcomes(connection, partnership, registration),
         await load_owed(connection, partnership, registration),
+        status != "unshared",
     )
 
 

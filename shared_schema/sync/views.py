@@ -40,7 +40,7 @@ async def read_shared_deal(connection: AsyncConnection, side: Side, shared_deal_
     row = await load_shared_deal(connection, shared_deal_id)
     records = await load_registration(connection, row["partnership"], row["registration"])
     policy = await load_policy(connection, row["partnership"])
-    index = await load_index(connection, row["partnership"], row["registration"])
+    index = await load_index(connection, row["partnership"], row["registration"], row["status"])
     people = await load_people(connection, row["partnership"])
     ids = await load_ids(connection, row["partnership"], row["registration"])
     by_kind: dict[str, list[Row]] = defaultdict(list)

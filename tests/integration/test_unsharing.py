@@ -53,3 +53,5 @@ async def test_whoever_acted_for_the_first_time_is_known_to_the_peer_all_the_sam
     assert [row.name for row in known] == ["Nora"]
     (shared,) = await pair.vendor.read(views.list_shared_deals, {})
     assert shared["status"] == "unshared"
+    shown = await partner.read(views.read_shared_deal, "partner", 1)
+    assert shown["deal"]["fields"]["next_step"]["sync"] == "not shared", "it was withdrawn, and the peer never had it"
