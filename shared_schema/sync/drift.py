@@ -14,6 +14,7 @@ from shared_schema.crm.digests import Hashed
 from shared_schema.crm.rows import Among, upsert
 from shared_schema.crm.shared_records import SharedRecord
 from shared_schema.crm.tables import shared_records
+from shared_schema.sync.refusals import STANDS
 from shared_schema.sync.tables import drifts, refusals
 
 Row = dict[str, Any]
@@ -66,8 +67,8 @@ async def forget(tx: AsyncConnection, partnership: str, uids: Sequence[str]) -> 
 
 
 async def find_repairable(tx: AsyncConnection, partnership: str, limit: int) -> list[str]:
-    """The records that drifted; not those of which this side refused something: sending them again would be refused again."""
-    refused = select(refusals.c.uid).where(refusals.c.partnership == partnership)
+    """The records that drifted; not those of which a refusal of this side stands: sending them again would be refused again."""
+    refused = select(refusals.c.uid).where(refusals.c.partnership == partnership, STANDS)
     where = (drifts.c.partnership == partnership, SURELY, drifts.c.uid.not_in(refused))
     return list((await tx.execute(select(drifts.c.uid).where(*where).order_by(drifts.c.uid).limit(limit))).scalars())
 

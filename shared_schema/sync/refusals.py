@@ -3,15 +3,23 @@
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import exists, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.contract.refusal import REASONS
 from shared_schema.crm.rows import upsert
+from shared_schema.crm.tables import property_history
 from shared_schema.sync.answers import Answer
 from shared_schema.sync.tables import refusals
 
 PAGE_MAX = 200
+# A refusal of a field, or (field '') of a record, stands until something has been written to it since.
+STANDS = ~exists().where(
+    property_history.c.partnership == refusals.c.partnership,
+    property_history.c.uid == refusals.c.uid,
+    or_(refusals.c.field == "", property_history.c.field == refusals.c.field),
+    property_history.c.at_ms > refusals.c.at_ms,
+)
 
 
 async def keep(tx: AsyncConnection, partnership: str, answers: Iterable[Answer], now_ms: int) -> None:

@@ -4,7 +4,7 @@ when the peer was heard."""
 import json
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, case, exists, func, or_, select
+from sqlalchemy import ColumnElement, and_, case, exists, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.contract.refusal import AHEAD
@@ -14,19 +14,13 @@ from shared_schema.sync.braking import BRAKE
 from shared_schema.sync.drift import SURELY
 from shared_schema.sync.outbox import WAITING
 from shared_schema.sync.owed_states import count_owed
+from shared_schema.sync.refusals import STANDS
 from shared_schema.sync.restoration import read_restorations
 from shared_schema.sync.stops import read_stops
 from shared_schema.sync.tables import drifts, erasures, inbound_epochs, outbox, parked, peer_outcomes, peers, reactions, refusals
 from shared_schema.sync.troubles import find_trouble, read_troubles
 
 Row = dict[str, Any]
-# A refusal of a field, or (field '') of a record, stands until something has been written to it since.
-STANDS = ~exists().where(
-    property_history.c.partnership == refusals.c.partnership,
-    property_history.c.uid == refusals.c.uid,
-    or_(refusals.c.field == "", property_history.c.field == refusals.c.field),
-    property_history.c.at_ms > refusals.c.at_ms,
-)
 
 
 async def read_status(connection: AsyncConnection, now_ms: int) -> list[Row]:

@@ -10,7 +10,7 @@ from sqlalchemy import and_, delete, select, update
 
 from shared_schema.contract.topics import record_topic
 from shared_schema.crm.tables import shared_records
-from shared_schema.sync import refusals, verification, verifier
+from shared_schema.sync import drift, refusals, tables, verification, verifier
 from shared_schema.sync.broker import KafkaBroker
 from shared_schema.sync.deals import save_shared
 from shared_schema.sync.limits import Limits
@@ -212,3 +212,17 @@ async def test_an_idle_pair_that_agrees_exchanges_one_digest_and_its_answer(pair
     await verify(pair.partner, pair.partnership)
     grown = [after - earlier for after, earlier in zip(await ends(), before, strict=True)]
     assert sum(grown) <= 8, "a digest, its answer, acknowledgements, and perhaps heartbeats"
+
+
+async def test_what_was_refused_is_left_out_of_repair_until_something_is_written_to_it(pair: Pair) -> None:
+    partner, vendor = pair.partner, pair.vendor
+    (uid,) = [row.uid for row in await vendor.rows(select(shared_records.c.uid).where(shared_records.c.kind == "deal"))]
+    place = {"partnership": pair.partnership, "uid": uid, "field": "next_step"}
+    refused = {"event": uid, "reason": "not_writable", "at_ms": vendor.station.clock.now_ms()}
+    await write(vendor, tables.refusals.insert().values(place | refused))
+    drifted = {"partnership": pair.partnership, "uid": uid, "ours": 1, "theirs": 2, "look": "x", "looks": drift.SURE, "since_ms": 1}
+    await write(vendor, tables.drifts.insert().values(drifted))
+    assert await vendor.read(drift.find_repairable, pair.partnership, 10) == []
+    await partner.do(save_shared, 1, {"next_step": "rightly this time"})
+    await pair.settle()
+    assert await vendor.read(drift.find_repairable, pair.partnership, 10) == [uid]
