@@ -17,7 +17,7 @@ from shared_schema.sync.broker import KafkaBroker, Lines
 from shared_schema.sync.clock import SystemClock
 from shared_schema.sync.insights import WINDOW_MINUTES, Insights
 from shared_schema.sync.quiet_loggers import FAUST_LOGGERS, quieten_loggers
-from shared_schema.sync.settings import Settings, secure
+from shared_schema.sync.settings import Settings, locate_store, secure
 from shared_schema.sync.station import NodeSpec, Station
 from shared_schema.web.bearer import Caller
 from shared_schema.web.payloads import Json
@@ -43,7 +43,7 @@ def run(settings: Settings, spec: NodeSpec) -> None:
 
 
 async def serve(settings: Settings, spec: NodeSpec) -> None:
-    database = Database(settings.database)
+    database = Database(locate_store(settings))
     try:
         await check_migrated(database, spec.migrations, f"{spec.side}-node")
         listener = listen(settings.model_copy(update={"port": settings.insights_port}))
