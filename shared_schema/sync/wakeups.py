@@ -4,10 +4,8 @@ One NOTIFY per transaction would halve what writers can do, so rings are gathere
 """
 
 import asyncio
-from contextlib import suppress
 from typing import Any
 
-import asyncpg
 from sqlalchemy import text
 
 from shared_schema.crm.database import DatabaseUnavailable
@@ -62,9 +60,7 @@ class Wakeups:
             except Exception as error:
                 raise self.station.database.explain(sync_of(connection), error) from error
             finally:
-                if not raw.is_closed():
-                    with suppress(OSError, asyncpg.InterfaceError, asyncpg.InternalClientError):
-                        await raw.remove_listener(CHANNEL, self.hear)
+                raw.terminate()  # it is nobody else's; to stop listening on one that hangs would hang, or fail
 
     def hear(self, _connection: Any, _process: int, _channel: str, names: str) -> None:
         self.station.bell.wake(names.split())
