@@ -1,7 +1,6 @@
 """Both nodes as real processes over a real Kafka, each part of it killed, frozen, lost or put back to an older copy under load; then the
 one checker, which is shown to find out nodes that are wrong on purpose."""
 
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,7 @@ from tests.chaos.report import keep_failed
 from tests.chaos.run import Plan, Result, run
 
 SECONDS, COMMANDS = 50, 60
+SEED = "one"  # `make chaos` draws others; what meets what is another each time all the same
 BROKEN_SECONDS, BROKEN_COMMANDS = 5, 150  # no fault is needed to find them out
 EVIDENCE = {
     "covers what is stored": "overwritten",
@@ -18,16 +18,9 @@ EVIDENCE = {
 }
 
 
-@pytest.fixture(scope="module")
-def seed() -> str:
-    """Another schedule for each commit."""
-    done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "7"
-
-
 @pytest.mark.parametrize("store", ["sqlite", "postgresql"])
-async def test_whatever_is_killed_lost_or_put_back_nothing_acknowledged_is_lost(store: str, seed: str, tmp_path: Path) -> None:
-    plan = Plan(store, SECONDS, seed, commands=COMMANDS)
+async def test_whatever_is_killed_lost_or_put_back_nothing_acknowledged_is_lost(store: str, tmp_path: Path) -> None:
+    plan = Plan(store, SECONDS, SEED, commands=COMMANDS)
     result = await run(plan, tmp_path)
     defects = result.verdicts.defects
     if defects:
