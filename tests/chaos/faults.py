@@ -106,7 +106,7 @@ class Havoc:
         finally:
             await admin.close()
         await asyncio.sleep(fault.lasts_s)
-        await create_topics(self.town)
+        await create_topics(self.town.kafka.address, self.town.partnership)
 
     async def send_poison(self, fault: Fault) -> None:
         """Bytes that are no event, an event of a version that is not known yet, and one that is too large: in the name of one side."""

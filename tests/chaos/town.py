@@ -112,7 +112,7 @@ async def open_town(origin: Origin) -> AsyncIterator[Town]:
         await asyncio.get_running_loop().run_in_executor(owner, kafka.start)
         town = Town(origin, kafka, owner)
         try:
-            await plant(town)
+            town.tokens, town.partnership = await plant(town.urls, town.kafka.address)
             await town.start(town.nodes.values())
             yield town
         finally:
@@ -122,34 +122,34 @@ async def open_town(origin: Origin) -> AsyncIterator[Town]:
             await town.by_owner(kafka.stop)
 
 
-async def plant(town: Town) -> None:
-    """Both stores as their owners have them, and the partnership."""
-    partner, vendor = await open_station(PARTNER, town.urls["partner"]), await open_station(VENDOR, town.urls["vendor"])
+async def plant(urls: dict[str, str], kafka: str) -> tuple[dict[str, str], str]:
+    """Both stores as their owners have them, and the partnership with its topics; a token for each side, and the partnership."""
+    partner, vendor = await open_station(PARTNER, urls["partner"]), await open_station(VENDOR, urls["vendor"])
     async with vendor.working() as work:
-        town.tokens["vendor"] = await add_admin(work, "Victor")
+        tokens = {"vendor": await add_admin(work, "Victor")}
         for name, weight in (("Vera", 2), ("Viktor", 1)):
             uid = work.incarnation.new_uid()
             user_id = await users.add_user(work.tx, uid, name, f"{name.lower()}@vendor.example")
             await reps.add_rep(work.tx, user_id, {"weight": weight})
-        bundle = await partnerships.invite(work, "Initech", "Acme", town.kafka.address)
-    town.partnership = bundle["partnership"]
-    await create_topics(town)
+        bundle = await partnerships.invite(work, "Initech", "Acme", kafka)
+    await create_topics(kafka, bundle["partnership"])
     async with partner.working() as work:
-        town.tokens["partner"] = await add_admin(work, "Paula")
+        tokens["partner"] = await add_admin(work, "Paula")
         await partnerships.join(work, bundle)
     for station in (partner, vendor):
         async with station.working() as work:
             await add_customers(work)
         await station.database.close()
-        await keep_removed(town.urls[station.spec.side])
+        await keep_removed(urls[station.spec.side])
+    return tokens, bundle["partnership"]
 
 
-async def create_topics(town: Town) -> None:
+async def create_topics(kafka: str, partnership: str) -> None:
     """As the vendor's operator does; those that are there stay."""
-    broker = KafkaBroker(town.kafka.address)
+    broker = KafkaBroker(kafka)
     await broker.start()
     try:
-        await partnerships.create_topics(broker, town.partnership)
+        await partnerships.create_topics(broker, partnership)
     finally:
         await broker.stop()
 

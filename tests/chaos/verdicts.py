@@ -121,8 +121,9 @@ class Trial:
     def find_uncovered(self, command: Command, reached: Reached) -> Iterator[tuple[str, tuple[str, int], bool]]:
         """The writes of the command's own side that it had been shown and a store lacks."""
         uid, field, context = reached
+        apart = self.unshared & {command.registration, *(each.registrations.get(uid) for each in self.stores.values())}
         for side, stored in self.stores.items():
-            if side != command.side and (command.registration in self.unshared or stored.registrations.get(uid) in self.unshared):
+            if side != command.side and apart:
                 continue
             for dot in own_dots(command.side, context):
                 if not stored.covers(uid, field, dot):

@@ -3,7 +3,7 @@ broker's; and their death changes nothing else.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,15 @@ from deploy.demo.processes import NodeProcess
 from deploy.kafka.embedded import EmbeddedKafka
 from shared_schema.contract.topics import all_topics
 from shared_schema.sync.broker import KafkaBroker
+from tests.chaos.town import plant
 from tests.integration.pair import DETAILS, until
-from tests.integration.test_processes import by, plant
 
 EDITS = 7
+
+
+async def by(owner: Executor, act: Callable[[], Any]) -> Any:
+    """In the thread that owns the processes: they live no longer than that."""
+    return await asyncio.get_running_loop().run_in_executor(owner, act)
 
 
 class Scene:
@@ -90,7 +95,7 @@ async def scene(tmp_path: Path, owner: Executor) -> AsyncIterator[Scene]:
         "insights": NodeProcess("vendor", urls["vendor"], kafka.address, tmp_path, "insights", "insights"),
     }
     try:
-        tokens = await plant(urls, kafka.address)
+        tokens, _ = await plant(urls, kafka.address)
         for node in nodes.values():
             await by(owner, node.start)
         yield Scene(kafka, nodes, tokens, owner)

@@ -143,6 +143,8 @@ class Actor:
             self.fall_asleep()
         elif stroke.deed == "restore":
             self.going_back = stroke.back
+            if not self.fate.dead:  # it struck a life of before that had woken up: the store goes back all the same
+                self.fate.die()
         elif stroke.deed == "fail over":
             self.fate.lose_connections()
             self.go_back(stroke.back)
