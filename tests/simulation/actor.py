@@ -301,7 +301,8 @@ class Actor:
 
     def is_quiet(self) -> bool:
         """Nothing on its way from here, nothing missing, nothing due."""
-        if self.rows("SELECT 1 FROM outbox UNION ALL SELECT 1 FROM owed_states UNION ALL SELECT 1 FROM restorations LIMIT 1"):
+        waiting = ("outbox", "owed_states", "restorations", "parked WHERE reason = 'brake'")
+        if any(self.rows(f"SELECT 1 FROM {each} LIMIT 1") for each in waiting):
             return False
         now_ms = Clock(self.world, self.name).now_ms()
         if self.rows("SELECT 1 FROM reactions WHERE due_ms <= ? LIMIT 1", now_ms):
