@@ -62,6 +62,11 @@ class Scene:
         waits = ("unacknowledged", "gaps", "reactions")
         return not any(each[name] for each in stands for name in waits)
 
+    async def has_gauges(self) -> bool:
+        """They are set anew every few seconds."""
+        gauges = await self.ask("insights", "GET", "/metrics")
+        return "dealbridge_insights_events_per_minute{" in gauges and 'direction="to_vendor",kind="deal",partnership=' in gauges
+
     async def figures(self) -> dict[str, Any]:
         """Once all of the edits are in them, and acknowledged."""
         found: dict[str, Any] = {}
@@ -112,8 +117,7 @@ async def test_figures_are_exact_after_the_statistics_and_the_broker_died_and_no
     assert first["events"]["deal.changed"]["count"] == EDITS and first["events"]["deal.shared"]["count"] == 1
     assert (first["registrations"], first["time_to_decision"]["total"], first["time_to_first_reply"]["total"]) == (1, 1, 1)
     assert first["busiest_deals"][0]["events"] > EDITS and first["edits_that_met_a_conflict"] == 0
-    gauges = await scene.ask("insights", "GET", "/metrics")
-    assert "dealbridge_insights_events_per_minute{" in gauges and 'direction="to_vendor",kind="deal",partnership=' in gauges
+    await until(scene.has_gauges)
     await by(scene.owner, scene.nodes["insights"].kill)
     await scene.edit(1)  # nobody waits for the statistics
     await by(scene.owner, scene.nodes["insights"].start)

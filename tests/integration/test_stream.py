@@ -188,13 +188,13 @@ async def test_a_node_that_starts_before_its_store_waits_and_then_gets_everythin
     await pair.partner.station.database.close()
     here, away = tmp_path / "partner.db", tmp_path / "away.db"
     here.rename(away)
-    here.mkdir()
+    (tmp_path / "nothing").mkdir()
+    here.symlink_to(tmp_path / "nothing")  # no file can be opened there, nor made; the real one takes its place at once
     pair.partner.start()
     with pytest.raises(DatabaseUnavailable):
         await pair.partner.do(save_shared, 1, {"name": "lost"})
     await pair.vendor.do(save_shared, 1, {"next_step": "meanwhile"})
-    here.rmdir()
-    away.rename(here)
+    away.replace(here)
     await pair.settle()
     await pair.check_same()
     assert (await pair.partner.read(load_deal, 1))["next_step"] == "meanwhile"

@@ -111,6 +111,7 @@ async def empty_in_the_end(world: World) -> None:
 async def flood(world: World) -> None:
     """So much can not be read that the stream stops; what is honest waits until somebody has looked and resumes it."""
     partner, vendor = world.partner, world.vendor
+    world.spawn(resume_in_the_end(world))
     garble(world, world.rules.limits.parked_max + 2)
     await partner.act("note", lambda work: notes.add_note(work, 1, "behind the flood"))
     await world.until(lambda: count(vendor, "stops", "why IS NOT NULL"), "the stream stops")
@@ -118,3 +119,11 @@ async def flood(world: World) -> None:
     await world.until(lambda: count(vendor, "shared_notes"), "what came behind the flood is there")
     for (letter,) in vendor.rows("SELECT id FROM parked ORDER BY id"):
         await vendor.act("discard", lambda work, at=letter: dead_letters.discard(work, at, "no sense in it"))
+
+
+async def resume_in_the_end(world: World) -> None:
+    """A stream that stops again because the store went back, when nobody plays any more."""
+    while True:
+        await asyncio.sleep(5)
+        if not world.playing and count(world.vendor, "stops", "why IS NOT NULL"):
+            await world.vendor.act("resume", lambda work: stops.resume(work, world.partnership), free=True)
