@@ -289,3 +289,8 @@ def deletion_rule(kind: str) -> DeletionRule:
     """What a deletion does to a kind; unknown kinds of a newer peer are deleted as a note is."""
     known = KINDS.get(kind)
     return known.deletion if known else "delete_wins"
+
+
+def is_made_by_either(kind: str) -> bool:
+    """Whether both sides may make the same record of this kind."""
+    return kind in KINDS and KINDS[kind].made_by is not None

@@ -14,7 +14,7 @@ from shared_schema.contract.documents import LIFE, Document
 from shared_schema.contract.erasure import may_erase, may_erase_fields
 from shared_schema.contract.identifiers import deal_uid
 from shared_schema.contract.policy import Policy, read_policy
-from shared_schema.contract.records import KINDS, Kind
+from shared_schema.contract.records import KINDS, Kind, is_made_by_either
 from shared_schema.contract.refusal import AHEAD, Door, refuse_fields
 from shared_schema.contract.registers import Register, Side, covers
 from shared_schema.contract.topics import other
@@ -85,6 +85,9 @@ async def apply_events(tx: AsyncConnection, desk: Desk, arrivals: Arrivals) -> N
     """Merge the events in order and write what changed; the caller moves the position in the same transaction."""
     named = named_uids(arrivals.events)
     desk.records |= await load_records(tx, desk.partnership, named)
+    made_by_either = {change.uid for each in arrivals.events for change in each.event.data.records if is_made_by_either(change.kind)}
+    if late := made_by_either - desk.records.keys():  # one may have been made here while this transaction waited for its deal
+        desk.records |= await load_records(tx, desk.partnership, late)
     if missing := named - desk.records.keys():
         coming = {change.uid for each in arrivals.events for change in each.event.data.records}
         desk.foreign |= await find_elsewhere(tx, desk.partnership, missing - coming)

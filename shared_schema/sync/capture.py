@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from shared_schema.contract.codec import Event, EventData, RecordChange, format_time
 from shared_schema.contract.documents import Document
 from shared_schema.contract.policy import Policy, may_write
-from shared_schema.contract.records import KINDS, canonical_value, is_one_way
+from shared_schema.contract.records import KINDS, canonical_value, is_made_by_either, is_one_way
 from shared_schema.contract.registers import (
     SIBLINGS_MAX,
     Context,
@@ -23,7 +23,7 @@ from shared_schema.contract.registers import (
     write,
 )
 from shared_schema.crm.policies import load_with_policy
-from shared_schema.crm.shared_records import SharedRecord, Written, append_history
+from shared_schema.crm.shared_records import SharedRecord, Written, append_history, load_records
 from shared_schema.sync import brake, outbox
 from shared_schema.sync.braking import Limits
 from shared_schema.sync.effects import Due, follow, nothing_due
@@ -136,6 +136,8 @@ async def open_records(tx: AsyncConnection, incarnation: Incarnation, command: C
     uids = {each.uid for each in command.writes} | {each.uid for each in command.creations}
     held = uids | {command.registration} if command.registration else uids
     found, policy = await load_with_policy(tx, command.partnership, held)
+    if late := {each.uid for each in command.creations if is_made_by_either(each.kind)} - found.keys():
+        found |= await load_records(tx, command.partnership, late)  # it may have come while this command waited for the deal
     records = {uid: record for uid, record in found.items() if uid in uids}
     for made in command.creations:
         if made.uid not in records:

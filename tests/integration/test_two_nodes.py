@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from shared_schema.contract.documents import LIFE
 from shared_schema.crm import private_notes
@@ -177,3 +178,25 @@ async def test_a_product_that_both_add_at_once_is_one_line_with_both_quantities(
         (line,) = (await side.read(views.read_shared_deal, side.station.spec.side, 1))["products"]
         assert sorted(each["value"] for each in line["fields"]["quantity"]["values"]) == ["1", "2"]
         assert await side.read(refusals.list_refused) == []
+
+
+async def test_a_product_that_arrives_while_it_is_being_added_here_overwrites_nothing(pair: Pair) -> None:
+    await shared(pair)
+    vendor = pair.vendor
+
+    async def consumer_waits() -> bool:
+        """On PostgreSQL for the deal that the command has locked; SQLite lets nobody else write."""
+        if vendor.station.database.engine.dialect.name == "sqlite":
+            return True
+        async with vendor.station.database.reading() as connection:
+            waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+            return bool((await connection.execute(text(waiting))).scalar_one())
+
+    async with vendor.station.working(vendor.author) as work:
+        await offers.put_product(work, 1, "CRM-PRO", None, "2")
+        await pair.partner.do(offers.put_product, 1, "CRM-PRO", None, "1")
+        await until(consumer_waits)
+    await pair.settle()
+    await pair.check_same()
+    (line,) = (await vendor.read(views.read_shared_deal, "vendor", 1))["products"]
+    assert sorted(each["value"] for each in line["fields"]["quantity"]["values"]) == ["1", "2"]
