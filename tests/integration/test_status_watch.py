@@ -44,6 +44,7 @@ async def test_the_view_shows_what_is_new_and_ctrl_c_ends_it(tmp_path: Path) -> 
             await partnerships.invite(work, "Initech", "Acme", "here:1")
         read_until(ours, "never heard")
         os.write(ours, CTRL_C)
+        read_to_the_end(ours)  # a terminal that nobody reads holds up whoever writes to it
         assert process.wait(DEADLINE_S) == 0
     finally:
         if process.poll() is None:
@@ -51,6 +52,17 @@ async def test_the_view_shows_what_is_new_and_ctrl_c_ends_it(tmp_path: Path) -> 
             process.wait()
         os.close(ours)
         await database.close()
+
+
+def read_to_the_end(terminal: int) -> None:
+    """Until nobody holds the other end any more."""
+    deadline = time.monotonic() + DEADLINE_S
+    while time.monotonic() < deadline and select.select([terminal], [], [], DEADLINE_S)[0]:
+        try:
+            if not os.read(terminal, 65_536):
+                return
+        except OSError:  # how Linux says that it is closed
+            return
 
 
 def take_terminal() -> None:
