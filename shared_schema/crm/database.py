@@ -311,7 +311,8 @@ async def _compact_postgresql(raw: Any, tables: Sequence[str]) -> None:
         for row in there:
             await raw.execute(f"VACUUM (FULL, ANALYZE) {row['tablename']}", timeout=COMPACT_WAIT_S)
     finally:
-        await raw.execute("RESET lock_timeout")
+        if not raw.is_closed():  # else its loss is what there is to tell
+            await raw.execute("RESET lock_timeout")
 
 
 def _said_goodbye(error: BaseException) -> bool:
