@@ -1,4 +1,4 @@
-"""The embedded broker as two companies would run it: TLS on every listener, users by SCRAM, and nothing allowed that no ACL allows.
+"""The embedded broker as two companies would run it, secured.
 
 Its authority, its certificate and its operator's password are made anew at the first start and die with its directory.
 """
@@ -10,31 +10,12 @@ from pathlib import Path
 
 from deploy.kafka.certificates import Authority, issue, make_authority
 from deploy.kafka.embedded import COMMON_SETTINGS, EmbeddedKafka, answers_on
+from deploy.kafka.security_settings import MECHANISM, Operator, write_security
 from shared_schema.sync.broker.access import KafkaGate
 from shared_schema.sync.security import Security, write_secret
 
 OPERATOR = "operator"
-MECHANISM = "SCRAM-SHA-512"
-SCRAM = "org.apache.kafka.common.security.scram.ScramLoginModule"
-PLAIN = "org.apache.kafka.common.security.plain.PlainLoginModule"
-SETTINGS = """\
-listeners=CLIENTS://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
-inter.broker.listener.name=CLIENTS
-listener.security.protocol.map=CLIENTS:SASL_SSL,CONTROLLER:SASL_SSL
-sasl.enabled.mechanisms={mechanism}
-sasl.mechanism.inter.broker.protocol={mechanism}
-listener.name.clients.scram-sha-512.sasl.jaas.config={scram} required username="{operator}" password="{password}";
-sasl.mechanism.controller.protocol=PLAIN
-listener.name.controller.sasl.enabled.mechanisms=PLAIN
-listener.name.controller.plain.sasl.jaas.config={plain} required username="controller" password="{password}" user_controller="{password}";
-ssl.keystore.type=PEM
-ssl.keystore.location={directory}/broker.pem
-ssl.truststore.type=PEM
-ssl.truststore.location={directory}/ca.pem
-authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
-super.users=User:{operator};User:controller
-connections.max.reauth.ms={reauth_ms}
-"""
+LISTENERS = "listeners=CLIENTS://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n"
 
 
 class SecuredKafka(EmbeddedKafka):
@@ -71,9 +52,8 @@ class SecuredKafka(EmbeddedKafka):
             self.authority = make_authority()
             self.ca.write_text(self.authority.pem)
             write_secret(self.home / "broker.pem", issue(self.authority, ["localhost", "127.0.0.1"]))
-        names = {"mechanism": MECHANISM, "scram": SCRAM, "plain": PLAIN, "operator": OPERATOR, "password": self.password}
-        places = {"port": self.port, "controller": self.controller_port, "directory": self.home}
-        return (COMMON_SETTINGS + SETTINGS).format(**names, **places, reauth_ms=self.reauth_ms)
+        where = (COMMON_SETTINGS + LISTENERS).format(port=self.port, controller=self.controller_port, directory=self.home)
+        return where + write_security(["CLIENTS"], Operator(OPERATOR, self.password), self.password, str(self.home), self.reauth_ms)
 
     def first_users(self) -> tuple[str, ...]:
         return ("--add-scram", f"{MECHANISM}=[name={OPERATOR},password={self.password}]")

@@ -1,11 +1,10 @@
-"""The settings of the stack's one broker: TLS on every listener, users by SCRAM, and nothing allowed that no ACL allows."""
+"""The settings of the stack's one broker: where it listens, and for whom."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-MECHANISM = "SCRAM-SHA-512"
-SCRAM = "org.apache.kafka.common.security.scram.ScramLoginModule"
-PLAIN = "org.apache.kafka.common.security.plain.PlainLoginModule"
+from deploy.kafka.security_settings import MECHANISM, Operator, log_in, write_security
+
 PLACE = "/secrets/broker"
 INSIDE, CONTROLLER = 9092, 9093
 REAUTH_MS = 3_600_000
@@ -25,21 +24,6 @@ log.cleaner.dedupe.buffer.size=16777216
 controlled.shutdown.max.retries=1
 listeners={listeners},CONTROLLER://127.0.0.1:{controller}
 advertised.listeners={advertised}
-inter.broker.listener.name=INSIDE
-listener.security.protocol.map={protocols},CONTROLLER:SASL_SSL
-sasl.enabled.mechanisms={mechanism}
-sasl.mechanism.inter.broker.protocol={mechanism}
-{logins}
-sasl.mechanism.controller.protocol=PLAIN
-listener.name.controller.sasl.enabled.mechanisms=PLAIN
-listener.name.controller.plain.sasl.jaas.config={plain} required username="controller" password="{secret}" user_controller="{secret}";
-ssl.keystore.type=PEM
-ssl.keystore.location={place}/broker.pem
-ssl.truststore.type=PEM
-ssl.truststore.location={place}/ca.pem
-authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
-super.users=User:{operator};User:controller
-connections.max.reauth.ms={reauth}
 """
 
 
@@ -74,21 +58,12 @@ class Doors(NamedTuple):
 
 def write_settings(doors: Doors, operator: str, password: str, secret: str) -> str:
     """The broker's server.properties; `secret` is the controller's."""
-    names = [door.name for door in doors.doors]
-    login = f'.scram-sha-512.sasl.jaas.config={SCRAM} required username="{operator}" password="{password}";'
-    return SETTINGS.format(
+    where = SETTINGS.format(
         controller=CONTROLLER,
         listeners=",".join(f"{door.name}://:{door.port}" for door in doors.doors),
         advertised=",".join(f"{door.name}://{door.host}:{door.advertised_port}" for door in doors.doors),
-        protocols=",".join(f"{name}:SASL_SSL" for name in names),
-        logins="\n".join(f"listener.name.{name.lower()}{login}" for name in names),
-        mechanism=MECHANISM,
-        plain=PLAIN,
-        secret=secret,
-        place=PLACE,
-        operator=operator,
-        reauth=REAUTH_MS,
     )
+    return where + write_security([door.name for door in doors.doors], Operator(operator, password), secret, PLACE, REAUTH_MS)
 
 
 def write_client_settings(user: str, password: str) -> str:
@@ -96,7 +71,7 @@ def write_client_settings(user: str, password: str) -> str:
     return f"""\
 security.protocol=SASL_SSL
 sasl.mechanism={MECHANISM}
-sasl.jaas.config={SCRAM} required username="{user}" password="{password}";
+{log_in(user, password)}
 ssl.truststore.type=PEM
 ssl.truststore.location={PLACE}/ca.pem
 """

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, and_, func, or_, select, tuple_
+from sqlalchemy import ColumnElement, and_, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.contract.policy import Policy, display
@@ -124,7 +124,3 @@ def choose(side: Side, register: Register, choice: Choice, value: Any) -> Any:
     if standing is None:
         raise WrongState(f"the {wanted} has no value in this conflict", remedy="choose edit and give the value")
     return standing.value
-
-
-async def count_open(connection: AsyncConnection) -> int:
-    return int((await connection.execute(select(func.count()).select_from(conflicts))).scalar_one())

@@ -28,12 +28,12 @@ from shared_schema.sync.effects import Due, nothing_due
 from shared_schema.sync.incarnation import Incarnation
 from shared_schema.sync.limits import Limits
 from shared_schema.sync.log_lines import ids
-from shared_schema.sync.own_topic import read_last_facts
 from shared_schema.sync.patience import keep_at
 from shared_schema.sync.relay import deliver
 from shared_schema.sync.standing import read_standing
 from shared_schema.sync.stops import StreamStopped
 from shared_schema.sync.tables import inbound_positions, peers
+from shared_schema.sync.topic_reading import read_last_facts
 from shared_schema.sync.transport import Broker, BrokerError, Producer, Reader, Received, Record, TopicMissing
 
 BATCH_RECORDS = 2_000

@@ -86,18 +86,12 @@ LAST = select(outbox.c.event).where(outbox.c.id == bindparam("last")).scalar_sub
 NAMED = Statement(select(leases.c.epoch, LAST).where(leases.c.name == bindparam("lease")).with_for_update())
 
 
-class Numbered(NamedTuple):
-    """Published rows (id, sequence) in their order, and the event of the last one."""
-
-    numbers: Sequence[tuple[int, int]]
-    last_event: str
-
-
-async def mark_published(tx: AsyncConnection, lease: str, epoch: str, numbered: Numbered, now_ms: int) -> int:
-    """Give published rows their number, only while the lease still names this epoch and the last one is still the same event: in a store
-    that went back unnoticed the ids of lost rows stand for others soon. How many were published."""
-    numbers = numbered.numbers
-    if not numbers or not await names_epoch(tx, lease, epoch, (numbers[-1][0], numbered.last_event)):
+async def mark_published(
+    tx: AsyncConnection, lease: str, epoch: str, numbers: Sequence[tuple[int, int]], last_event: str, now_ms: int
+) -> int:
+    """Give published rows (id, sequence) their number, only while the lease still names this epoch and the last one is still of this event:
+    in a store that went back unnoticed the ids of lost rows stand for others soon. How many were published."""
+    if not numbers or not await names_epoch(tx, lease, epoch, (numbers[-1][0], last_event)):
         return 0
     (first, number), (last, _) = numbers[0], numbers[-1]
     if all(id - sequence == first - number for id, sequence in numbers):

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from shared_schema.contract.codec import decode_event
 from shared_schema.contract.documents import LIFE
 from shared_schema.contract.identifiers import deal_uid, product_uid
-from shared_schema.contract.life import ALIVE, is_deletion, make_deletion, seen_by
+from shared_schema.contract.life import ALIVE, is_deletion, make_deletion
 from shared_schema.contract.records import DEAL_FIELDS
 from shared_schema.contract.registers import BadToken, Context, decode_token
 from shared_schema.contract.registration import OPEN, round_of
@@ -249,11 +249,6 @@ async def delete_anyway(work: Work, shared_deal_id: int) -> Captured:
     if deal.state != "contested":
         raise WrongState("no deletion of this deal is contested", remedy="delete it for both instead")
     return await work.capture(row["partnership"], row["uid"], "deal.deleted", [Write(deal.uid, LIFE, make_deletion(deal.document))])
-
-
-def uncovered(deal: SharedRecord) -> dict[str, dict[str, int]]:
-    """What the deletions present had in view, per field: what a page shows beside *Restore* and *Delete anyway*."""
-    return seen_by(each for each in deal.document.get(LIFE).siblings if is_deletion(each))
 
 
 async def unshare(work: Work, shared_deal_id: int) -> Captured:

@@ -32,9 +32,11 @@ class LeaseLost(Exception):
 
 
 class Shipment(NamedTuple):
-    """Rows on their way: newly numbered, and the ids of those that go again under an old number."""
+    """Rows on their way: newly numbered (id, sequence), the event of the last of these, and the ids of those that go again under an old
+    number."""
 
-    numbered: outbox.Numbered
+    numbered: tuple[tuple[int, int], ...]
+    last_event: str
     resent: tuple[int, ...]
     delivery: Awaitable[None]
 
@@ -83,7 +85,7 @@ class Relay:
                 rows = await self.read_rows(flying) if len(flying) < IN_FLIGHT_BATCHES else []
                 if rows:
                     flying.append(await self.ship(producer, epoch, sequence, rows))
-                    sequence += len(flying[-1].numbered.numbers)
+                    sequence += len(flying[-1].numbered)
                 settling = self.settle_next(flying, settling, epoch)
                 now_ms = self.clock.now_ms()
                 if abs(now_ms - beaten_ms) >= HEARTBEAT_MS:
@@ -119,24 +121,24 @@ class Relay:
                 raise LeaseLost(f"the lease of {self.partnership} names another epoch")
 
     async def read_rows(self, flying: deque[Shipment]) -> list[outbox.Pending]:
-        in_flight = {id for each in flying for id, _ in each.numbered.numbers} | {id for each in flying for id in each.resent}
+        in_flight = {id for each in flying for id, _ in each.numbered} | {id for each in flying for id in each.resent}
         async with self.database.glancing() as connection:
             return await outbox.read_pending(connection, self.partnership, in_flight, BATCH_ROWS)
 
     async def ship(self, producer: Producer, epoch: str, sequence: int, rows: Sequence[outbox.Pending]) -> Shipment:
         """Queue the rows in order and go on; a row that had a number keeps it."""
-        numbers, resent, records, last_event = [], [], [], ""
+        numbered, resent, records, last_event = [], [], [], ""
         for row in rows:
             if row.epoch is not None and row.sequence is not None:
                 resent.append(row.id)
                 records.append(make_record(row, row.epoch, row.sequence))
                 continue
             sequence += 1
-            numbers.append((row.id, sequence))
+            numbered.append((row.id, sequence))
             last_event = row.event
             records.append(make_record(row, epoch, sequence))
         delivery = await producer.send(self.topic, records)
-        return Shipment(outbox.Numbered(numbers, last_event), tuple(resent), delivery)
+        return Shipment(tuple(numbered), last_event, tuple(resent), delivery)
 
     async def settle(self, shipment: Shipment, epoch: str) -> None:
         """Wait for the broker, then mark: never the other way round, and only while the lease names this epoch."""
@@ -147,9 +149,9 @@ class Relay:
             if self.database.losses != self.losses:
                 raise LeaseLost("the store may have gone back, and ids in flight stand for other rows: they are sent again")
             now_ms = self.clock.now_ms()
-            marked = await outbox.mark_published(tx, self.lease, epoch, shipment.numbered, now_ms)
+            marked = await outbox.mark_published(tx, self.lease, epoch, shipment.numbered, shipment.last_event, now_ms)
             await outbox.mark_resent(tx, shipment.resent, now_ms)
-        if shipment.numbered.numbers and not marked:
+        if shipment.numbered and not marked:
             raise LeaseLost(f"another process relays {self.partnership}, or rows on their way are gone from its store")
         metrics.publish_duration.labels(self.partnership).observe(loop.time() - began_s)
         metrics.published.labels(self.partnership).inc(marked + len(shipment.resent))

@@ -2,6 +2,7 @@
 the other side answered and acknowledged it. Reads only; belongs to no group."""
 
 from collections.abc import Callable, Sequence
+from contextlib import aclosing
 from typing import NamedTuple
 
 from shared_schema.contract.codec import HEADER_CONTROL, HEADER_EPOCH, HEADER_SEQUENCE, Event, Undecodable, decode_control, read_time
@@ -10,13 +11,11 @@ from shared_schema.contract.identifiers import time_of
 from shared_schema.contract.registers import Side
 from shared_schema.contract.topics import other, record_topic
 from shared_schema.sync.answers import OUTCOME
-from shared_schema.sync.own_topic import read_fact
+from shared_schema.sync.topic_reading import BATCH_RECORDS, WAIT_MS, read_batches, read_fact
 from shared_schema.sync.transport import Broker, BrokerUnavailable, Received, TopicInfo
 
 MARGIN_MS = 60_000  # clocks drift, and a relay may publish the same event twice
 RECORDS_MAX = 1_000_000  # of one topic; more is no question for a person to wait for
-BATCH_RECORDS = 2_000
-WAIT_MS = 500
 SILENCES_MAX = 4
 
 Told = tuple[str, Side, int | None, str]
@@ -128,19 +127,11 @@ async def read_from(broker: Broker, topic: str, time_ms: int, look: Callable[[Re
     if info is None or info.start_offset == info.end_offset:
         return
     offset = await find_offset(broker, topic, info, time_ms)
-    end, silences = min(info.end_offset, offset + RECORDS_MAX), 0
-    reader = await broker.open_reader(topic, offset)
-    try:
-        while offset < end:
-            batch = await reader.fetch(BATCH_RECORDS, WAIT_MS)
-            silences = 0 if batch else silences + 1
-            if silences > SILENCES_MAX:
-                raise BrokerUnavailable(f"{topic} has been silent at {offset} of {end}")
+    end = min(info.end_offset, offset + RECORDS_MAX)
+    async with aclosing(read_batches(broker, topic, offset, end, SILENCES_MAX)) as batches:
+        async for batch in batches:
             if any(look(record) for record in batch):
                 return
-            offset = batch[-1].offset + 1 if batch else offset
-    finally:
-        await reader.close()
 
 
 async def find_offset(broker: Broker, topic: str, info: TopicInfo, time_ms: int) -> int:

@@ -13,7 +13,8 @@ from aiokafka.admin import AIOKafkaAdminClient
 from shared_schema.contract.topics import record_topic
 from tests.chaos.client_log import now_ms
 from tests.chaos.schedule import Fault
-from tests.chaos.town import Town, create_topics, send_signal
+from tests.chaos.town import Town, send_signal
+from tests.planting import create_topics
 from tests.stores import AWAY, SQLITE, StoreCopy, copy_store, file_of, open_file, read_rows
 
 MENDED_S = 60  # a copy is made of a store that is whole, if that comes true in this time

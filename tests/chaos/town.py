@@ -12,14 +12,11 @@ from deploy.demo.processes import NodeProcess
 from deploy.kafka.embedded import EmbeddedKafka
 from partner_node.spec import SPEC as PARTNER
 from shared_schema.crm import customers, users
-from shared_schema.crm.database import Database
 from shared_schema.crm.deals import add_deal
-from shared_schema.crm.migrations import migrate
 from shared_schema.sync import partnerships
-from shared_schema.sync.broker import KafkaBroker
-from shared_schema.sync.clock import SystemClock
-from shared_schema.sync.station import NodeSpec, Station, Work
+from shared_schema.sync.station import Work
 from tests.chaos.schedule import PROCESSES, SIDES
+from tests.planting import add_admin, create_topics, open_station
 from tests.postgres import EmbeddedPostgres
 from tests.stores import SQLITE, keep_removed
 from vendor_node import reps
@@ -142,30 +139,6 @@ async def plant(urls: dict[str, str], kafka: str) -> tuple[dict[str, str], str]:
         await station.database.close()
         await keep_removed(urls[station.spec.side])
     return tokens, bundle["partnership"]
-
-
-async def create_topics(kafka: str, partnership: str) -> None:
-    """As the vendor's operator does; those that are there stay."""
-    broker = KafkaBroker(kafka)
-    await broker.start()
-    try:
-        await partnerships.create_topics(broker, partnership)
-    finally:
-        await broker.stop()
-
-
-async def open_station(spec: NodeSpec, url: str) -> Station:
-    database = Database(url)
-    await migrate(database, spec.migrations)
-    station = Station(spec, database, SystemClock())
-    async with station.working() as work:
-        await customers.add_pipeline(work.tx, "Sales", [("New", "open"), ("Won", "won")])
-    return station
-
-
-async def add_admin(work: Work, name: str) -> str:
-    user_id = await users.add_user(work.tx, work.incarnation.new_uid(), name, f"{name.lower()}@{work.side}.example", "admin")
-    return await users.issue_token(work.tx, user_id, "test", work.incarnation.clock.random_bits(192), work.now_ms)
 
 
 async def add_customers(work: Work) -> None:

@@ -60,6 +60,7 @@ events = st.builds(
 )
 settings.register_profile("codec", deadline=None, database=None, print_blob=True, max_examples=500)
 codec = settings(settings.get_profile("codec"))
+EVENT_ENDS, CONTROL_ENDS = ("read", "malformed", "newer_major", "oversized"), ("read", "malformed")
 
 
 @codec
@@ -71,8 +72,8 @@ def test_an_event_is_its_bytes(event: Event) -> None:
 @codec
 @given(st.binary(max_size=300), st.sampled_from(sorted(CONTROL_TYPES)))
 def test_any_bytes_are_read_or_undecodable(payload: bytes, control: str) -> None:
-    read_or_refuse(payload)
-    read_control_or_refuse(control, payload)
+    assert read_or_refuse(payload) in EVENT_ENDS
+    assert read_control_or_refuse(control, payload) in CONTROL_ENDS
 
 
 @codec
@@ -92,28 +93,27 @@ def test_damaged_samples_are_read_or_undecodable(sample: object, data: st.DataOb
             )
         else:
             value += value[place : place + 200]
-    read_or_refuse(bytes(value))
-    read_control_or_refuse("sync.acknowledged", bytes(value))
+    assert read_or_refuse(bytes(value)) in EVENT_ENDS
+    assert read_control_or_refuse("sync.acknowledged", bytes(value)) in CONTROL_ENDS
 
 
-def read_or_refuse(payload: bytes) -> None:
-    """Anything but Undecodable leaves through here and fails the test; what was read is valid by the models and reads back."""
+def read_or_refuse(payload: bytes) -> str:
+    """What became of it, by a word. Anything but Undecodable leaves through here and fails the test; what was read is valid by the
+    models and reads back."""
     try:
         event = decode_event(payload)
     except Undecodable as error:
-        assert error.reason in ("malformed", "newer_major", "oversized")
-    else:
-        assert decode_event(encode_event(event)) == event
-        Envelope.model_validate_json(payload)
+        return error.reason
+    Envelope.model_validate_json(payload)
+    return "read" if decode_event(encode_event(event)) == event else "reads back as something else"
 
 
-def read_control_or_refuse(name: str, payload: bytes) -> None:
+def read_control_or_refuse(name: str, payload: bytes) -> str:
     try:
         control = decode_control(name, payload)
     except Undecodable as error:
-        assert error.reason == "malformed"
-    else:
-        assert control.type == name
+        return error.reason
+    return "read" if control.type == name else f"read as {control.type}"
 
 
 def test_size_and_nothing() -> None:
@@ -131,9 +131,9 @@ def test_the_codec_is_never_looser_than_the_models(sample: Sample) -> None:
     """Every leaf of every sample exchanged for something hostile: what the codec reads, the models validate."""
     for payload in hostile_variants(sample.value):
         if sample.type in CONTROL_TYPES:
-            read_control_or_refuse(sample.type, payload)
+            assert read_control_or_refuse(sample.type, payload) in CONTROL_ENDS
         else:
-            read_or_refuse(payload)
+            assert read_or_refuse(payload) in EVENT_ENDS
 
 
 @pytest.mark.parametrize(

@@ -360,6 +360,7 @@ async def test_nothing_that_arrives_late_or_by_repair_brings_it_back(stage: Stag
 
     await until(erased_again)
     await pair.settle()
+    assert [row.state for row in await pair.partner.rows(note)] == ["erased"]
     await check_peers_agree(pair)
 
 

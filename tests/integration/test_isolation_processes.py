@@ -13,14 +13,9 @@ import pytest
 
 from deploy.demo.processes import NodeProcess
 from partner_node.spec import SPEC as PARTNER
-from shared_schema.crm import customers, users
-from shared_schema.crm.database import Database
-from shared_schema.crm.migrations import migrate
 from shared_schema.sync import partnerships
-from shared_schema.sync.broker import KafkaBroker
-from shared_schema.sync.clock import SystemClock
-from shared_schema.sync.station import NodeSpec, Station, Work
 from tests.integration.pair import DETAILS, until
+from tests.planting import add_admin, create_topics, open_station
 from tests.postgres import EmbeddedPostgres
 from vendor_node import reps
 from vendor_node.spec import SPEC as VENDOR
@@ -49,27 +44,8 @@ async def plant(directory: Path, kafka: str, vendor_url: str) -> tuple[dict[str,
             else:
                 await partnerships.join(work, bundles[name])
         await station.database.close()
-    broker = KafkaBroker(kafka)
-    await broker.start()
-    for partnership in names.values():
-        await partnerships.create_topics(broker, partnership)
-    await broker.stop()
+    await create_topics(kafka, *names.values())
     return nodes, tokens, names
-
-
-async def open_station(spec: NodeSpec, url: str) -> Station:
-    database = Database(url)
-    await migrate(database, spec.migrations)
-    station = Station(spec, database, SystemClock())
-    async with station.working() as work:
-        await customers.add_pipeline(work.tx, "Sales", [("New", "open"), ("Won", "won")])
-    return station
-
-
-async def add_admin(work: Work, name: str) -> str:
-    address = f"{name.replace(' ', '.').lower()}@here.example"
-    user_id = await users.add_user(work.tx, work.incarnation.new_uid(), name, address, "admin")
-    return await users.issue_token(work.tx, user_id, "test", work.incarnation.clock.random_bits(192), work.now_ms)
 
 
 class Client:

@@ -19,7 +19,7 @@ from shared_schema.sync.deals import save_shared
 from shared_schema.sync.tables import journal
 from shared_schema.sync.transport import CredentialRefused
 from tests.integration.pair import DEADLINE_S, until
-from tests.integration.test_stream import Load, check_all_arrived
+from tests.integration.test_stream import Load, find_missing
 from tests.integration.wire import Wire, open_wire
 from vendor_node import partners
 from vendor_node.warden import look_after
@@ -37,7 +37,7 @@ async def test_edits_of_both_sides_cross_over_tls_while_connections_end_and_are_
     await asyncio.sleep(wire.kafka.reauth_ms / 1000)  # every connection opened so far ends within this
     await load.grow(25)
     await load.end()
-    await check_all_arrived(wire.pair, load)
+    assert await find_missing(wire.pair, load) == []
 
 
 async def test_a_new_credential_under_load_loses_nothing_and_the_old_one_ends(wire: Wire) -> None:
@@ -51,7 +51,7 @@ async def test_a_new_credential_under_load_loses_nothing_and_the_old_one_ends(wi
     assert (await wire.do(partners.retire)).complete
     await load.grow(10)
     await load.end()
-    await check_all_arrived(wire.pair, load)
+    assert await find_missing(wire.pair, load) == []
     assert partners.users_of(wire.pair.partnership, await wire.operator.list_users()) == [f"{wire.pair.partnership}.2"]
 
 
@@ -66,7 +66,7 @@ async def test_a_suspended_partner_is_out_with_its_open_connections_and_nothing_
     assert (await wire.do(partners.change_status, "active")).complete
     await load.grow(10)
     await load.end()
-    await check_all_arrived(wire.pair, load)
+    assert await find_missing(wire.pair, load) == []
     await until_well(wire)
     assert await read_journal(wire) == ["partner invited", "credential made", "partner suspended", "partner resumed"]
 

@@ -63,9 +63,9 @@ def acknowledge_highest() -> Any:
 def remove_at_publish() -> Any:
     """8: rows go as soon as the broker has them."""
 
-    async def mark(tx: Any, lease: str, epoch: str, numbered: Any, now_ms: int) -> int:
-        await tx.execute(delete(rows).where(rows.c.id.in_([id for id, _ in numbered.numbers])))
-        return len(numbered.numbers)
+    async def mark(tx: Any, lease: str, epoch: str, numbers: Any, last_event: str, now_ms: int) -> int:
+        await tx.execute(delete(rows).where(rows.c.id.in_([id for id, _ in numbers])))
+        return len(numbers)
 
     return patch.object(outbox, "mark_published", mark)
 
@@ -144,7 +144,7 @@ def mark_before_publish() -> Any:
 
     async def settle(self: Relay, shipment: Any, epoch: str) -> None:
         async with self.database.transaction() as tx:
-            await outbox.mark_published(tx, self.lease, epoch, shipment.numbered, self.clock.now_ms())
+            await outbox.mark_published(tx, self.lease, epoch, shipment.numbered, shipment.last_event, self.clock.now_ms())
             await outbox.mark_resent(tx, shipment.resent, self.clock.now_ms())
 
     return patch.object(Relay, "settle", settle)
