@@ -20,9 +20,10 @@ from tests.simulation.variants import VARIANTS
 from vendor_node.spec import SPEC as VENDOR
 
 SINGLE, DOUBLE, RANDOM = 60, 25, 20
-# An open defect: what the brake held of a side's deletions when that side's store went back is applied when a person releases it, and
-# not told to that side again; the next verification (hourly by default) finds and repairs it. `make simulate` draws such histories, the
-# sample of a commit does not: `--replay "brake:3296311426:partner@933=fail over-4:vendor@560=freeze"`.
+# An open defect, not understood in full: where a store goes back while the brake holds something of it, what a person releases or drops
+# afterwards can leave the sides unlike until a verification (hourly by default) repairs it: 7 of 160 histories of that script. `make
+# simulate` draws them, the sample of a commit does not: `--replay "brake:3296311426:partner@933=fail over-4:vendor@560=freeze"`, and
+# `--replay "brake:77:partner@421=fail over-3"`.
 GONE_BACK = ("restore", "fail over")
 MORE_SCENES = {
     "a save on a stale page makes a conflict": Script("shared", scenes.stale_page),
