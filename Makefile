@@ -35,6 +35,7 @@ check: setup
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m mypy
 	.venv/bin/lint-imports --no-logo
+	$(PYTHON) -m pytest -q tests/architecture
 
 format: setup
 	$(PYTHON) -m ruff check --fix .
