@@ -259,7 +259,10 @@ def hold_back(desk: Desk, numbered: Numbered, changes: Sequence[RecordChange]) -
     why = desk.ledger.judge(numbered.event.id, acts) if acts else None
     if why is None:
         return changes
-    if numbered.event.type != RESTATED or not known:  # a state that only repeats what is held need not wait beside it
+    if numbered.event.type == RESTATED and known:  # a state that only repeats what is held need not wait beside it
+        repeated = [Outcome(numbered.event.id, "ignored", "held by the brake already", act.uid) for act in acts]
+        desk.answers.append(answer(numbered.event, *repeated))
+    else:
         row = parking.make_row(desk.partnership, numbered.received, BRAKE, why, desk.now_ms)
         desk.to_park.append(row | {"event": numbered.event.id})
         desk.answers.append(answer(numbered.event, Outcome(numbered.event.id, "parked", BRAKE)))

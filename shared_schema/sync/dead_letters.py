@@ -14,7 +14,7 @@ from shared_schema.contract.codec import Outcome
 from shared_schema.crm.database import DatabaseUnavailable
 from shared_schema.crm.policies import load_policy
 from shared_schema.crm.problems import Invalid, NotFound
-from shared_schema.sync import outbox, parking
+from shared_schema.sync import outbox, parking, verification
 from shared_schema.sync.answers import Answer, make_answers
 from shared_schema.sync.apply import Desk, apply_events
 from shared_schema.sync.arrivals import sort_arrivals
@@ -37,11 +37,12 @@ class StillParked(Exception):
 
 
 class Replayed(NamedTuple):
-    """What a replay came to: applied, parked (still, for `reason`), or gone (it had left parking already)."""
+    """What a replay came to: applied (of `partnership`), parked (still, for `reason`), or gone (it had left parking already)."""
 
     id: int
     result: str
     reason: str | None = None
+    partnership: str | None = None
 
 
 async def list_dead(
@@ -71,8 +72,13 @@ def show_bytes(raw: bytes) -> str:
 
 
 async def replay(station: Station, author: Author, letters: Sequence[int]) -> list[Replayed]:
-    """Try dead letters again, each in a transaction of its own; twice is harmless."""
-    return [await replay_one(station, author, each) for each in letters]
+    """Try dead letters again, each in a transaction of its own; twice is harmless. Their senders' stores may have gone back since and lack
+    what is applied so late: where any was, the sides are compared, and repaired."""
+    tried = [await replay_one(station, author, each) for each in letters]
+    async with station.working(author) as work:
+        for partnership in sorted({each.partnership for each in tried if each.partnership}):
+            await verification.request(work, partnership, repair=True)
+    return tried
 
 
 async def replay_one(station: Station, author: Author, letter_id: int, *, released: bool = False) -> Replayed:
@@ -110,7 +116,7 @@ async def apply_again(work: Work, letter_id: int, *, released: bool = False) -> 
     await outbox.append(work.tx, make_answers(work.incarnation, partnership, desk.answers), work.now_ms)
     await note(work, partnership, None, "dead letter replayed", f"{letter_id}: {row['reason']}")
     work.woken |= {partnership, "reactions", "changes"}
-    return Replayed(letter_id, "applied")
+    return Replayed(letter_id, "applied", partnership=partnership)
 
 
 async def take(work: Work, letter_id: int) -> Row | None:

@@ -1,5 +1,6 @@
 """What the brake holds, and a person's word about it. *Release* lets go what is held now, and nothing that comes. *Drop* takes outgoing
-deletions back as writes; of incoming ones the sender is answered with the records' state."""
+deletions back as writes; of incoming ones the sender is answered with the records' state. A store that went back while something of it
+was held elsewhere was not told of it: so the sides are compared, and repaired, after each word about incoming ones."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
@@ -16,7 +17,7 @@ from shared_schema.crm.policies import load_policy
 from shared_schema.crm.problems import WrongState
 from shared_schema.crm.shared_records import SharedRecord, load_records
 from shared_schema.crm.tables import property_history
-from shared_schema.sync import dead_letters, outbox, parking
+from shared_schema.sync import dead_letters, outbox, parking, verification
 from shared_schema.sync.answers import Answer, make_answers
 from shared_schema.sync.apply import Desk, apply_events
 from shared_schema.sync.arrivals import sort_arrivals
@@ -152,6 +153,7 @@ async def decide_incoming(station: Station, author: Author, partnership: str, ro
         counts[result] = counts.get(result, 0) + 1
     async with station.working(author) as work:
         await note(work, partnership, None, f"brake {word}", f"incoming: {describe(counts)}")
+        await verification.request(work, partnership, repair=True)
     return counts
 
 

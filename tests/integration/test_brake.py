@@ -75,6 +75,15 @@ async def until_held(side: Side, count: int) -> None:
     await until(held_so_many)
 
 
+async def until_verified(side: Side, partnership: str, repaired: int | None = None) -> None:
+    async def done() -> bool:
+        return (await side.read(verification.read_verification, partnership))["phase"] == "done"
+
+    await until(done)
+    found = await side.read(verification.read_verification, partnership)
+    assert repaired in (None, found["repaired"])
+
+
 async def notes_of(side: Side, state: str) -> int:
     shown = await side.read(views.read_shared_deal, side.station.spec.side, 1)
     return sum(each["state"] == state for each in shown["notes"])
@@ -164,6 +173,7 @@ async def test_incoming_deletions_past_the_limit_wait_parked_and_are_applied_at_
     assert await notes_of(vendor, "deleted") == LEAST + 2
     await pair.check_same()
     assert {each["sync"] for each in (await partner.read(views.read_shared_deal, "partner", 1))["notes"]} == {"applied"}
+    await until_verified(vendor, pair.partnership, repaired=0)
 
 
 async def test_a_repair_brings_no_held_deletion_in_and_parks_it_no_second_time(pair: Pair) -> None:
@@ -173,11 +183,7 @@ async def test_a_repair_brings_no_held_deletion_in_and_parks_it_no_second_time(p
     await until_held(vendor, 1)
     await pair.settle()
     await vendor.do(verification.request, pair.partnership, repair=True)
-
-    async def done() -> bool:
-        return (await vendor.read(verification.read_verification, pair.partnership))["phase"] == "done"
-
-    await until(done)
+    await until_verified(vendor, pair.partnership)
     await pair.settle()
     assert (len(await vendor.rows(select(parked.c.id))), await notes_of(vendor, "deleted")) == (1, LEAST)
 

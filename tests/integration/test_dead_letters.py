@@ -19,7 +19,7 @@ from shared_schema.sync.dead_letters import Replayed
 from shared_schema.sync.limits import Limits
 from shared_schema.sync.station import Author, Station
 from shared_schema.sync.stops import StreamStopped
-from shared_schema.sync.tables import inbound_positions, journal, outbound_epochs, outbox, parked
+from shared_schema.sync.tables import inbound_positions, journal, outbound_epochs, outbox, parked, verifications
 from shared_schema.sync.transport import Received
 from tests.contract.golden import SAMPLES
 from vendor_node.spec import SPEC
@@ -111,7 +111,9 @@ async def test_a_poisonous_event_is_kept_whole_and_applied_once_the_defect_is_me
         assert json.loads(shown["payload"])["id"] == EVENT % 2
         assert await inbox.replay(letter.id) == [Replayed(letter.id, "parked", "poison")]
         assert len(await inbox.rows(select(shared_records.c.uid))) == 2
-    assert await inbox.replay(letter.id, letter.id) == [Replayed(letter.id, "applied"), Replayed(letter.id, "gone")]
+    assert not await inbox.rows(select(verifications)), "what stays parked changes nothing"
+    assert await inbox.replay(letter.id, letter.id) == [Replayed(letter.id, "applied", partnership=P), Replayed(letter.id, "gone")]
+    assert [(row.partnership, row.phase, row.repair) for row in await inbox.rows(select(verifications))] == [(P, "first", True)]
     assert len(await inbox.rows(select(shared_records.c.uid))) == 3
     assert await inbox.answers() == [(EVENT % 2, "parked", "poison"), (EVENT % 2, "applied", "left parking")]
     (line,) = await inbox.rows(select(journal))

@@ -301,7 +301,7 @@ class Actor:
 
     def is_quiet(self) -> bool:
         """Nothing on its way from here, nothing missing, nothing due."""
-        waiting = ("outbox", "owed_states", "restorations", "parked WHERE reason = 'brake'")
+        waiting = ("outbox", "owed_states", "restorations", "parked WHERE reason = 'brake'", "verifications WHERE phase <> 'done'")
         if any(self.rows(f"SELECT 1 FROM {each} LIMIT 1") for each in waiting):
             return False
         now_ms = Clock(self.world, self.name).now_ms()

@@ -64,8 +64,8 @@ async def talk(world: World) -> None:
         await partner.act("note", lambda work: notes.add_note(work, 1, "from the partner"))
         await vendor.act("note", lambda work: notes.add_note(work, 1, "from the vendor"))
     await world.until(lambda: count(vendor, "shared_notes") >= 2 and count(partner, "shared_notes") >= 2, "the notes are there")
-    theirs = one(vendor, "SELECT id FROM shared_notes WHERE side = 'partner'")
-    own = one(partner, "SELECT id FROM shared_notes WHERE side = 'partner'")
+    theirs = one(vendor, "SELECT min(id) FROM shared_notes WHERE side = 'partner'")
+    own = one(partner, "SELECT min(id) FROM shared_notes WHERE side = 'partner'")
     with world.apart():
         await vendor.act("comment", lambda work: notes.add_comment(work, theirs, "a comment"))
         await partner.act("edit note", lambda work: notes.edit(work, "note", own, "edited by the partner"))
