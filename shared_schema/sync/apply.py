@@ -23,7 +23,7 @@ from shared_schema.crm.shared_records import SharedRecord, Written, append_histo
 from shared_schema.sync import brake, erasures, parking, refusals
 from shared_schema.sync.answers import OUTCOME, Answer, answer
 from shared_schema.sync.arrivals import Arrivals, Numbered
-from shared_schema.sync.braking import BRAKE, DESTRUCTIVE, Ledger, Limits, act_of_change, count_as, spare
+from shared_schema.sync.braking import BRAKE, DESTRUCTIVE, UNSHARED, Ledger, Limits, act_of_change, count_as, spare
 from shared_schema.sync.effects import Due, follow, nothing_due
 from shared_schema.sync.erasures import ERASED, Erased
 from shared_schema.sync.incarnation import Incarnation
@@ -33,7 +33,7 @@ from shared_schema.sync.tables import peer_outcomes
 
 NO_LIMITS = Limits()
 NOTHING = Document()
-KEPT_WHEN_UNSHARED = frozenset({"unshared", "partner_left", "vendor_left"})
+KEPT_WHEN_UNSHARED = frozenset({UNSHARED, "partner_left", "vendor_left"})
 
 
 class MissingParent(Exception):
@@ -63,6 +63,7 @@ class Desk:
     heard: dict[tuple[object, ...], dict[str, object]] = field(default_factory=dict)
     created: set[str] = field(default_factory=set)
     foreign: set[str] = field(default_factory=set)
+    ended: set[str] = field(default_factory=set)
     erased: list[Erased] = field(default_factory=list)
     restoring: bool = False
     unknown: set[str] = field(default_factory=set)
@@ -161,11 +162,13 @@ def apply_event(desk: Desk, numbered: Numbered) -> None:
 def is_unshared(desk: Desk, change: RecordChange) -> bool:
     """Whether this side knows that sharing of the registration has stopped; then only leaving, stopping and erasing still count."""
     registration = desk.records.get(change.registration or "")
-    if registration is None or "unshared" not in registration.document or change.erased or change.erased_fields:
-        return False
-    if not registration.document.get("unshared").siblings:
+    if registration is None or not is_ended(registration) or change.erased or change.erased_fields:
         return False
     return change.kind != "registration" or not set(change.fields) <= KEPT_WHEN_UNSHARED
+
+
+def is_ended(registration: SharedRecord) -> bool:
+    return UNSHARED in registration.document and bool(registration.document.get(UNSHARED).siblings)
 
 
 def check_parents(desk: Desk, changes: Sequence[RecordChange]) -> None:
@@ -348,18 +351,23 @@ def hear(desk: Desk, outcome: Outcome) -> None:
 
 
 def park_event(desk: Desk, numbered: Numbered, missing: MissingParent) -> None:
-    row = parking.make_row(desk.partnership, numbered.received, "missing_parent", str(missing), desk.now_ms)
+    row = parking.make_row(desk.partnership, numbered.received, parking.MISSING_PARENT, str(missing), desk.now_ms)
     desk.to_park.append(row | {"event": numbered.event.id, "waits_for": missing.uid})
-    desk.answers.append(answer(numbered.event, Outcome(numbered.event.id, "parked", "missing_parent")))
+    desk.answers.append(answer(numbered.event, Outcome(numbered.event.id, "parked", parking.MISSING_PARENT)))
 
 
 async def release_children(tx: AsyncConnection, desk: Desk) -> list[Numbered]:
-    """The parked events that waited for a record which this batch created; they leave parking in this transaction."""
-    if not desk.created:
+    """The parked events that waited for a record which this batch created, or in a registration which it ended; they leave parking in this
+    transaction."""
+    ended = {uid for uid, record in desk.records.items() if UNSHARED in record.touched and is_ended(record)} - desk.ended
+    if not desk.created and not ended:
         return []
     fresh, desk.created = desk.created, set()
-    ours = [row for row in desk.to_park if row["waits_for"] in fresh]
-    desk.to_park = [row for row in desk.to_park if row["waits_for"] not in fresh]
-    released = parking.read_rows(desk.partnership, await parking.take_waiting(tx, desk.partnership, fresh) + ours)
+    desk.ended |= ended
+    ours = [row for row in desk.to_park if row["waits_for"] in fresh or parking.is_orphan(row, ended)]
+    desk.to_park = [row for row in desk.to_park if row not in ours]
+    waiting = await parking.take_waiting(tx, desk.partnership, fresh)
+    waiting += await parking.take_orphans(tx, desk.partnership, ended) if ended else []
+    released = parking.read_rows(desk.partnership, waiting + ours)
     desk.records |= await load_records(tx, desk.partnership, named_uids(released) - set(desk.records))
     return released

@@ -12,6 +12,7 @@ from shared_schema.sync.tables import parked
 from shared_schema.sync.transport import Received
 
 ParkRow = dict[str, object]
+MISSING_PARENT = "missing_parent"
 DETAIL_MAX = 4_000
 
 
@@ -48,6 +49,23 @@ async def take_waiting(tx: AsyncConnection, partnership: str, parents: Collectio
     if rows:
         await tx.execute(delete(parked).where(*where))
     return [dict(row) for row in rows]
+
+
+async def take_orphans(tx: AsyncConnection, partnership: str, registrations: Collection[str]) -> list[ParkRow]:
+    """What waits for a parent in these registrations, oldest first, taken out of parking: once they are unshared none comes any more."""
+    where = (parked.c.partnership == partnership, parked.c.reason == MISSING_PARENT)
+    rows = (await tx.execute(select(parked).where(*where).order_by(parked.c.id))).mappings()
+    orphans = [each for row in rows if is_orphan(each := dict(row), registrations)]
+    if orphans:
+        await tx.execute(delete(parked).where(parked.c.id.in_([row["id"] for row in orphans])))
+    return orphans
+
+
+def is_orphan(row: ParkRow, registrations: Collection[str]) -> bool:
+    """Whether a parked event waits for a parent in one of these registrations."""
+    asked = registrations and row["reason"] == MISSING_PARENT
+    events = sort_arrivals(str(row["partnership"]), [unpark(row)]).events if asked else []
+    return any(each.event.registration in registrations for each in events)
 
 
 def read_rows(partnership: str, rows: Sequence[ParkRow]) -> list[Numbered]:

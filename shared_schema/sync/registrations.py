@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import bindparam, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from shared_schema.contract.codec import decode_event
+from shared_schema.contract.codec import Outcome, decode_event
 from shared_schema.contract.documents import LIFE
 from shared_schema.contract.identifiers import deal_uid, product_uid
 from shared_schema.contract.life import ALIVE, is_deletion, make_deletion
@@ -23,8 +23,10 @@ from shared_schema.crm.shared_deals import GONE, LIVING_OPEN
 from shared_schema.crm.shared_records import SharedRecord, load_records
 from shared_schema.crm.statements import Statement
 from shared_schema.crm.tables import deals, partnerships
-from shared_schema.sync import owed_states
+from shared_schema.sync import owed_states, parking
+from shared_schema.sync.answers import answer, make_answers
 from shared_schema.sync.capture import Captured, Creation, Write
+from shared_schema.sync.outbox import append as append_events
 from shared_schema.sync.rich_text import clean
 from shared_schema.sync.station import Work
 from shared_schema.sync.tables import outbox
@@ -252,10 +254,13 @@ async def delete_anyway(work: Work, shared_deal_id: int) -> Captured:
 
 
 async def unshare(work: Work, shared_deal_id: int) -> Captured:
-    """Stop sharing, for good: rows not yet numbered are withdrawn, both keep their copies."""
+    """Stop sharing, for good: rows not yet numbered are withdrawn, both keep their copies; what waited here for a parent waits no more."""
     row = await open_shared_deal(work.tx, shared_deal_id)
     await load_parts(work.tx, row)
     await withdraw_unnumbered(work, row)
+    orphans = parking.read_rows(row["partnership"], await parking.take_orphans(work.tx, row["partnership"], {row["uid"]}))
+    told = [answer(each.event, Outcome(each.event.id, "ignored", "unshared")) for each in orphans]
+    await append_events(work.tx, make_answers(work.incarnation, row["partnership"], told), work.now_ms)
     flag = [Write(row["uid"], "unshared", {"at": work.now_ms, "by": work.side})]
     return await work.capture(row["partnership"], row["uid"], "deal.unshared", flag)
 

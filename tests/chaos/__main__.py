@@ -13,18 +13,20 @@ from rich.console import Console
 from deploy.kafka.embedded import KafkaUnavailable
 from tests.chaos.report import SHOWN, keep_failed, print_table, read_commit, read_plan, summarise, write_figures
 from tests.chaos.run import Plan, run
+from tests.chaos.schedule import TOOLED
+from tests.chaos.toxiproxy import ToxiproxyUnavailable
 
 
 def main() -> int:
     arguments = read_arguments()
-    plan = read_plan(arguments.replay) if arguments.replay else Plan(arguments.store, arguments.seconds, arguments.seed)
+    plan = read_plan(arguments.replay) if arguments.replay else make_plan(arguments)
     console = Console()
     console.print(f"{plan.seconds:.0f} s of chaos on {plan.store}, seed {plan.seed}, {len(plan.schedule())} faults")
     logging.getLogger().addHandler(logging.NullHandler())  # what a client says of a broker that was killed is no news
     with tempfile.TemporaryDirectory(prefix="dealbridge-chaos-") as directory:
         try:
             result = asyncio.run(run(plan, Path(directory)))
-        except KafkaUnavailable as error:
+        except (KafkaUnavailable, ToxiproxyUnavailable) as error:
             console.print(str(error))
             return 2
         defects = result.verdicts.defects
@@ -44,7 +46,20 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--seed", default=read_commit(), help="any word; by default the commit's name")
     parser.add_argument("--store", choices=("sqlite", "postgresql"), default="sqlite")
     parser.add_argument("--replay", type=Path, help="the folder of a run that failed")
+    parser.add_argument("--tools", default="links,clocks,forgery", help="faults that need something: links, clocks, forgery, or nothing")
+    parser.add_argument("--disk", default="", help="a directory of a small filesystem for stores in SQLite, which is filled now and then")
     return parser.parse_args()
+
+
+def make_plan(arguments: argparse.Namespace) -> Plan:
+    """Raises SystemExit for a tool that there is not."""
+    tools = tuple(each for each in arguments.tools.split(",") if each)
+    if unknown := set(tools) - (set(TOOLED) - {"disk"}):
+        sys.exit(f"--tools: there is no {', '.join(sorted(unknown))}: name links, clocks, forgery, or nothing")
+    if arguments.disk and (arguments.store != "sqlite" or not Path(arguments.disk).is_dir()):
+        sys.exit(f"--disk: {arguments.disk} must be a directory, and the store sqlite")
+    tools += ("disk",) if arguments.disk else ()
+    return Plan(arguments.store, arguments.seconds, arguments.seed, tools=tools, disk=arguments.disk)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -10,9 +10,13 @@ from typing import NamedTuple
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 
-from shared_schema.contract.topics import record_topic
+from shared_schema.contract.registers import Side
+from shared_schema.contract.topics import other, record_topic
 from tests.chaos.client_log import now_ms
-from tests.chaos.schedule import Fault
+from tests.chaos.clocks import HOUR_S
+from tests.chaos.forgery import DEALS, forge_event
+from tests.chaos.links import harm
+from tests.chaos.schedule import TOOLED, Fault
 from tests.chaos.town import Town, send_signal
 from tests.planting import create_topics
 from tests.stores import AWAY, SQLITE, StoreCopy, copy_store, file_of, open_file, read_rows
@@ -40,6 +44,7 @@ class Havoc:
         self.town = town
         self.copies: dict[str, tuple[int, str]] = {}
         self.replacements: list[Replacement] = []
+        self.forged = 0
         self.acts: dict[str, Callable[[Fault], Awaitable[None]]] = {
             "process killed": self.kill_process,
             "process frozen": self.freeze_process,
@@ -51,6 +56,11 @@ class Havoc:
             "poison sent": self.send_poison,
             "copy made": self.make_copy,
             "older copy put back": self.put_back,
+            "clock ahead": self.move_clock,
+            "clock behind": self.move_clock,
+            "event forged": self.forge,
+            "disk full": self.fill_disk,
+            **dict.fromkeys(TOOLED["links"], self.harm_link),
         }
 
     async def do(self, fault: Fault) -> None:
@@ -111,14 +121,46 @@ class Havoc:
 
     async def send_poison(self, fault: Fault) -> None:
         """Bytes that are no event, an event of a version that is not known yet, and one that is too large: in the name of one side."""
-        side = "partner" if fault.side == "partner" else "vendor"
+        for poison in POISON:
+            await self.send("partner" if fault.side == "partner" else "vendor", poison)
+
+    async def send(self, sender: Side, payload: bytes, headers: Sequence[tuple[str, bytes]] = ()) -> None:
+        """What somebody else than the sender puts into its topic."""
         producer = AIOKafkaProducer(bootstrap_servers=self.town.kafka.address)
         await producer.start()
         try:
-            for poison in POISON:
-                await producer.send_and_wait(record_topic(self.town.partnership, side), poison, b"poison")
+            await producer.send_and_wait(record_topic(self.town.partnership, sender), payload, b"poison", headers=headers)
         finally:
             await producer.stop()
+
+    async def harm_link(self, fault: Fault) -> None:
+        link = self.town.links[fault.side, fault.process]
+        await asyncio.to_thread(harm, link, fault.what)
+        await asyncio.sleep(fault.lasts_s)
+        await asyncio.to_thread(link.mend)
+
+    async def move_clock(self, fault: Fault) -> None:
+        clock = self.town.clocks[fault.side]
+        clock.move(HOUR_S if fault.what == "clock ahead" else -HOUR_S)
+        await asyncio.sleep(fault.lasts_s)
+        clock.move(0)
+
+    async def forge(self, fault: Fault) -> None:
+        """An event in the name of one side that claims to have seen what the other has not written yet."""
+        sender: Side = "partner" if fault.side == "partner" else "vendor"
+        with suppress(*AWAY):
+            rows = await read_rows(self.town.urls[other(sender)], DEALS)
+            if rows:
+                self.forged += 1
+                forged = forge_event(self.town.partnership, sender, rows[0], self.forged)
+                await self.send(sender, forged.value, forged.headers)
+
+    async def fill_disk(self, fault: Fault) -> None:
+        """Every byte that is left is taken for a while."""
+        ballast = self.town.origin.disk / "ballast"
+        await asyncio.to_thread(fill, ballast)
+        await asyncio.sleep(fault.lasts_s)
+        ballast.unlink()
 
     async def make_copy(self, fault: Fault) -> None:
         """A store as its backup has it, at one moment. On PostgreSQL the node loses its connections for it."""
@@ -168,6 +210,15 @@ class Havoc:
         self.replacements.append(Replacement(side, copied_ms, replaced_ms, await copy_store(self.town.urls[peer], peer, path)))
         with (self.town.origin.directory / "replacements.txt").open("a") as kept:
             kept.write(f"{side} {copied_ms} {replaced_ms} {path.name}\n")
+
+
+def fill(ballast: Path) -> None:
+    """A file as large as the filesystem lets it be."""
+    with ballast.open("wb", buffering=0) as file:
+        for size in (1 << 20, 1 << 12):
+            with suppress(OSError):
+                while True:
+                    file.write(bytes(size))
 
 
 def put_file_back(copy: Path, store: Path) -> None:

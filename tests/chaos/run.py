@@ -12,7 +12,7 @@ from tests.chaos.commands import draw
 from tests.chaos.evidence import Evidence, gather
 from tests.chaos.faults import Havoc
 from tests.chaos.person import Person
-from tests.chaos.schedule import ORDINARY, PROCESSES, SIDES, Fault, draw_schedule
+from tests.chaos.schedule import PROCESSES, RARE, SIDES, Fault, draw_schedule
 from tests.chaos.town import Origin, Town, open_town
 from tests.chaos.verdicts import Verdicts, judge
 from tests.chaos.watch import time_until_in_step, wait_until_quiet
@@ -23,16 +23,22 @@ LATE_S = 3.0
 
 class Plan(NamedTuple):
     """What a run is made of: the same plan is the same schedule. `broken`: per side a wrong variant that its processes are to be;
-    `commands`: the load goes on until so many were acknowledged to each side."""
+    `commands`: the load goes on until so many were acknowledged to each side; `tools`: of schedule.TOOLED; `disk`: a directory of a small
+    filesystem for the stores."""
 
     store: str
     seconds: float
     seed: str
     broken: Mapping[str, str] = {}
     commands: int = 0
+    tools: Sequence[str] = ()
+    disk: str = ""
 
     def schedule(self) -> list[Fault]:
-        return draw_schedule(self.seed, self.seconds, self.store)
+        return draw_schedule(self.seed, self.seconds, self.store, self.tools)
+
+    def origin(self, directory: Path, postgres: EmbeddedPostgres | None) -> Origin:
+        return Origin(self.store, directory, postgres, self.broken, self.tools, Path(self.disk) if self.disk else directory)
 
 
 class Injected(NamedTuple):
@@ -52,9 +58,9 @@ class Result(NamedTuple):
 async def run(plan: Plan, directory: Path) -> Result:
     """Leaves stores, logs and the people's log in the directory."""
     if plan.store == "sqlite":
-        return await run_on(plan, Origin(plan.store, directory, None, plan.broken))
+        return await run_on(plan, plan.origin(directory, None))
     with EmbeddedPostgres() as postgres:
-        return await run_on(plan, Origin(plan.store, directory, postgres, plan.broken))
+        return await run_on(plan, plan.origin(directory, postgres))
 
 
 async def run_on(plan: Plan, origin: Origin) -> Result:
@@ -101,7 +107,7 @@ async def harm(town: Town, havoc: Havoc, plan: Plan) -> list[Injected]:
 
 
 def is_late(fault: Fault, at_s: float) -> bool:
-    return fault.what in ORDINARY and at_s > fault.at_s + LATE_S
+    return fault.what not in RARE and at_s > fault.at_s + LATE_S
 
 
 async def wait_for(town: Town, seconds: float) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,7 +15,10 @@ from shared_schema.crm import customers, users
 from shared_schema.crm.deals import add_deal
 from shared_schema.sync import partnerships
 from shared_schema.sync.station import Work
+from tests.chaos.clocks import MovedClock
+from tests.chaos.links import BROKER, DATABASE, LinkedKafka, open_links, through
 from tests.chaos.schedule import PROCESSES, SIDES
+from tests.chaos.toxiproxy import Toxiproxy
 from tests.planting import add_admin, create_topics, open_station
 from tests.postgres import EmbeddedPostgres
 from tests.stores import SQLITE, keep_removed
@@ -33,21 +36,28 @@ SETTINGS = {
 
 
 class Origin(NamedTuple):
-    """Where a run takes place: the kind of store, the directory, the PostgreSQL if that is the kind; per side a wrong variant, if any."""
+    """Where a run takes place: the kind of store, the directory, the PostgreSQL if that is the kind; per side a wrong variant, if any; the
+    tools at hand; and where stores in files are."""
 
     store: str
     directory: Path
     postgres: EmbeddedPostgres | None
     broken: Mapping[str, str]
+    tools: Sequence[str]
+    disk: Path
 
 
 class Town:
-    """`owner` has the threads that own the processes: they live no longer than those."""
+    """`owner` has the threads that own the processes: they live no longer than those. `links` of each side, where there are any."""
 
-    def __init__(self, origin: Origin, kafka: EmbeddedKafka, owner: Executor) -> None:
+    def __init__(self, origin: Origin, kafka: EmbeddedKafka, owner: Executor, proxy: Toxiproxy | None) -> None:
         self.origin = origin
         self.kafka = kafka
         self.owner = owner
+        self.links = open_links(kafka, origin.postgres, proxy)
+        self.clocks = {side: MovedClock(origin.directory / f"{side}.clock") for side in SIDES} if "clocks" in origin.tools else {}
+        for clock in self.clocks.values():
+            clock.move(0)
         self.urls = {side: self.make_url(side) for side in SIDES}
         self.tokens: dict[str, str] = {}
         self.partnership = ""
@@ -57,14 +67,25 @@ class Town:
     def make_url(self, side: str) -> str:
         if self.origin.postgres is not None:
             return self.origin.postgres.fresh_database()
-        return f"{SQLITE}{self.origin.directory}/{side}.db"
+        return f"{SQLITE}{self.origin.disk}/{side}.db"
+
+    def broker_of(self, side: str) -> str:
+        """Where a side finds the broker."""
+        link = self.links.get((side, BROKER))
+        return f"127.0.0.1:{link.port}" if link else self.kafka.address
+
+    def database_of(self, side: str) -> str:
+        link = self.links.get((side, DATABASE))
+        return through(link, self.urls[side]) if link else self.urls[side]
 
     def make_process(self, side: str, name: str) -> NodeProcess:
-        node = NodeProcess(side, self.urls[side], self.kafka.address, self.origin.directory, name.replace(" ", "-"))
+        node = NodeProcess(side, self.database_of(side), self.broker_of(side), self.origin.directory, name.replace(" ", "-"))
         node.settings |= SETTINGS | {
             "DEALBRIDGE_ROLE": name.split(maxsplit=1)[0],
             "DEALBRIDGE_ERASURE_LIST": str(self.origin.directory / f"{side}.erasures"),
         }
+        if self.clocks:
+            node.program = ["-m", "tests.chaos.clocks", str(self.clocks[side].file), side, "run"]
         if side in self.origin.broken:
             node.program = ["-m", "tests.chaos.broken", self.origin.broken[side], side, "run"]
         return node
@@ -105,11 +126,14 @@ def send_signal(node: NodeProcess, which: signal.Signals) -> None:
 async def open_town(origin: Origin) -> AsyncIterator[Town]:
     """Everything planted and running; all gone afterwards but for the stores and the logs."""
     with ThreadPoolExecutor(THREADS) as owner:
-        kafka = EmbeddedKafka(origin.directory / "kafka")
+        proxy = Toxiproxy(origin.directory / "toxiproxy.log") if "links" in origin.tools else None
+        if proxy is not None:
+            await asyncio.get_running_loop().run_in_executor(owner, proxy.start)
+        kafka = LinkedKafka(origin.directory / "kafka", proxy) if proxy else EmbeddedKafka(origin.directory / "kafka")
         await asyncio.get_running_loop().run_in_executor(owner, kafka.start)
-        town = Town(origin, kafka, owner)
+        town = Town(origin, kafka, owner, proxy)
         try:
-            town.tokens, town.partnership = await plant(town.urls, town.kafka.address)
+            town.tokens, town.partnership = await plant(town.urls, town.kafka.address, town.broker_of("partner"))
             await town.start(town.nodes.values())
             yield town
         finally:
@@ -117,10 +141,13 @@ async def open_town(origin: Origin) -> AsyncIterator[Town]:
                 send_signal(node, signal.SIGCONT)
             await town.kill(town.nodes.values())
             await town.by_owner(kafka.stop)
+            if proxy is not None:
+                proxy.stop()
 
 
-async def plant(urls: dict[str, str], kafka: str) -> tuple[dict[str, str], str]:
-    """Both stores as their owners have them, and the partnership with its topics; a token for each side, and the partnership."""
+async def plant(urls: dict[str, str], kafka: str, partners: str) -> tuple[dict[str, str], str]:
+    """Both stores as their owners have them, and the partnership with its topics; a token for each side, and the partnership. `partners`:
+    where the partner finds the broker."""
     partner, vendor = await open_station(PARTNER, urls["partner"]), await open_station(VENDOR, urls["vendor"])
     async with vendor.working() as work:
         tokens = {"vendor": await add_admin(work, "Victor")}
@@ -128,7 +155,7 @@ async def plant(urls: dict[str, str], kafka: str) -> tuple[dict[str, str], str]:
             uid = work.incarnation.new_uid()
             user_id = await users.add_user(work.tx, uid, name, f"{name.lower()}@vendor.example")
             await reps.add_rep(work.tx, user_id, {"weight": weight})
-        bundle = await partnerships.invite(work, "Initech", "Acme", kafka)
+        bundle = await partnerships.invite(work, "Initech", "Acme", partners)
     await create_topics(kafka, bundle["partnership"])
     async with partner.working() as work:
         tokens["partner"] = await add_admin(work, "Paula")

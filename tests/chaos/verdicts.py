@@ -12,13 +12,14 @@ from tests import checker
 from tests.chaos.client_log import Command, Context, Reached, Written
 from tests.chaos.evidence import Evidence
 from tests.chaos.faults import MARK, Replacement
+from tests.chaos.forgery import FORGED, IDS
 from tests.checker import Broken, Store
 from tests.stores import StoreCopy
 
 SECRET = "secret-"
 WRITES = """SELECT uid, field, value, incarnation, counter FROM property_history
     WHERE field IN ('name', 'amount', 'close_date', 'next_step') ORDER BY physical DESC, logical DESC"""
-REFUSED = "SELECT uid, field, reason FROM refusals"
+REFUSED = f"SELECT uid, field, reason FROM refusals WHERE event NOT LIKE '{IDS}%'"
 PARKED = "SELECT reason, detail, payload FROM parked"
 ERASED = """WITH RECURSIVE leads(id) AS (SELECT ?1 UNION SELECT merged_into FROM deals JOIN leads ON deals.id = leads.id)
     SELECT 1 FROM shared_deals JOIN leads ON deal_id = leads.id WHERE state = 'erased'"""
@@ -208,6 +209,8 @@ class Trial:
                 yield f"{command.side}: {command.do}: {command.detail}"
         for side, stored in self.stores.items():
             store = stored.store
+            if FORGED.encode() in store.path.read_bytes():
+                yield f"{side} took what a forger sent"
             yield from (f"{side} refused what was honest: {row}" for row in store.rows(REFUSED))
             for reason, detail, payload in store.rows(PARKED):
                 if MARK not in (payload or b""):

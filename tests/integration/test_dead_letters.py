@@ -12,7 +12,7 @@ from shared_schema.contract.codec import HEADER_EPOCH, HEADER_SEQUENCE
 from shared_schema.crm.database import Database
 from shared_schema.crm.problems import Invalid, NotFound, WrongState
 from shared_schema.crm.tables import metadata, shared_records
-from shared_schema.sync import apply, dead_letters, stops
+from shared_schema.sync import apply, dead_letters, registrations, stops
 from shared_schema.sync.clock import SystemClock
 from shared_schema.sync.consumer import Consumer
 from shared_schema.sync.dead_letters import Replayed
@@ -59,7 +59,7 @@ class Inbox:
     async def answers(self) -> list[tuple[str, str, str]]:
         """Every outcome that waits to be told: (event, outcome, reason)."""
         told = [json.loads(row.payload) for row in await self.rows(select(outbox.c.payload).order_by(outbox.c.id))]
-        return [(each["event"], each["outcome"], each["reason"]) for event in told for each in event["data"]["outcomes"]]
+        return [(each["event"], each["outcome"], each["reason"]) for event in told for each in event["data"].get("outcomes", ())]
 
     async def replay(self, *letters: int) -> list[Replayed]:
         return await dead_letters.replay(self.station, ADMIN, letters)
@@ -200,6 +200,24 @@ async def test_children_that_wait_for_their_parents_stop_nothing(inbox: Inbox) -
         orphan = record | {"uid": EVENT % (0x40 + count), "kind": "comment", "parent": EVENT % 0x99}
         await inbox.put(person(count, data={"records": [orphan]}))
     assert len(await inbox.rows(select(parked.c.id))) == 4
+
+
+@pytest.mark.parametrize("ending", ["arrives", "arrives at once", "is made here"])
+async def test_what_waits_for_a_parent_is_ignored_once_its_deal_is_unshared(inbox: Inbox, ending: str) -> None:
+    shared, unshared = (next(each.value for each in SAMPLES if each.type == type_) for type_ in ("deal.shared", "deal.unshared"))
+    registration = json.loads(shared)["registration"]
+    record = PERSON["data"]["records"][0] | {"kind": "comment", "parent": EVENT % 0x99, "registration": registration}
+    child = person(7, registration=registration, data={"records": [record | {"uid": EVENT % 0x47}]})
+    other_child = person(8, data={"records": [record | {"uid": EVENT % 0x48, "registration": None}]})
+    await inbox.put(shared, other_child, *([child, unshared] if ending == "arrives at once" else [child]))
+    if ending == "arrives":
+        assert len(await inbox.rows(select(parked.c.id))) == 2
+        await inbox.put(unshared)
+    if ending == "is made here":
+        async with inbox.station.working(ADMIN) as work:
+            await registrations.unshare(work, 1)
+    assert [row.event for row in await inbox.rows(select(parked.c.event))] == [EVENT % 8], "the other deal's goes on waiting"
+    assert (EVENT % 7, "ignored", "unshared") in await inbox.answers()
 
 
 async def test_a_store_on_disk_keeps_the_stop_across_a_restart(tmp_path: Path) -> None:
