@@ -5,23 +5,27 @@ import json
 import statistics
 import tempfile
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from deploy.kafka.embedded import EmbeddedKafka
 from shared_schema.sync import event_loop
-from tests.bench import figures
+from tests.bench import figures, repairs
 from tests.bench.stage import Stage, Store
 from tests.postgres import EmbeddedPostgres
 
 AIMS = {
     "lag_p50_ratio": "≤ 4", "lag_p99_ratio": "≤ 4", "catch_up_events_per_second": "≥ 15,000", "catch_up_ratio": "≥ 0.5",
-    "memory_ratio": "≤ 1.2", "edits_per_second": "≥ 1,500", "cost_ratio_1m": "≤ 1.15",
+    "memory_ratio": "≤ 1.2", "edits_per_second": "≥ 1,500", "cost_ratio_1m": "≤ 1.15", "verify_s_1m": "≤ 2", "verify_kb_1m": "≤ 200",
+    "first_load_records_per_second": "≥ 8,000", "digest_cost_ratio": "≤ 1.05",
 }  # fmt: skip
 Measured = dict[str, dict[str, list[float]]]
-ALL = ("lag", "edits", "catch_up", "cost")
+ALL = ("lag", "edits", "catch_up", "cost", "verify", "repair", "first_load", "digests")
+Keep = Callable[[Store, figures.Figures], None]
 
 
 async def run(arguments: argparse.Namespace, stages: dict[Store, Stage], console: Console) -> Measured:
@@ -40,7 +44,22 @@ async def run(arguments: argparse.Namespace, stages: dict[Store, Stage], console
         await run_catch_up(arguments, stages, keep)
     if "cost" in arguments.only:
         await run_cost(arguments, stages, keep)
+    for what, prepare, measured in (
+        ("verify", lambda stage: repairs.prepare_alike(stage, arguments.records // 2), repairs.measure_digests),
+        ("repair", lambda stage: repairs.prepare_alike(stage, arguments.records // 20), repairs.measure_repair),
+        ("first_load", lambda stage: repairs.prepare_first_load(stage, arguments.records // 20), repairs.measure_first_load),
+        ("digests", lambda stage: repairs.prepare_without_digests(stage, arguments.edits // 5), repairs.measure_digest_cost),
+    ):
+        if what in arguments.only:
+            await run_prepared(arguments, stages, keep, prepare, measured)
     return found
+
+
+async def run_prepared(arguments: argparse.Namespace, stages: dict[Store, Stage], keep: Keep, prepare: Any, measure: Any) -> None:
+    prepared = {store: await prepare(stage) for store, stage in stages.items()}
+    for _ in range(arguments.runs):
+        for store, stage in stages.items():
+            keep(store, await measure(stage, prepared[store]))
 
 
 async def lag_of(stage: Stage, arguments: argparse.Namespace) -> figures.Figures:
@@ -51,7 +70,7 @@ async def edits_of(stage: Stage, _: argparse.Namespace) -> figures.Figures:
     return await figures.measure_edits(stage, 4)
 
 
-async def run_catch_up(arguments: argparse.Namespace, stages: dict[Store, Stage], keep: object) -> None:
+async def run_catch_up(arguments: argparse.Namespace, stages: dict[Store, Stage], keep: Keep) -> None:
     """The whole backlog, and a tenth of it for the memory's sake."""
     deals = max(1, arguments.edits // 5)
     whole = {store: await figures.prepare_catch_up(stage, deals, arguments.edits) for store, stage in stages.items()}
@@ -63,7 +82,7 @@ async def run_catch_up(arguments: argparse.Namespace, stages: dict[Store, Stage]
             keep(store, large | {"memory_ratio": large["peak_mib"] / small["peak_mib"]})
 
 
-async def run_cost(arguments: argparse.Namespace, stages: dict[Store, Stage], keep: object) -> None:
+async def run_cost(arguments: argparse.Namespace, stages: dict[Store, Stage], keep: Keep) -> None:
     """The same number of events into stores of 10,000, 100,000 and 1,000,000 shared records (two for each deal)."""
     for store, stage in stages.items():
         sizes = (5_000, 50_000, arguments.records // 2)

@@ -38,15 +38,16 @@ def register(writer: str, counter: int, value: Any) -> Register:
     return Register({writer: counter}, (Sibling(Dot(writer, counter), Stamp(BORN_MS + counter, 0), None, value),))
 
 
-def make_records(number: int) -> tuple[SharedRecord, SharedRecord]:
-    """One active registration and its deal."""
+def make_records(number: int, *, decided: bool = True) -> tuple[SharedRecord, SharedRecord]:
+    """One registration and its deal: active, or not submitted yet, so that nothing of it is the vendor's."""
     uid, count = registration_uid(number), number * 10
-    registration = {
-        "initiated_by": register(WRITER, count + 1, "partner"),
-        "submission": register(WRITER, count + 2, {"at": BORN_MS, "round": 1}),
-        "decision": register(VENDOR_WRITER, count + 1, {"decision": "approved", "at": BORN_MS, "round": 1}),
-        "rep": register(VENDOR_WRITER, count + 2, {"person": registration_uid(0), "name": "Rita", "email": "rita@vendor.example"}),
-    }
+    registration = {"initiated_by": register(WRITER, count + 1, "partner")}
+    if decided:
+        registration |= {
+            "submission": register(WRITER, count + 2, {"at": BORN_MS, "round": 1}),
+            "decision": register(VENDOR_WRITER, count + 1, {"decision": "approved", "at": BORN_MS, "round": 1}),
+            "rep": register(VENDOR_WRITER, count + 2, {"person": registration_uid(0), "name": "Rita", "email": "rita@vendor.example"}),
+        }
     deal = {
         "name": register(WRITER, count + 3, f"Deal number {number}"),
         "amount": register(WRITER, count + 4, {"amount": str(1_000 + number), "currency": "EUR"}),
@@ -82,11 +83,11 @@ async def open_store(side: Side, url: str) -> Database:
     return database
 
 
-async def populate(database: Database, first: int, last: int) -> None:
-    """Deals `first` to `last` of the store: three CRM rows and two shared records each."""
+async def populate(database: Database, first: int, last: int, *, decided: bool = True) -> None:
+    """Deals `first` to `last` of the store: two CRM rows and two shared records each."""
     for start in range(first, last + 1, CHUNK):
         numbers = range(start, min(start + CHUNK, last + 1))
-        records = [write_row(record) for number in numbers for record in make_records(number)]
+        records = [write_row(record) for number in numbers for record in make_records(number, decided=decided)]
         async with database.transaction() as tx:
             for table, rows in rows_of(numbers, records):
                 await tx.execute(insert(table), rows)

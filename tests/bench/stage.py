@@ -58,9 +58,9 @@ class Stage:
 
     @contextmanager
     def running(self, side: Side, url: str) -> Iterator[NodeProcess]:
-        """A node that only syncs."""
+        """A node that only syncs, and verifies only when it is asked to: else it would begin to at its start, amid what is measured."""
         node = NodeProcess(side, url, self.kafka, self.directory)
-        node.settings["DEALBRIDGE_ROLE"] = "sync"
+        node.settings |= {"DEALBRIDGE_ROLE": "sync", "DEALBRIDGE_VERIFY_MINUTES": "0"}
         node.start()
         try:
             yield node
