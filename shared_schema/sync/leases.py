@@ -1,13 +1,24 @@
-"""Leases in SQL: they save work, they do not protect data. Two relays at once are harmless."""
+"""Leases in SQL: they save work, they do not protect data. Two relays or consumers at once are harmless."""
 
-from sqlalchemy import or_, update
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+from sqlalchemy import or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from shared_schema.crm.database import Database, DatabaseUnavailable
 from shared_schema.crm.rows import insert_for
+from shared_schema.sync.clock import Clock
 from shared_schema.sync.tables import leases, outbound_epochs
 
 LEASE_MS = 10_000
 ASTRAY_MS = 60_000  # a lease that would run longer than this was taken before the clock went back: nobody need wait for it
+RENEW_MS = 3_000
+
+
+class LeaseLost(Exception):
+    """Another process has this lease now."""
 
 
 async def take(tx: AsyncConnection, name: str, owner: str, epoch: str, now_ms: int) -> bool:
@@ -17,6 +28,35 @@ async def take(tx: AsyncConnection, name: str, owner: str, epoch: str, now_ms: i
     changes = {key: statement.excluded[key] for key in ("owner", "epoch", "expires_ms")}
     taken = await tx.execute(statement.on_conflict_do_update(index_elements=[leases.c.name], set_=changes, where=free))
     return taken.rowcount == 1
+
+
+async def wait_for(database: Database, clock: Clock, name: str, owner: str) -> None:
+    """Until the lease is ours. Whoever waits looks again when it would run out."""
+    while left_ms := await read_left(database, clock, name, owner):
+        await asyncio.sleep(left_ms / 1_000)
+    async with database.transaction() as tx:
+        if not await take(tx, name, owner, owner, clock.now_ms()):
+            raise LeaseLost(f"another process took {name} first")
+
+
+async def read_left(database: Database, clock: Clock, name: str, owner: str) -> int:
+    """How long somebody else's lease will still run, ms; 0 if it may be taken."""
+    statement = select(leases.c.owner, leases.c.expires_ms).where(leases.c.name == name)
+    async with database.reading() as connection:
+        row = (await connection.execute(statement)).one_or_none()
+    left_ms = 0 if row is None or row.owner == owner else int(row.expires_ms) - clock.now_ms()
+    return left_ms if 0 < left_ms <= ASTRAY_MS else 0
+
+
+@asynccontextmanager
+async def let_go(database: Database, name: str, owner: str) -> AsyncIterator[None]:
+    """However the block ends, another process can take this lease at once; unless the store is away: then it runs out by itself."""
+    try:
+        yield
+    finally:
+        with suppress(DatabaseUnavailable):
+            async with database.transaction() as tx:
+                await release(tx, name, owner)
 
 
 async def renew(tx: AsyncConnection, name: str, epoch: str, now_ms: int) -> bool:
@@ -31,7 +71,7 @@ async def end_epoch(tx: AsyncConnection, name: str) -> None:
 
 
 async def release(tx: AsyncConnection, name: str, owner: str) -> None:
-    """Let go of a lease that is ours, so that the next relay need not wait."""
+    """Let go of a lease that is ours, so that the next one need not wait."""
     await tx.execute(update(leases).where(leases.c.name == name, leases.c.owner == owner).values(expires_ms=0))
 
 

@@ -33,7 +33,7 @@ async def measure_lag(stage: Stage, edits: int) -> Figures:
     partner, notes = Station(SPECS["partner"], databases["partner"], SystemClock()), stage.directory / f"applied-{stage.count}.txt"
     async with opened(*databases.values()):
         node = asyncio.create_task(Node(partner, KafkaBroker(stage.kafka)).run())
-        receiver = subprocess.Popen([sys.executable, "-m", "tests.bench.receiver", urls["vendor"], stage.kafka, notes])
+        receiver = subprocess.Popen([sys.executable, "-m", "tests.bench.receiver", "vendor", urls["vendor"], stage.kafka, notes])
         try:
             await edit_at_pace(partner, edits // 10, notes)  # connections, caches, the first epoch
             ours = await edit_at_pace(partner, edits, notes)

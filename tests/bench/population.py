@@ -1,6 +1,6 @@
 """Stores of any size, and edits of them as they stand in an outbox: made in bulk, as what the runtime itself would have written."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from random import Random
 from typing import Any
 
@@ -38,7 +38,7 @@ def register(writer: str, counter: int, value: Any) -> Register:
     return Register({writer: counter}, (Sibling(Dot(writer, counter), Stamp(BORN_MS + counter, 0), None, value),))
 
 
-def make_records(number: int, *, decided: bool = True) -> tuple[SharedRecord, SharedRecord]:
+def make_records(number: int, *, decided: bool = True, of: str = PARTNERSHIP) -> tuple[SharedRecord, SharedRecord]:
     """One registration and its deal: active, or not submitted yet, so that nothing of it is the vendor's."""
     uid, count = registration_uid(number), number * 10
     registration = {"initiated_by": register(WRITER, count + 1, "partner")}
@@ -54,14 +54,14 @@ def make_records(number: int, *, decided: bool = True) -> tuple[SharedRecord, Sh
         "next_step": register(WRITER, count + 5, "Call them"),
     }
     return (
-        SharedRecord(PARTNERSHIP, uid, "registration", None, uid, "partner", Document.of(registration)),
-        SharedRecord(PARTNERSHIP, deal_uid(uid), "deal", uid, uid, "partner", Document.of(deal)),
+        SharedRecord(of, uid, "registration", None, uid, "partner", Document.of(registration)),
+        SharedRecord(of, deal_uid(uid), "deal", uid, uid, "partner", Document.of(deal)),
     )
 
 
-def shared_deal_row(number: int) -> Row:
+def shared_deal_row(number: int, of: str) -> Row:
     uid = registration_uid(number)
-    told = {"partnership": PARTNERSHIP, "uid": uid, "registration": uid, "deal_id": number, "status": "active", "initiated_by": "partner"}
+    told = {"partnership": of, "uid": uid, "registration": uid, "deal_id": number, "status": "active", "initiated_by": "partner"}
     return told | {"rep_person": registration_uid(0), "left_here": False, "side": "partner", "state": "alive", "created_ms": BORN_MS}
 
 
@@ -71,32 +71,32 @@ def deal_row(number: int) -> Row:
     return row | counts | {"properties": "{}", "created_ms": BORN_MS}
 
 
-async def open_store(side: Side, url: str) -> Database:
-    """A migrated store with one user and the partnership."""
+async def open_store(side: Side, url: str, known: Sequence[str] = (PARTNERSHIP,)) -> Database:
+    """A migrated store with one user and the partnerships."""
     database = Database(url)
     await migrate(database, SPECS[side].migrations)
     async with database.transaction() as tx:
         person = {"uid": registration_uid(0), "name": "Rita", "email": f"rita@{side}.example", "role": "rep", "active": True}
         await tx.execute(insert(users).values(person))
-        told = {"id": PARTNERSHIP, "own_name": "Here", "peer_name": "There", "status": "active", "terms": "{}", "broker": "here"}
-        await tx.execute(insert(partnerships).values(**told, created_ms=BORN_MS))
+        told = {"own_name": "Here", "peer_name": "There", "status": "active", "terms": "{}", "broker": "here", "created_ms": BORN_MS}
+        await tx.execute(insert(partnerships), [{"id": each, **told} for each in known])
     return database
 
 
-async def populate(database: Database, first: int, last: int, *, decided: bool = True) -> None:
+async def populate(database: Database, first: int, last: int, *, decided: bool = True, of: str = PARTNERSHIP) -> None:
     """Deals `first` to `last` of the store: two CRM rows and two shared records each."""
     for start in range(first, last + 1, CHUNK):
         numbers = range(start, min(start + CHUNK, last + 1))
-        records = [write_row(record) for number in numbers for record in make_records(number, decided=decided)]
+        records = [write_row(record) for number in numbers for record in make_records(number, decided=decided, of=of)]
         async with database.transaction() as tx:
-            for table, rows in rows_of(numbers, records):
+            for table, rows in rows_of(numbers, records, of):
                 await tx.execute(insert(table), rows)
 
 
-def rows_of(numbers: range, records: list[Row]) -> Iterator[tuple[Table, list[Row]]]:
+def rows_of(numbers: range, records: list[Row], of: str) -> Iterator[tuple[Table, list[Row]]]:
     yield deals, [deal_row(number) for number in numbers]
     yield shared_records, records
-    yield shared_deals, [shared_deal_row(number) for number in numbers]
+    yield shared_deals, [shared_deal_row(number, of) for number in numbers]
 
 
 def make_edits(count: int, stored: int, *, each_once: bool = False) -> list[Event]:

@@ -1,6 +1,6 @@
-"""The vendor's process of the lag's measure: a node that syncs, and writes down when each edit was committed there.
+"""The receiving side of the lag's measure: a process that syncs, and writes down when each edit was committed there.
 
-`python -m tests.bench.receiver STORE KAFKA FILE`; the clock is the machine's monotonic one, the same in every process.
+`python -m tests.bench.receiver SIDE STORE KAFKA FILE`; the clock is the machine's monotonic one, the same in every process.
 """
 
 import sys
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TextIO
 
 from shared_schema.contract.codec import Event
+from shared_schema.contract.registers import Side
 from shared_schema.crm.database import Database
 from shared_schema.sync import event_loop, metrics
 from shared_schema.sync.arrivals import Numbered
@@ -40,11 +41,11 @@ def write_down(notes: TextIO) -> None:
     metrics.note_applied = note
 
 
-async def receive(url: str, kafka: str, notes: Path) -> None:
+async def receive(side: Side, url: str, kafka: str, notes: Path) -> None:
     with notes.open("a") as lines:
         write_down(lines)
-        await Node(Station(SPECS["vendor"], Database(url), SystemClock()), KafkaBroker(kafka)).run()
+        await Node(Station(SPECS[side], Database(url), SystemClock()), KafkaBroker(kafka)).run()
 
 
 if __name__ == "__main__":
-    event_loop.run(receive(sys.argv[1], sys.argv[2], Path(sys.argv[3])))
+    event_loop.run(receive("partner" if sys.argv[1] == "partner" else "vendor", sys.argv[2], sys.argv[3], Path(sys.argv[4])))
