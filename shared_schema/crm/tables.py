@@ -46,6 +46,7 @@ property_history = Table(
     UniqueConstraint("partnership", "uid", "field", "incarnation", "counter"),
 )
 
+SYNCED = ("invited", "active")  # a partnership with another status is shut: nothing is sent or read
 partnerships = Table(
     "partnerships",
     metadata,

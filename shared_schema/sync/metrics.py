@@ -12,6 +12,7 @@ from shared_schema.contract.records import KINDS
 from shared_schema.contract.refusal import REASONS
 from shared_schema.contract.registers import Side
 from shared_schema.contract.topics import other
+from shared_schema.crm.tables import SYNCED
 from shared_schema.sync.apply import Desk
 from shared_schema.sync.arrivals import Numbered
 from shared_schema.sync.progress import Reach
@@ -141,8 +142,9 @@ def note_status(rows: Sequence[Row]) -> None:
         name = row["partnership"]
         backlog.labels(name).set(row["backlog"])
         unacknowledged.labels(name).set(row["unacknowledged"])
-        oldest.labels(name).set((row["backlog_oldest_ms"] or 0) / 1000)
-        unacknowledged_oldest.labels(name).set((row["oldest_ms"] or 0) / 1000)
+        waits = row["status"] in SYNCED  # of whoever was shut out nobody is waiting to hear, and what is kept for them is not stuck
+        oldest.labels(name).set((row["backlog_oldest_ms"] or 0) / 1000 if waits else 0)
+        unacknowledged_oldest.labels(name).set((row["oldest_ms"] or 0) / 1000 if waits else 0)
         gaps.labels(name).set(row["gaps"])
         for reason, count in row["parked_by"].items():
             parked.labels(name, reason).set(count)
@@ -162,7 +164,7 @@ def note_status(rows: Sequence[Row]) -> None:
         open_conflicts.labels(name).set(row["open_conflicts"])
         if row["peer_heard_ms_ago"] is not None:
             peer_backlog.labels(name).set(row["peer_backlog"])
-            last_seen.labels(name).set(row["peer_heard_ms_ago"] / 1000)
+            last_seen.labels(name).set(row["peer_heard_ms_ago"] / 1000 if waits else 0)
             clock_skew.labels(name).set(row["clock_skew_ms"] / 1000)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from sqlalchemy import select
 
 from shared_schema.crm.database import DatabaseUnavailable
-from shared_schema.crm.tables import partnerships
+from shared_schema.crm.tables import SYNCED, partnerships
 from shared_schema.sync import bell
 from shared_schema.sync.consumer import Consumer
 from shared_schema.sync.eraser import Eraser
@@ -23,7 +23,6 @@ from shared_schema.sync.trash import Emptier
 from shared_schema.sync.verifier import Verifier
 
 POLL_S = 2.0
-SYNCED = ("invited", "active")
 FindBroker = Callable[[str], Broker]
 
 

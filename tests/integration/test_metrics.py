@@ -6,7 +6,7 @@ from prometheus_client import REGISTRY
 from sqlalchemy import insert, select
 
 from shared_schema.crm.tables import property_history
-from shared_schema.sync import gauges, metrics, notes
+from shared_schema.sync import gauges, metrics, notes, partnerships
 from shared_schema.sync.broker import KafkaBroker
 from shared_schema.sync.deals import save_shared
 from shared_schema.sync.status import read_status
@@ -81,6 +81,11 @@ async def check_gauges(pair: Pair) -> None:
     assert (read("dealbridge_unacknowledged_oldest_age_seconds", partnership=name) or 0) > 0
     await gauges.measure_consumer(pair.partner.station, lambda _: pair.partner.broker)
     assert (read("dealbridge_consumer_lag_records", partnership=name) or 0) >= 1
+    await vendor.do(partnerships.change_status, name, "suspended")
+    await note_status(vendor)
+    assert read("dealbridge_unacknowledged_rows", partnership=name) == 1, "it is kept"
+    ages = ("unacknowledged_oldest", "outbox_oldest", "peer_last_seen")
+    assert [read(f"dealbridge_{age}_age_seconds", partnership=name) for age in ages] == [0, 0, 0], "and nobody is called for it"
     await gauges.measure_store(vendor.station.database)
     assert (read("dealbridge_store_size_bytes") or 0) > 10_000
     await gauges.measure_store(pair.partner.station.database)
