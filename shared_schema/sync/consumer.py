@@ -38,8 +38,8 @@ from shared_schema.sync.topic_reading import read_last_facts
 from shared_schema.sync.transport import Broker, BrokerError, Producer, Reader, Received, Record, TopicMissing
 
 BATCH_RECORDS = 2_000
-WAIT_MS = 500
-SILENCE_CHECKS = 10
+WAIT_MS = 2_500
+SILENCE_CHECKS = 2
 SUSPECT_MS = 60_000
 
 log = logging.getLogger(__name__)
