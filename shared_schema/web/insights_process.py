@@ -1,6 +1,5 @@
 """The process of the statistics: follows the topics and answers for the figures. Kill it, and nothing else changes."""
 
-import asyncio
 import logging
 import socket
 from functools import partial
@@ -21,7 +20,7 @@ from shared_schema.sync.settings import Settings, locate_store, secure
 from shared_schema.sync.station import NodeSpec, Station
 from shared_schema.web.bearer import Caller
 from shared_schema.web.payloads import Json
-from shared_schema.web.process import Server, listen, make_health_app, set_up_logging, until_stopped
+from shared_schema.web.process import ANSWER_S, Server, listen, make_health_app, set_up_logging, until_stopped
 
 Minutes = Annotated[int, Query(ge=1, le=WINDOW_MINUTES, description="The window: the last so many minutes, the running one included.")]
 router = APIRouter(prefix="/api", tags=["insights"])
@@ -57,12 +56,12 @@ async def serve_station(settings: Settings, station: Station, listener: socket.s
     await lines.broker.start()
     insights = Insights(station, lines.find)
     app = make_app(station, insights)
-    server = Server(uvicorn.Config(app, log_config=None, lifespan="off", access_log=False, timeout_graceful_shutdown=5))
+    server = Server(uvicorn.Config(app, log_config=None, lifespan="off", access_log=False, timeout_graceful_shutdown=ANSWER_S))
     metrics.say_build(station.spec.side, "insights")
     host, port = listener.getsockname()[:2]
     print(f"{station.spec.side}-node (insights) listens on http://{host}:{port}", flush=True)
     try:
-        await until_stopped([asyncio.ensure_future(each) for each in (server.serve(sockets=[listener]), insights.run())])
+        await until_stopped(server, listener, [insights.run()])
     finally:
         await lines.stop()
 

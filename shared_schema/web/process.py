@@ -4,11 +4,12 @@ import asyncio
 import logging
 import signal
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 from fastapi import APIRouter, FastAPI
@@ -32,6 +33,7 @@ from shared_schema.web.app import make_app, serve_health
 from shared_schema.web.problem_documents import answer_errors
 
 WATCH_S = 2.0
+ANSWER_S = 5  # for requests under way when the process is to end
 log = logging.getLogger(__name__)
 
 
@@ -82,9 +84,9 @@ async def serve_station(settings: Settings, station: Station, routers: Sequence[
     app = make_app(station, lines.broker, routers, secrets) if settings.role != "sync" else make_health_app(station)
     app.state.find_broker = lines.find
     app.state.troubles = partial(list_hindrances, lines, settings.role)
-    server = Server(uvicorn.Config(app, log_config=None, lifespan="off", access_log=False, timeout_graceful_shutdown=5))
+    server = Server(uvicorn.Config(app, log_config=None, lifespan="off", access_log=False, timeout_graceful_shutdown=ANSWER_S))
     metrics.say_build(station.spec.side, settings.role)
-    loops = [server.serve(sockets=[listener]), Wakeups(station).run(), watch(station, lines if settings.role != "web" else None)]
+    loops = [Wakeups(station).run(), watch(station, lines if settings.role != "web" else None)]
     if settings.role != "web":
         kept = (settings.outbox_max, settings.verify_minutes, settings.keep_days)
         limits = Limits(settings.parked_max, settings.parked_per_minute, *kept)
@@ -94,7 +96,7 @@ async def serve_station(settings: Settings, station: Station, routers: Sequence[
     print(f"{station.spec.side}-node ({settings.role}) listens on http://{host}:{port}", flush=True)
     log.info("%s-node %s begins as %s", station.spec.side, version("dealbridge"), settings.role)
     try:
-        await until_stopped([asyncio.ensure_future(each) for each in loops])
+        await until_stopped(server, listener, loops)
     finally:
         await lines.stop()
         log.info("%s-node ends", station.spec.side)
@@ -114,8 +116,10 @@ def make_health_app(station: Station) -> FastAPI:
     return app
 
 
-async def until_stopped(tasks: list[asyncio.Future[None]]) -> None:
-    """Wait for a signal, or for a loop that died of a bug, which is raised; then end all of them."""
+async def until_stopped(server: Server, listener: socket.socket, loops: Sequence[Coroutine[Any, Any, None]]) -> None:
+    """Serve until a signal, or until a loop died of a bug, which is raised; then requests under way are answered, and all ends."""
+    serving = asyncio.ensure_future(server.serve(sockets=[listener]))
+    tasks: list[asyncio.Future[None]] = [serving, *(asyncio.ensure_future(each) for each in loops)]
     stopped: asyncio.Future[None] = asyncio.get_running_loop().create_future()  # a signal cancels it
     for each in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(each, stopped.cancel)
@@ -127,6 +131,8 @@ async def until_stopped(tasks: list[asyncio.Future[None]]) -> None:
                 del watched[task]
                 task.result()
     finally:
+        server.should_exit = True
+        await asyncio.wait({serving}, timeout=ANSWER_S + 1)
         for task in tasks:
             task.cancel()
         with suppress(asyncio.CancelledError):

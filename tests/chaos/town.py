@@ -145,9 +145,9 @@ async def open_town(origin: Origin) -> AsyncIterator[Town]:
                 proxy.stop()
 
 
-async def plant(urls: dict[str, str], kafka: str, partners: str) -> tuple[dict[str, str], str]:
+async def plant(urls: dict[str, str], kafka: str, partners: str = "") -> tuple[dict[str, str], str]:
     """Both stores as their owners have them, and the partnership with its topics; a token for each side, and the partnership. `partners`:
-    where the partner finds the broker."""
+    where the partner finds the broker, if not there."""
     partner, vendor = await open_station(PARTNER, urls["partner"]), await open_station(VENDOR, urls["vendor"])
     async with vendor.working() as work:
         tokens = {"vendor": await add_admin(work, "Victor")}
@@ -155,7 +155,7 @@ async def plant(urls: dict[str, str], kafka: str, partners: str) -> tuple[dict[s
             uid = work.incarnation.new_uid()
             user_id = await users.add_user(work.tx, uid, name, f"{name.lower()}@vendor.example")
             await reps.add_rep(work.tx, user_id, {"weight": weight})
-        bundle = await partnerships.invite(work, "Initech", "Acme", partners)
+        bundle = await partnerships.invite(work, "Initech", "Acme", partners or kafka)
     await create_topics(kafka, bundle["partnership"])
     async with partner.working() as work:
         tokens["partner"] = await add_admin(work, "Paula")
