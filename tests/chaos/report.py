@@ -112,4 +112,5 @@ def keep_failed(plan: Plan, directory: Path, defects: Sequence[str]) -> Path:
 
 def read_plan(folder: Path) -> Plan:
     """The plan of a run that failed."""
-    return Plan(**json.loads((folder / "plan.json").read_text()))
+    kept = json.loads((folder / "plan.json").read_text())
+    return Plan(**{**kept, "tools": tuple(kept["tools"])})

@@ -6,6 +6,7 @@ import pytest
 
 from tests.chaos import report
 from tests.chaos.run import Plan
+from tests.chaos.schedule import TOOLED
 
 
 def test_the_same_plan_has_the_same_faults_and_another_seed_has_others() -> None:
@@ -13,6 +14,16 @@ def test_the_same_plan_has_the_same_faults_and_another_seed_has_others() -> None
     assert plan.schedule() == Plan("postgresql", 300, "one").schedule() != Plan("postgresql", 300, "two").schedule()
     assert "database killed" in {fault.what for fault in plan.schedule()}
     assert "database killed" not in {fault.what for fault in Plan("sqlite", 300, "one").schedule()}
+
+
+@pytest.mark.parametrize(("store", "ends"), [("sqlite", {"broker"}), ("postgresql", {"broker", "database"})])
+def test_what_needs_a_tool_is_drawn_only_where_the_plan_names_it(store: str, ends: set[str]) -> None:
+    alone = {fault.what for fault in Plan(store, 3_600, "one").schedule()}
+    for tool, weights in TOOLED.items():
+        with_tool = Plan(store, 3_600, "one", tools=(tool,)).schedule()
+        assert alone.isdisjoint(weights) and weights.keys() <= {fault.what for fault in with_tool}
+        links = [fault for fault in with_tool if fault.what.startswith("link")]
+        assert {fault.process for fault in links} == (ends if tool == "links" else set())
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -30,7 +41,7 @@ def test_a_run_that_failed_is_replayed_from_its_folder(tmp_path: Path, monkeypat
     monkeypatch.setattr(report, "FAILED", tmp_path / "failed")
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "partner-people.jsonl").write_text("{}\n")
-    plan = Plan("sqlite", 60, "seed", {"vendor": "tells private notes"})
+    plan = Plan("sqlite", 60, "seed", {"vendor": "tells private notes"}, tools=("links",), disk="/small")
     folder = report.keep_failed(plan, tmp_path / "run", ["lost: something"])
     assert report.read_plan(folder) == plan
     assert {each.name for each in folder.iterdir()} == {"partner-people.jsonl", "plan.json", "schedule.txt", "defects.txt"}
