@@ -321,7 +321,7 @@ async def crowd(world: World) -> None:
         for deal in (ours, theirs):
             await vendor.act("save", lambda work, at=deal: save_shared(work, at, {"next_step": "mail", "amount": EUR_10}))
     await second.act("contact", lambda work: share_from_contact(work, None, 2, {"name": "Second"}, DETAILS))
-    await world.until(lambda: count(vendor, "conflicts") == 2 and count(second, "shared_deals", "rep_person IS NOT NULL") == 2, "all met")
+    await world.until(lambda: count(vendor, "conflicts") == 2 and count(second, "shared_deals", "rep_person IS NOT NULL") >= 2, "all met")
     await vendor.act("settle", settle("next_step", "keep"))
 
 
