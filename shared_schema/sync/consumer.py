@@ -87,7 +87,7 @@ class Consumer:
         self.restoring = False
         self.suspected_ms = 0
         self.lease = f"consumer:{partnership}"
-        self.owner = f"{incarnation.clock.random_bits(64):016x}"
+        self.owner = leases.name_owner(incarnation.clock)
         self.inbound = record_topic(partnership, other(incarnation.side))
         self.outbound = record_topic(partnership, incarnation.side)
         self.bell = bell or Bell()
@@ -138,7 +138,7 @@ class Consumer:
         if abs(now_ms - renewed_ms) < leases.RENEW_MS:
             return renewed_ms
         async with self.database.transaction() as tx:
-            if not await leases.renew(tx, self.lease, self.owner, now_ms):
+            if not await leases.renew(tx, self.lease, self.owner[-16:], now_ms):
                 raise LeaseLost(f"another process reads {self.inbound}")
         return now_ms
 

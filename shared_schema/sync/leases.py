@@ -1,6 +1,11 @@
-"""Leases in SQL: they save work, they do not protect data. Two relays or consumers at once are harmless."""
+"""Leases in SQL: they save work, they do not protect data. Two relays or consumers at once are harmless.
+
+An owner names its machine and process, so that nobody waits for a process of this machine that is no more.
+"""
 
 import asyncio
+import os
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
@@ -9,22 +14,46 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.crm.database import Database, DatabaseUnavailable
 from shared_schema.crm.rows import insert_for
-from shared_schema.sync.clock import Clock
+from shared_schema.sync.clock import Clock, SystemClock
 from shared_schema.sync.tables import leases, outbound_epochs
 
 LEASE_MS = 10_000
 ASTRAY_MS = 60_000  # a lease that would run longer than this was taken before the clock went back: nobody need wait for it
 RENEW_MS = 3_000
+HOST = socket.gethostname()[:12].replace(":", "-")
+LIFE = f"{SystemClock().random_bits(24):06x}"  # of this process: a container's next one has the same machine and number
 
 
 class LeaseLost(Exception):
     """Another process has this lease now."""
 
 
+def name_owner(clock: Clock) -> str:
+    """Somebody in this process who takes leases; at most 36 characters."""
+    return f"{HOST}:{os.getpid()}:{LIFE}:{clock.random_bits(24):06x}"
+
+
+def is_dead(owner: str) -> bool:
+    """Whether an owner was in a process of this machine that is no more."""
+    parts = owner.split(":")
+    host, pid, life = parts[:3] if len(parts) == 4 else ("", "", "")
+    if host != HOST or life == LIFE or not pid.isdecimal():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except (PermissionError, OverflowError):
+        return False
+    return int(pid) == os.getpid()
+
+
 async def take(tx: AsyncConnection, name: str, owner: str, epoch: str, now_ms: int) -> bool:
     """Take a lease for a new epoch; whether it is ours now."""
+    holder = (await tx.execute(select(leases.c.owner).where(leases.c.name == name))).scalar_one_or_none()
+    heirs = [owner, holder] if holder is not None and is_dead(holder) else [owner]
     statement = insert_for(tx, leases).values(name=name, owner=owner, epoch=epoch, expires_ms=now_ms + LEASE_MS)
-    free = or_(leases.c.expires_ms <= now_ms, leases.c.expires_ms > now_ms + ASTRAY_MS, leases.c.owner == owner)
+    free = or_(leases.c.expires_ms <= now_ms, leases.c.expires_ms > now_ms + ASTRAY_MS, leases.c.owner.in_(heirs))
     changes = {key: statement.excluded[key] for key in ("owner", "epoch", "expires_ms")}
     taken = await tx.execute(statement.on_conflict_do_update(index_elements=[leases.c.name], set_=changes, where=free))
     return taken.rowcount == 1
@@ -35,7 +64,7 @@ async def wait_for(database: Database, clock: Clock, name: str, owner: str) -> N
     while left_ms := await read_left(database, clock, name, owner):
         await asyncio.sleep(left_ms / 1_000)
     async with database.transaction() as tx:
-        if not await take(tx, name, owner, owner, clock.now_ms()):
+        if not await take(tx, name, owner, owner[-16:], clock.now_ms()):
             raise LeaseLost(f"another process took {name} first")
 
 
@@ -44,7 +73,7 @@ async def read_left(database: Database, clock: Clock, name: str, owner: str) -> 
     statement = select(leases.c.owner, leases.c.expires_ms).where(leases.c.name == name)
     async with database.reading() as connection:
         row = (await connection.execute(statement)).one_or_none()
-    left_ms = 0 if row is None or row.owner == owner else int(row.expires_ms) - clock.now_ms()
+    left_ms = 0 if row is None or row.owner == owner or is_dead(row.owner) else int(row.expires_ms) - clock.now_ms()
     return left_ms if 0 < left_ms <= ASTRAY_MS else 0
 
 

@@ -47,7 +47,7 @@ class Relay:
         self.partnership = partnership
         self.topic = record_topic(partnership, side)
         self.lease = f"relay:{partnership}"
-        self.owner = f"{clock.random_bits(64):016x}"
+        self.owner = leases.name_owner(clock)
         self.losses = 0
         self.wake = asyncio.Event()
 

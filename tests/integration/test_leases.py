@@ -1,6 +1,8 @@
 """Several processes of one side share out the work by leases: one at a time reads a partnership's topic, and another goes on without it."""
 
 import asyncio
+import os
+import subprocess
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
@@ -65,6 +67,23 @@ async def test_whoever_ends_lets_the_next_begin_at_once(database: Database) -> N
     async with leases.let_go(database, NAME, "first"):
         pass
     assert await leases.read_left(database, clock, NAME, "third") == leases.LEASE_MS, "nobody lets go what is another's"
+
+
+async def test_nobody_waits_for_a_process_of_this_machine_that_is_no_more(database: Database) -> None:
+    clock = HandClock()
+    other = subprocess.Popen(["sleep", "60"])
+    owners = {"alive": f"{leases.HOST}:{other.pid}:0dd1fe:000001", "here before": f"{leases.HOST}:{os.getpid()}:0dd1fe:000001"}
+    owners |= {"elsewhere": f"elsewhere:{other.pid}:0dd1fe:000001", "of another version": "0123456789abcdef"}
+    assert {name for name, owner in owners.items() if leases.is_dead(owner)} == {"here before"}
+    await leases.wait_for(database, clock, NAME, owners["alive"])
+    ours = leases.name_owner(clock)
+    async with database.transaction() as tx:
+        assert not await leases.take(tx, NAME, ours, "1", clock.now_ms())
+    other.kill()
+    other.wait()
+    assert leases.is_dead(owners["alive"]) and not leases.is_dead(owners["elsewhere"])
+    await asyncio.wait_for(leases.wait_for(database, clock, NAME, ours), 5)
+    assert await leases.read_left(database, clock, NAME, owners["elsewhere"]) == leases.LEASE_MS
 
 
 class CountingBroker(MemoryBroker):

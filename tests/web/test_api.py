@@ -198,7 +198,9 @@ def test_each_mistake_gets_one_clear_error(partner: Api, method: str, path: str,
 def test_dead_letters_and_refusals_are_an_admins(partner: Api) -> None:
     assert partner.get("/api/dead-letters") == {"results": [], "after": None}
     assert partner.get("/api/refusals")["results"] == []
-    assert partner.post("/api/dead-letters/replay", 200, ids=[7])["results"] == [{"id": 7, "result": "gone", "reason": None, "partnership": None}]
+    assert partner.post("/api/dead-letters/replay", 200, ids=[7])["results"] == [
+        {"id": 7, "result": "gone", "reason": None, "partnership": None}
+    ]
     assert refused(partner, "POST", "/api/dead-letters/replay", 422)["field"] == "ids"
     assert refused(partner, "GET", "/api/dead-letters/7", 404)["field"] == "dead_letter"
     assert refused(partner, "POST", "/api/dead-letters/7/discard", 404, reason="x")["field"] == "dead_letter"
