@@ -19,14 +19,13 @@ from shared_schema.contract.topics import other, record_topic
 from shared_schema.crm.database import Database, DatabaseUnavailable
 from shared_schema.crm.rows import insert_for, upsert
 from shared_schema.crm.statements import Statement
-from shared_schema.sync import batch_log, controls, leases, metrics, outbox, parking, progress, restoration, stops
+from shared_schema.sync import batch_log, controls, metrics, outbox, parking, progress, restoration, stops
 from shared_schema.sync.answers import answer, make_answers
 from shared_schema.sync.apply import NO_LIMITS, Desk, apply_events
 from shared_schema.sync.arrivals import Arrivals, sort_arrivals
 from shared_schema.sync.bell import Bell
 from shared_schema.sync.effects import Due, nothing_due
 from shared_schema.sync.incarnation import Incarnation
-from shared_schema.sync.leases import LeaseLost
 from shared_schema.sync.limits import Limits
 from shared_schema.sync.log_lines import ids
 from shared_schema.sync.patience import keep_at
@@ -38,8 +37,8 @@ from shared_schema.sync.topic_reading import read_last_facts
 from shared_schema.sync.transport import Broker, BrokerError, Producer, Reader, Received, Record, TopicMissing
 
 BATCH_RECORDS = 2_000
-WAIT_MS = 2_500
-SILENCE_CHECKS = 2
+WAIT_MS = 500
+SILENCE_CHECKS = 10
 SUSPECT_MS = 60_000
 
 log = logging.getLogger(__name__)
@@ -61,7 +60,7 @@ class OursAfterAll(Exception):
     """Writes of ours were refused as forged while this store is being restored: the batch is to be taken again, with them."""
 
 
-OUTAGES = (BrokerError, DatabaseUnavailable, LeaseLost, PositionMoved, StreamStopped)
+OUTAGES = (BrokerError, DatabaseUnavailable, PositionMoved, StreamStopped)
 
 
 class Consumer:
@@ -86,22 +85,17 @@ class Consumer:
         self.proofs: dict[str, int] = {}
         self.restoring = False
         self.suspected_ms = 0
-        self.lease = f"consumer:{partnership}"
-        self.owner = leases.name_owner(incarnation.clock)
         self.inbound = record_topic(partnership, other(incarnation.side))
         self.outbound = record_topic(partnership, incarnation.side)
         self.bell = bell or Bell()
 
     async def run(self) -> None:
-        """Until cancelled; then another consumer can go on at once."""
-        async with leases.let_go(self.database, self.lease, self.owner):
-            await keep_at(f"consumer of {self.partnership}", self.follow, OUTAGES)
+        """Until cancelled."""
+        await keep_at(f"consumer of {self.partnership}", self.follow, OUTAGES)
 
     async def follow(self) -> None:
-        """Read from the stored position until the topic falls silent for a while; then it is looked at anew. One process does so, so that
-        several share out the partnerships."""
+        """Read from the stored position until the topic falls silent for a while; then it is looked at anew."""
         await self.prove()
-        await leases.wait_for(self.database, self.incarnation.clock, self.lease, self.owner)
         async with self.database.reading() as connection:
             await stops.check_running(connection, self.partnership)
         offset = await self.find_position()
@@ -117,11 +111,9 @@ class Consumer:
 
     async def read_on(self, reader: Reader, producer: Producer, offset: int) -> None:
         """The next batch is fetched and decoded while the store works on this one."""
-        silent, renewed_ms = 0, self.incarnation.clock.now_ms()
-        ahead = asyncio.ensure_future(self.fetch_ahead(reader))
+        silent, ahead = 0, asyncio.ensure_future(self.fetch_ahead(reader))
         try:
             while silent < SILENCE_CHECKS and self.is_proven():
-                renewed_ms = await self.keep_lease(renewed_ms)
                 batch, arrivals = await ahead
                 ahead = asyncio.ensure_future(self.fetch_ahead(reader))
                 silent = 0 if batch else silent + 1
@@ -131,16 +123,6 @@ class Consumer:
         finally:
             ahead.cancel()
             await asyncio.gather(ahead, return_exceptions=True)
-
-    async def keep_lease(self, renewed_ms: int) -> int:
-        """Renew the lease if that is some time ago; when it was renewed last. Raises LeaseLost."""
-        now_ms = self.incarnation.clock.now_ms()
-        if abs(now_ms - renewed_ms) < leases.RENEW_MS:
-            return renewed_ms
-        async with self.database.transaction() as tx:
-            if not await leases.renew(tx, self.lease, self.owner[-16:], now_ms):
-                raise LeaseLost(f"another process reads {self.inbound}")
-        return now_ms
 
     async def take(self, producer: Producer, batch: Sequence[Received], offset: int, arrivals: Arrivals) -> None:
         """Receive a batch and answer it; also what came before a stop."""

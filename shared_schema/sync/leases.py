@@ -1,9 +1,8 @@
-"""Leases in SQL: they save work, they do not protect data. Two relays or consumers at once are harmless.
+"""Leases in SQL: they save work, they do not protect data. Two relays at once are harmless.
 
 An owner names its machine and process, so that nobody waits for a process of this machine that is no more.
 """
 
-import asyncio
 import os
 import socket
 from collections.abc import AsyncIterator
@@ -19,7 +18,6 @@ from shared_schema.sync.tables import leases, outbound_epochs
 
 LEASE_MS = 10_000
 ASTRAY_MS = 60_000  # a lease that would run longer than this was taken before the clock went back: nobody need wait for it
-RENEW_MS = 3_000
 HOST = socket.gethostname()[:12].replace(":", "-")
 LIFE = f"{SystemClock().random_bits(24):06x}"  # of this process: a container's next one has the same machine and number
 
@@ -57,24 +55,6 @@ async def take(tx: AsyncConnection, name: str, owner: str, epoch: str, now_ms: i
     changes = {key: statement.excluded[key] for key in ("owner", "epoch", "expires_ms")}
     taken = await tx.execute(statement.on_conflict_do_update(index_elements=[leases.c.name], set_=changes, where=free))
     return taken.rowcount == 1
-
-
-async def wait_for(database: Database, clock: Clock, name: str, owner: str) -> None:
-    """Until the lease is ours. Whoever waits looks again when it would run out."""
-    while left_ms := await read_left(database, clock, name, owner):
-        await asyncio.sleep(left_ms / 1_000)
-    async with database.transaction() as tx:
-        if not await take(tx, name, owner, owner[-16:], clock.now_ms()):
-            raise LeaseLost(f"another process took {name} first")
-
-
-async def read_left(database: Database, clock: Clock, name: str, owner: str) -> int:
-    """How long somebody else's lease will still run, ms; 0 if it may be taken."""
-    statement = select(leases.c.owner, leases.c.expires_ms).where(leases.c.name == name)
-    async with database.reading() as connection:
-        row = (await connection.execute(statement)).one_or_none()
-    left_ms = 0 if row is None or row.owner == owner or is_dead(row.owner) else int(row.expires_ms) - clock.now_ms()
-    return left_ms if 0 < left_ms <= ASTRAY_MS else 0
 
 
 @asynccontextmanager
