@@ -1,6 +1,6 @@
 """What the brake holds, and a person's word about it. *Release* lets go what is held now, and nothing that comes. *Drop* takes outgoing
 deletions back as writes; of incoming ones the sender is answered with the records' state. A store that went back while something of it
-was held elsewhere was not told of it: so the sides are compared, and repaired, after each word about incoming ones."""
+was held elsewhere was not told of it: so the sides are compared, and repaired, after each release of incoming ones."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
@@ -153,7 +153,8 @@ async def decide_incoming(station: Station, author: Author, partnership: str, ro
         counts[result] = counts.get(result, 0) + 1
     async with station.working(author) as work:
         await note(work, partnership, None, f"brake {word}", f"incoming: {describe(counts)}")
-        await verification.request(work, partnership, repair=True)
+        if word == "release":
+            await verification.request(work, partnership, repair=True)
     return counts
 
 

@@ -44,8 +44,6 @@ async def brake(world: World) -> None:
     await world.until(lambda: count(vendor, "parked", HELD_IN), "the vendor holds them again")
     await say(vendor, "in", "release")
     await world.until(lambda: not count(vendor, "shared_notes", "state = 'alive'"), "they are gone on both sides")
-    await world.settle()
-    demand(bool(world.known_before) or not count(vendor, "verifications", "repaired > 0"), "nothing was left to repair")
 
 
 async def delete_notes(partner: Actor) -> None:
