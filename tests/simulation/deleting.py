@@ -43,6 +43,9 @@ async def brake(world: World) -> None:
     await say(partner, "out", "release")
     await world.until(lambda: count(vendor, "parked", HELD_IN), "the vendor holds them again")
     await say(vendor, "in", "release")
+    while count(vendor, "parked", HELD_IN):  # what a process that was struck had sent once more is held once more
+        await say(vendor, "in", "release", free=True)
+        await asyncio.sleep(10)
     await world.until(lambda: not count(vendor, "shared_notes", "state = 'alive'"), "they are gone on both sides")
 
 
