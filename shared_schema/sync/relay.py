@@ -7,6 +7,7 @@ bread; a loss is not possible, because a row stays until the peer acknowledged i
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 from shared_schema.contract.codec import HEADER_CONTROL, HEADER_EPOCH, HEADER_SEQUENCE, encode_control
@@ -16,7 +17,6 @@ from shared_schema.contract.topics import record_topic
 from shared_schema.crm.database import Database, DatabaseUnavailable
 from shared_schema.sync import bell, leases, metrics, outbox
 from shared_schema.sync.clock import Clock
-from shared_schema.sync.leases import LeaseLost
 from shared_schema.sync.patience import keep_at
 from shared_schema.sync.transport import Broker, BrokerError, Producer, Record
 
@@ -25,6 +25,10 @@ IN_FLIGHT_BATCHES = 3
 POLL_S = 1.0
 HEARTBEAT_MS = 5_000
 SEND_DEADLINE_S = 60.0
+
+
+class LeaseLost(Exception):
+    """Another relay has this partnership now."""
 
 
 class Shipment(NamedTuple):
@@ -47,14 +51,18 @@ class Relay:
         self.partnership = partnership
         self.topic = record_topic(partnership, side)
         self.lease = f"relay:{partnership}"
-        self.owner = leases.name_owner(clock)
+        self.owner = f"{clock.random_bits(64):016x}"
         self.losses = 0
         self.wake = asyncio.Event()
 
     async def run(self) -> None:
         """Until cancelled; then another relay can go on at once."""
-        async with leases.let_go(self.database, self.lease, self.owner):
+        try:
             await keep_at(f"relay of {self.partnership}", self.serve_epoch, (BrokerError, DatabaseUnavailable, LeaseLost))
+        finally:
+            with suppress(DatabaseUnavailable):  # then the lease runs out by itself
+                async with self.database.transaction() as tx:
+                    await leases.release(tx, self.lease, self.owner)
 
     async def serve_epoch(self) -> None:
         """Take the lease under a new random epoch and publish until something fails; counts from 1, in memory."""

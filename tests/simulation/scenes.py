@@ -11,8 +11,7 @@ from shared_schema.contract.topics import record_topic
 from shared_schema.sync import leases, notes, relay
 from shared_schema.sync.consumer import Consumer
 from shared_schema.sync.deals import save_shared
-from shared_schema.sync.leases import LeaseLost
-from shared_schema.sync.relay import Relay, Shipment
+from shared_schema.sync.relay import LeaseLost, Relay, Shipment
 from shared_schema.sync.station import Station
 from tests.checker import check_removed, demand
 from tests.simulation.actor import Actor
