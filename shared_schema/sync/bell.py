@@ -29,8 +29,8 @@ class Bell:
             tell(rung)
 
     def wake(self, names: Iterable[str]) -> None:
-        """Wake this process alone."""
-        for name in names:
+        """Wake this process alone; in an order that does not change from one process to the next."""
+        for name in sorted(names):
             for event in self.listeners[name]:
                 event.set()
 
