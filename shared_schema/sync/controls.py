@@ -46,7 +46,7 @@ async def obey(tx: AsyncConnection, incarnation: Incarnation, reach: Reach, cont
         if isinstance(control, Digest | Hashes | Repair | Inspect | Shown):
             await take_look(tx, incarnation, control, reply)
         if isinstance(control, Restore | Restated):
-            await take_restoring(tx, control, reach, reply, incarnation.clock.now_ms())
+            await take_restoring(tx, incarnation, control, reach, reply)
     if reply.owes_state:
         await owed_states.owe_all(tx, partnership)
         await statements.begin_again(tx, partnership)
@@ -74,12 +74,12 @@ async def take_look(
         await verification.take_shown(tx, incarnation, control)
 
 
-async def take_restoring(tx: AsyncConnection, control: Restore | Restated, reach: Reach, reply: Reply, now_ms: int) -> None:
+async def take_restoring(tx: AsyncConnection, incarnation: Incarnation, control: Restore | Restated, reach: Reach, reply: Reply) -> None:
     """The peer's store went back and it asks for our states, or it says that we have got its own."""
     reply.restores = reply.owes = True
     if isinstance(control, Restated):
         await restoration.take_restated(tx, control, reach)
-    elif end := await statements.answer(tx, control.partnership, control.request, now_ms):
+    elif end := await statements.answer(tx, incarnation, control.partnership, control.request):
         reply.says.append(end)
 
 

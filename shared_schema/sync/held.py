@@ -1,6 +1,6 @@
 """What the brake holds, and a person's word about it. *Release* lets go what is held now, and nothing that comes. *Drop* takes outgoing
-deletions back as writes; of incoming ones the sender is answered with the records' state. A store that went back while something of it
-was held elsewhere was not told of it: so the sides are compared, and repaired, after each release of incoming ones."""
+deletions back as writes; of incoming ones the sender is answered with the records' state. States that came while something of a record
+was held were put aside, and may say more than what is let go: so the sides are compared, and repaired, after a release of incoming ones."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal

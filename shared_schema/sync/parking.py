@@ -6,13 +6,16 @@ from collections.abc import Collection, Sequence
 from sqlalchemy import delete, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from shared_schema.contract.codec import Undecodable
+from shared_schema.contract.codec import Event, Undecodable
 from shared_schema.sync.arrivals import Numbered, sort_arrivals
+from shared_schema.sync.braking import BRAKE
 from shared_schema.sync.tables import parked
 from shared_schema.sync.transport import Received
 
 ParkRow = dict[str, object]
 MISSING_PARENT = "missing_parent"
+# A child before its parent is the daily bread of a stream out of order, and what the brake holds is stopped already.
+PATIENT = (MISSING_PARENT, BRAKE)
 DETAIL_MAX = 4_000
 
 
@@ -49,6 +52,13 @@ async def take_waiting(tx: AsyncConnection, partnership: str, parents: Collectio
     if rows:
         await tx.execute(delete(parked).where(*where))
     return [dict(row) for row in rows]
+
+
+async def read_patient(tx: AsyncConnection, partnership: str) -> list[Event]:
+    """The events that wait for their parents or for a person's word, oldest first; they stay where they are."""
+    where = (parked.c.partnership == partnership, parked.c.reason.in_(PATIENT))
+    rows = (await tx.execute(select(parked).where(*where).order_by(parked.c.id))).mappings()
+    return [each.event for each in sort_arrivals(partnership, [unpark(dict(row)) for row in rows]).events]
 
 
 async def take_orphans(tx: AsyncConnection, partnership: str, registrations: Collection[str]) -> list[ParkRow]:

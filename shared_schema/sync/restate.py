@@ -47,7 +47,10 @@ def state_of(record: SharedRecord) -> RecordChange:
 def make_statement(incarnation: Incarnation, partnership: str, records: Sequence[SharedRecord], held: Collection[str] = ()) -> Event:
     """The states of records; of those of which the brake holds something, without what may not be sent yet."""
     states = [(spare(state_of(each)) if each.uid in held else state_of(each)) for each in records]
-    changes = tuple(each for each in states if each is not None)
+    return restate(incarnation, partnership, tuple(each for each in states if each is not None))
+
+
+def restate(incarnation: Incarnation, partnership: str, changes: tuple[RecordChange, ...]) -> Event:
     return Event(
         id=incarnation.new_uid(),
         source=f"/{partnership}/{incarnation.side}",

@@ -7,25 +7,36 @@ from typing import Any
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from shared_schema.contract.codec import Event
 from shared_schema.contract.envelope import Restated
 from shared_schema.crm.rows import upsert
-from shared_schema.sync import owed_states
+from shared_schema.sync import outbox, owed_states, parking
+from shared_schema.sync.incarnation import Incarnation
+from shared_schema.sync.restate import restate
 from shared_schema.sync.tables import outbound_epochs, statements
 
 Row = dict[str, Any]
 EPOCHS_TOLD = 100
 
 
-async def answer(tx: AsyncConnection, partnership: str, request: str, now_ms: int) -> Restated | None:
+async def answer(tx: AsyncConnection, incarnation: Incarnation, partnership: str, request: str) -> Restated | None:
     """What to say to a peer that asks: that it has all of it, if so; else the statement begins or goes on, and its end will be told."""
+    now_ms = incarnation.clock.now_ms()
     row = await load(tx, partnership, lock=True)
     if row is None or row["request"] != request:
         reached = json.dumps(await read_acknowledged(tx, partnership))
         fresh: Row = {"partnership": partnership, "request": request, "reached": reached, "done": False}
         await upsert(tx, statements, [fresh], ("request", "reached", "done"))
+        await outbox.append(tx, await give_back(tx, incarnation, partnership), now_ms)
         await owed_states.owe_all(tx, partnership)
         return None
     return await make_end(tx, row, now_ms) if row["done"] else None
+
+
+async def give_back(tx: AsyncConnection, incarnation: Incarnation, partnership: str) -> list[Event]:
+    """What of the peer's own waits here, and so is in no state: when it leaves parking later, the peer would not know of it."""
+    events = await parking.read_patient(tx, partnership)
+    return [restate(incarnation, partnership, each.data.records) for each in events if each.data.records]
 
 
 async def begin_again(tx: AsyncConnection, partnership: str) -> None:

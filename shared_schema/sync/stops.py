@@ -7,16 +7,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from shared_schema.contract.envelope import Control
 from shared_schema.crm.problems import WrongState
 from shared_schema.crm.rows import upsert
-from shared_schema.sync.braking import BRAKE
 from shared_schema.sync.journal import note
 from shared_schema.sync.limits import Limits
-from shared_schema.sync.parking import MISSING_PARENT
+from shared_schema.sync.parking import PATIENT
 from shared_schema.sync.station import Work
 from shared_schema.sync.tables import parked, stops
 
 MINUTE_MS = 60_000
-# A child before its parent is the daily bread of a stream out of order, and what the brake holds is stopped already.
-PATIENT = (MISSING_PARENT, BRAKE)
 
 
 class StreamStopped(Exception):

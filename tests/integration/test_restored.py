@@ -15,10 +15,12 @@ from shared_schema.contract.topics import other
 from shared_schema.crm.deals import load_deal
 from shared_schema.crm.problems import WrongState
 from shared_schema.crm.tables import shared_records
-from shared_schema.sync import leases, owed_states, restoration, restorer
+from shared_schema.sync import held, leases, owed_states, restoration, restorer
+from shared_schema.sync.braking import LEAST, Limits
 from shared_schema.sync.broker import KafkaBroker
 from shared_schema.sync.deals import save_shared
 from shared_schema.sync.notes import add_note, remove
+from shared_schema.sync.station import Author, Keeping
 from shared_schema.sync.status import read_status
 from shared_schema.sync.tables import outbound_epochs, outbox, reactions, refusals, restorations
 from shared_schema.sync.transport import Broker
@@ -267,6 +269,34 @@ async def test_a_store_put_back_twice_gets_everything_twice(scene: Scene) -> Non
     await scene.mended("vendor")
     await check_agree(pair)
     assert await documents(vendor) == before
+
+
+@pytest.mark.parametrize("brokers", ["memory"], indirect=True)
+async def test_a_store_that_went_back_gets_its_own_events_that_wait_with_the_peer(scene: Scene) -> None:
+    """Deletions that the vendor's brake holds; the partner's store goes back to before it made them, and the vendor lets them go later."""
+    pair, partner, vendor = scene.pair, scene.pair.partner, scene.pair.vendor
+    for side, limits in ((partner, Limits(10_000, 100)), (vendor, Limits(1, 100))):
+        await side.stop()
+        side.station.keeping = Keeping(brake=limits)
+        side.start()
+    for number in range(LEAST + 2):
+        await partner.do(add_note, 1, f"note {number}")
+    await pair.settle()
+    copy = await scene.keep("partner")
+    for number in range(LEAST + 2):
+        await partner.do(remove, "note", number + 1)
+    await pair.settle()
+    assert len(await vendor.read(held.list_held)) == 2
+    await scene.put_back("partner", copy)
+    partner.station.keeping = Keeping(brake=Limits(10_000, 100))
+    partner.start()
+    await scene.mended("partner")
+    living = select(shared_records.c.uid).where(shared_records.c.kind == "note", shared_records.c.state == "alive")
+    assert (len(await partner.rows(living)), len(await vendor.rows(living))) == (0, 2)
+    assert await held.decide(vendor.station, Author(1, None, "Ann", "admin"), pair.partnership, "in", "release") == {"applied": 2}
+    await pair.settle()
+    assert await vendor.rows(living) == []
+    await check_agree(pair)
 
 
 @pytest.mark.parametrize("brokers", ["memory"], indirect=True)

@@ -67,9 +67,12 @@ def is_covered(save: Attempt, other: Attempt) -> bool:
 
 
 def check_reps(world: World) -> None:
-    """A registration that had a rep when the vendor's store went back is not assigned again by itself."""
-    for name, known in world.known_before.get("vendor", []):
-        had = {row[:5] for row in known if row[2] == "rep"}
+    """A registration that had a rep when the vendor's store went back is not assigned again by itself: as far as there is a partner that
+    still knew of it, because its own store did not go back afterwards."""
+    for name, rows, restores in world.known_before.get("vendor", []):
+        if world.count_restores(world.by_name[name]) > restores:
+            continue
+        had = {row[:5] for row in rows if row[2] == "rep"}
         registrations = {row[:2] for row in had}
         written = "SELECT partnership, uid, field, incarnation, counter FROM property_history WHERE field = 'rep' AND actor IS NULL"
         again = [row for row in world.by_name[name].rows(written) if row[:2] in registrations and row not in had]

@@ -50,6 +50,14 @@ class Rules(NamedTuple):
     limits: Limits = Limits()
 
 
+class KnownBefore(NamedTuple):
+    """What a peer's history held when a store went back, and how often the peer's own store had gone back by then."""
+
+    peer: str
+    rows: Sequence[tuple[Any, ...]]
+    restores: int
+
+
 class NeverQuiet(AssertionError):
     """Something stayed on its way although the faults had ended."""
 
@@ -110,7 +118,7 @@ class World:
         self.notes: deque[tuple[float, str, str]] = deque(maxlen=NOTES)
         self.cluster = WatchedCluster(self.faults, EPOCH_MS, self.note)
         self.disasters: Counter[str] = Counter()
-        self.known_before: dict[str, list[tuple[str, Any]]] = {}
+        self.known_before: dict[str, list[KnownBefore]] = {}
         self.background: list[asyncio.Task[Any]] = []
         self.forged = False
         self.play_ended_early = False
@@ -287,7 +295,7 @@ class World:
         for peer in self.actors:
             if peer.side != actor.side:
                 known = peer.rows("SELECT partnership, uid, field, incarnation, counter FROM property_history")
-                self.known_before.setdefault(actor.name, []).append((peer.name, known))
+                self.known_before.setdefault(actor.name, []).append(KnownBefore(peer.name, known, self.count_restores(peer)))
 
     def clean_up(self) -> None:
         for actor in self.actors:
