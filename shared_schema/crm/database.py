@@ -47,6 +47,8 @@ CONNECT_WAIT_S: Final = 10
 STATEMENT_WAIT_S: Final = 120
 COMPACT_WAIT_S: Final = 3_600
 POOL_SIZE: Final = 16  # none beyond it: those are closed after each use, and a new one costs more than any wait here
+# What a server that goes away while it greets is called, by SQLAlchemy or, while it sets the connection up, by the driver.
+AMID_GREETING: Final = (PoolTimeout, InternalError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 BROKEN_RULES: Final = (asyncpg.IntegrityConstraintViolationError, sqlite3.IntegrityError)
 
 
@@ -107,15 +109,19 @@ class Database:
         await self._await_turn()
         try:
             async with self._checkout() as connection:
-                raw = link_of(connection).driver
-                await (_compact_sqlite(raw) if self.dialect == "sqlite" else _compact_postgresql(raw, tables))
-        except Exception as error:
-            if isinstance(error, DatabaseUnavailable) or not _is_outage(error):
-                raise
-            raise DatabaseUnavailable(f"the store can't be compacted now: {_one_line(error)}") from error
+                await self._compact(connection, tables)
         finally:
             if self.dialect == "sqlite":
                 self._sqlite_writer.release()
+
+    async def _compact(self, connection: AsyncConnection, tables: Sequence[str]) -> None:
+        raw = link_of(connection).driver
+        try:
+            await (_compact_sqlite(raw) if self.dialect == "sqlite" else _compact_postgresql(raw, tables))
+        except BaseException as error:
+            explained = self.explain(sync_of(connection), error) if isinstance(error, Exception) else error
+            _forget(sync_of(connection))  # it is not set as others are
+            raise explained from error
 
     async def close(self) -> None:
         """Close every connection; the Database can be used again after it."""
@@ -144,7 +150,9 @@ class Database:
         async with AsyncExitStack() as stack:
             try:
                 connection = await stack.enter_async_context(self.engine.connect())
-            except (OSError, PoolTimeout, InternalError) as error:  # InternalError: the server went away amid its greeting
+            except Exception as error:
+                if not (_is_outage(error) or isinstance(error, AMID_GREETING)):
+                    raise
                 raise DatabaseUnavailable(f"no connection to the database: {_one_line(error)}") from error
             yield connection
 
@@ -307,12 +315,9 @@ async def _compact_sqlite(raw: Any) -> None:
 async def _compact_postgresql(raw: Any, tables: Sequence[str]) -> None:
     there = await raw.fetch("SELECT tablename FROM pg_tables WHERE schemaname = current_schema() AND tablename = ANY($1)", list(tables))
     await raw.execute(f"SET lock_timeout = '{LOCK_WAIT_S}s'")
-    try:
-        for row in there:
-            await raw.execute(f"VACUUM (FULL, ANALYZE) {row['tablename']}", timeout=COMPACT_WAIT_S)
-    finally:
-        if not raw.is_closed():  # else its loss is what there is to tell
-            await raw.execute("RESET lock_timeout")
+    for row in there:
+        await raw.execute(f"VACUUM (FULL, ANALYZE) {row['tablename']}", timeout=COMPACT_WAIT_S)
+    await raw.execute("RESET lock_timeout")
 
 
 def _said_goodbye(error: BaseException) -> bool:

@@ -1,15 +1,15 @@
 """PostgreSQL killed under load and started again: every loop waits, goes on by itself, and no acknowledged edit is lost."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 
-import asyncpg
 import pytest
-from sqlalchemy import select
+from sqlalchemy import make_url, select, text
 
 from partner_node.spec import SPEC as PARTNER
 from shared_schema.crm.database import Database, DatabaseUnavailable
-from shared_schema.crm.driver import sync_of
 from shared_schema.crm.tables import property_history
 from shared_schema.sync import views, wakeups
 from shared_schema.sync.clock import SystemClock
@@ -19,6 +19,9 @@ from shared_schema.sync.wakeups import Wakeups
 from tests.integration.pair import Pair, Side, open_pair, until
 from tests.postgres import EmbeddedPostgres
 from tests.twins.memory_broker import MemoryBroker, MemoryCluster
+
+
+STEP_BYTES = 50
 
 
 async def edit(side: Side, field: str, ended: asyncio.Event, acknowledged: list[str]) -> int:
@@ -123,10 +126,89 @@ async def test_a_database_that_is_closed_or_being_replaced_is_away_and_no_bug(po
         await database.close()
 
 
-async def test_a_goodbye_of_the_server_is_a_lost_connection_although_its_end_is_still_to_come(postgres: EmbeddedPostgres) -> None:
-    database = Database(postgres.fresh_database())
-    goodbye = asyncpg.InternalClientError("cannot switch to state 12; another operation (2) is in progress")
-    async with database.glancing() as connection:
-        assert isinstance(database.explain(sync_of(connection), goodbye), DatabaseUnavailable)
+class EndlessWay:
+    """A way to the server on which the first connection's end never arrives, only the goodbye before it."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.ended = asyncio.Event()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection("127.0.0.1", self.port)
+        asked = asyncio.create_task(self.pass_on(reader, back))
+        await self.pass_on(there, writer)
+        if not self.ended.is_set():
+            self.ended.set()
+            await asked
+        for each in (back, writer):
+            each.close()
+
+    @staticmethod
+    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65_536):
+            writer.write(data)
+
+
+async def compact(database: Database) -> None:
+    await database.compact(["full_of_holes"])
+
+
+async def read(database: Database) -> None:
+    async with database.reading() as connection:
+        await connection.execute(text("SELECT * FROM full_of_holes"))
+
+
+async def write(database: Database) -> None:
+    async with database.transaction() as tx:
+        await tx.execute(text("INSERT INTO full_of_holes VALUES (1)"))
+
+
+@pytest.mark.parametrize("act", [compact, read, write])
+async def test_a_server_that_said_goodbye_to_an_idle_connection_is_an_outage_and_no_bug(
+    postgres: EmbeddedPostgres, act: Callable[[Database], Awaitable[None]]
+) -> None:
+    url = make_url(postgres.fresh_database())
+    way = EndlessWay(url.port or 0)
+    server = await asyncio.start_server(way.serve, "127.0.0.1", 0)
+    database = Database(url.set(port=server.sockets[0].getsockname()[1]).render_as_string(hide_password=False))
+    async with database.transaction() as tx:
+        await tx.execute(text("CREATE TABLE full_of_holes (id integer)"))
+    await act(database)
+    postgres.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{url.database}'")
+    await way.ended.wait()
+    await asyncio.sleep(0.1)
+    with pytest.raises(DatabaseUnavailable):
+        await act(database)
     assert database.losses == 1
+    await act(database)
     await database.close()
+    server.close()
+
+
+async def test_a_server_that_goes_away_anywhere_in_its_greeting_is_an_outage_and_no_bug(postgres: EmbeddedPostgres) -> None:
+    url = make_url(postgres.fresh_database())
+    allowed = heard = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal heard
+        heard = 0
+        there, back = await asyncio.open_connection("127.0.0.1", url.port)
+        asked = asyncio.create_task(EndlessWay.pass_on(reader, back))
+        while heard < allowed and (data := await there.read(min(65_536, allowed - heard))):
+            heard += len(data)
+            writer.write(data)
+        asked.cancel()
+        for each in (back, writer):
+            each.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    is_greeted = False
+    while not is_greeted:
+        database = Database(url.set(port=server.sockets[0].getsockname()[1]).render_as_string(hide_password=False))
+        with suppress(DatabaseUnavailable):
+            async with database.reading():
+                is_greeted = True
+        await database.close()
+        allowed += STEP_BYTES
+    server.close()
+    assert allowed > 10 * STEP_BYTES
