@@ -8,7 +8,7 @@ from shared_schema.crm.customers import load_company, load_contact
 from shared_schema.crm.deals import add_deal, load_deal
 from shared_schema.crm.problems import Invalid
 from shared_schema.sync import partnerships
-from shared_schema.sync.registrations import check_capacity, check_qualifying, load_customer, share
+from shared_schema.sync.registrations import check_qualifying, load_customer, share
 from shared_schema.sync.station import Work
 
 Row = dict[str, Any]
@@ -52,7 +52,6 @@ async def check_asked(work: Work, partnership: str | None, details: Mapping[str,
     """The partnership meant; raises Invalid or WrongState before anything is created."""
     chosen = await partnerships.choose(work.tx, partnership)
     check_qualifying(details)
-    await check_capacity(work.tx, chosen)
     return chosen
 
 

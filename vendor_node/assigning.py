@@ -4,15 +4,16 @@ explanation."""
 import json
 from typing import Any
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import bindparam, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.contract.registration import is_active, status_of
 from shared_schema.crm.policies import load_policy
 from shared_schema.crm.problems import Invalid, NotAllowed, WrongState
 from shared_schema.crm.projected_tables import shared_deals
-from shared_schema.crm.rows import upsert
+from shared_schema.crm.rows import insert_rows, upsert
 from shared_schema.crm.shared_records import SharedRecord, load_records
+from shared_schema.crm.statements import Statement
 from shared_schema.crm.tables import companies, deals
 from shared_schema.sync import metrics
 from shared_schema.sync.capture import Creation, Write
@@ -71,7 +72,7 @@ async def assign_next(work: Work, record: SharedRecord, past: list[Row]) -> None
     await save_credits(work.tx, decided.credits)
     row = {"partnership": partnership, "registration": registration, "rep_id": decided.rep_id, "method": decided.method}
     row |= {"turn": len(past) + 1, "automatic": True, "explanation": json.dumps(decided.explanation), "at_ms": work.now_ms}
-    await work.tx.execute(insert(assignments).values(row))
+    await insert_rows(work.tx, assignments, [row])
     if decided.rep_id is None:
         await note(work, partnership, registration, "alert: no rep", "nobody is eligible; assign somebody by hand")
         return
@@ -112,13 +113,18 @@ def count_assignment(rep: Rep, method: str) -> None:
     metrics.assignments.labels(rep.name, method).inc()
 
 
+CUSTOMER = Statement(
+    select(companies.c.owner_id, companies.c.country, companies.c.industry, deals.c.owner_id)
+    .select_from(shared_deals.join(deals, deals.c.id == shared_deals.c.deal_id).outerjoin(companies, companies.c.id == deals.c.company_id))
+    .where(shared_deals.c.partnership == bindparam("partnership"), shared_deals.c.uid == bindparam("registration"))
+)
+
+
 async def make_request(work: Work, record: SharedRecord) -> Request:
     """What the assignment depends on, besides the reps."""
-    joined = shared_deals.join(deals, deals.c.id == shared_deals.c.deal_id).outerjoin(companies, companies.c.id == deals.c.company_id)
-    columns = (companies.c.owner_id, companies.c.country, companies.c.industry, deals.c.owner_id.label("deal_owner_id"))
-    where = (shared_deals.c.partnership == record.partnership, shared_deals.c.uid == record.uid)
-    row = (await work.tx.execute(select(*columns).select_from(joined).where(*where))).one()
-    return Request(record.uid, date_of(work.now_ms), row.owner_id, requested_rep(record), row.country, row.industry, row.deal_owner_id)
+    found = await CUSTOMER.fetch(work.tx, {"partnership": record.partnership, "registration": record.uid})
+    company_owner, country, industry, deal_owner = found[0]
+    return Request(record.uid, date_of(work.now_ms), company_owner, requested_rep(record), country, industry, deal_owner)
 
 
 async def write_rep(work: Work, partnership: str, registration: str, rep: Rep) -> None:
@@ -144,7 +150,7 @@ async def reassign(work: Work, shared_deal_id: int, rep_id: int) -> None:
     }
     chosen = {"partnership": row["partnership"], "registration": row["uid"], "rep_id": rep_id, "method": "person", "turn": 0}
     chosen |= {"automatic": False, "explanation": json.dumps(told), "at_ms": work.now_ms}
-    await work.tx.execute(insert(assignments).values(chosen))
+    await insert_rows(work.tx, assignments, [chosen])
     await stop_timer(work, row["partnership"], row["uid"])
     await write_rep(work, row["partnership"], row["uid"], rep)
     work.after.append(lambda: count_assignment(rep, "person"))

@@ -3,13 +3,14 @@ only that it is in progress already, and nothing of whose it is."""
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, ColumnExpressionArgument, and_, exists, func, or_, select
+from sqlalchemy import ColumnElement, ColumnExpressionArgument, and_, bindparam, exists, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.crm.deals import load_deal
 from shared_schema.crm.projected_tables import shared_deals
 from shared_schema.crm.shared_deals import LIVING_OPEN
 from shared_schema.crm.shared_records import SharedRecord
+from shared_schema.crm.statements import Statement
 from shared_schema.crm.tables import companies, contacts, deal_contacts, deals, partnerships, users
 from shared_schema.sync import metrics
 from shared_schema.sync.capture import Write
@@ -20,6 +21,9 @@ from shared_schema.sync.station import Work
 Row = dict[str, Any]
 SHOWN_MAX = 50
 IN_PROGRESS = "already in progress"
+BY_UID = Statement(
+    select(shared_deals).where(shared_deals.c.partnership == bindparam("partnership"), shared_deals.c.uid == bindparam("uid"))
+)
 
 
 async def read_similar(connection: AsyncConnection, shared_deal_id: int) -> Row:
@@ -94,8 +98,8 @@ async def check(work: Work, record: SharedRecord) -> None:
     """Look once for who else works on the customer of a registration that was submitted, and tell its partner that somebody does."""
     if record.document.get("duplicate").siblings:
         return
-    where = (shared_deals.c.partnership == record.partnership, shared_deals.c.uid == record.uid)
-    row = dict((await work.tx.execute(select(shared_deals).where(*where))).mappings().one())
+    found = await BY_UID.fetch(work.tx, {"partnership": record.partnership, "uid": record.uid})
+    row = dict(zip(shared_deals.c.keys(), found[0], strict=True))
     registrations, owned = await count_similar(work.tx, row)
     if not registrations and not owned:
         return

@@ -5,12 +5,14 @@ from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import Select, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.contract.registration import OPEN
 from shared_schema.crm.problems import Invalid, NotFound
 from shared_schema.crm.projected_tables import shared_deals
+from shared_schema.crm.rows import change_rows, hold
+from shared_schema.crm.statements import Statement
 from shared_schema.crm.tables import users
 from shared_schema.crm.users import load_user
 from vendor_node.assignment import Rep
@@ -21,18 +23,26 @@ SETTABLE = ("weight", "cap", "out_from", "out_until", *LISTS)
 WEIGHT_MAX = 1_000
 
 
-async def load_reps(tx: AsyncConnection, *, lock: bool = False) -> list[Rep]:
-    """All reps in id order with their open deals counted; locked, so that the rotation moves in the transaction that assigns."""
-    if lock:
-        await tx.execute(select(reps.c.user_id).order_by(reps.c.user_id).with_for_update())
+def select_reps() -> Select[Any]:
     open_deals = (
         select(func.count(shared_deals.c.deal_id.distinct()))
         .where(shared_deals.c.rep_person == users.c.uid, shared_deals.c.status.in_(sorted(OPEN)))
         .scalar_subquery()
     )
     columns = (users.c.id, users.c.uid, users.c.name, users.c.email, users.c.active, *reps.c, open_deals.label("open_deals"))
-    statement = select(*columns).join(users, users.c.id == reps.c.user_id).order_by(users.c.id)
-    return [read_rep(dict(row)) for row in (await tx.execute(statement)).mappings()]
+    return select(*columns).join(users, users.c.id == reps.c.user_id).order_by(users.c.id)
+
+
+LOCK = Statement(select(reps.c.user_id).order_by(reps.c.user_id).with_for_update())
+REPS = Statement(select_reps())
+COLUMNS = tuple(select_reps().exported_columns.keys())
+
+
+async def load_reps(tx: AsyncConnection, *, lock: bool = False) -> list[Rep]:
+    """All reps in id order with their open deals counted; locked, so that the rotation moves in the transaction that assigns."""
+    if lock:
+        await hold(tx, LOCK, {})
+    return [read_rep(dict(zip(COLUMNS, row, strict=True))) for row in await REPS.fetch(tx, {})]
 
 
 def read_rep(row: Mapping[str, Any]) -> Rep:
@@ -42,8 +52,7 @@ def read_rep(row: Mapping[str, Any]) -> Rep:
 
 async def save_credits(tx: AsyncConnection, credits: Mapping[int, int]) -> None:
     """Move the rotation."""
-    for user_id, credit in sorted(credits.items()):
-        await tx.execute(update(reps).where(reps.c.user_id == user_id).values(credit=credit))
+    await change_rows(tx, reps, [{"user_id": user_id, "credit": credit} for user_id, credit in sorted(credits.items())], "user_id")
 
 
 async def add_rep(tx: AsyncConnection, user_id: int, values: Mapping[str, Any]) -> None:

@@ -4,11 +4,12 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, Table, and_, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Select, Table, and_, bindparam, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.crm.matching import normalise_domain, normalise_email, text_of
 from shared_schema.crm.problems import Invalid, NotFound
+from shared_schema.crm.statements import Statement
 from shared_schema.crm.tables import companies, contacts, deal_contacts, pipelines, stages
 
 Row = dict[str, Any]
@@ -87,6 +88,16 @@ def normalise_phone(phone: str | None) -> str | None:
     return digits
 
 
+def select_by_id(table: Table) -> Statement:
+    meant = select(func.coalesce(table.c.merged_into, table.c.id)).where(table.c.id == bindparam("id")).scalar_subquery()
+    return Statement(select(table).where(table.c.id == meant))
+
+
+BY_ID = {"company": select_by_id(companies), "contact": select_by_id(contacts)}
+PIPELINES = Statement(select(pipelines).order_by(pipelines.c.position, pipelines.c.id))
+STAGES = Statement(select(stages.c.pipeline_id, stages.c.id, stages.c.name, stages.c.outcome).order_by(stages.c.position))
+
+
 async def load_company(tx: AsyncConnection, company_id: int) -> Row:
     return await load_row(tx, companies, "company", company_id)
 
@@ -97,11 +108,10 @@ async def load_contact(tx: AsyncConnection, contact_id: int) -> Row:
 
 async def load_row(tx: AsyncConnection, table: Table, what: str, row_id: int) -> Row:
     """One company or contact by its id, or the one that took it over; raises NotFound."""
-    meant = select(func.coalesce(table.c.merged_into, table.c.id)).where(table.c.id == row_id).scalar_subquery()
-    row = (await tx.execute(select(table).where(table.c.id == meant))).mappings().one_or_none()
-    if row is None:
+    found = await BY_ID[what].fetch(tx, {"id": row_id})
+    if not found:
         raise NotFound(what, row_id)
-    return dict(row)
+    return dict(zip(table.c.keys(), found[0], strict=True))
 
 
 async def take_over(tx: AsyncConnection, table: Table, survivor: Row, merged: Row) -> None:
@@ -140,10 +150,10 @@ async def add_pipeline(tx: AsyncConnection, name: str, named_stages: list[tuple[
 
 async def list_pipelines(tx: AsyncConnection) -> list[Row]:
     """Pipelines with their stages in order."""
-    found = [dict(row) for row in (await tx.execute(select(pipelines).order_by(pipelines.c.position, pipelines.c.id))).mappings()]
+    found = [dict(zip(pipelines.c.keys(), row, strict=True)) for row in await PIPELINES.fetch(tx, {})]
     by_pipeline: dict[int, list[Row]] = {row["id"]: [] for row in found}
-    for stage in (await tx.execute(select(stages).order_by(stages.c.position))).mappings():
-        by_pipeline[stage["pipeline_id"]].append({name: stage[name] for name in ("id", "name", "outcome")})
+    for pipeline_id, stage_id, name, outcome in await STAGES.fetch(tx, {}):
+        by_pipeline[pipeline_id].append({"id": stage_id, "name": name, "outcome": outcome})
     return [{**row, "stages": by_pipeline[row["id"]]} for row in found]
 
 

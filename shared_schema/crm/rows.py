@@ -150,6 +150,12 @@ def make_update(table: Table, names: tuple[str, ...], arrays: bool, key: tuple[s
     return Statement(update(table).where(*found).values({table.c[name]: new[name] for name in names if name not in key}))
 
 
+async def hold(connection: AsyncConnection, locking: Statement, parameters: Row) -> None:
+    """Keep the rows that a SELECT … FOR UPDATE names to this transaction. SQLite's has the whole store."""
+    if connection.dialect.name == "postgresql":
+        await locking.fetch(connection, parameters)
+
+
 async def take_turn(connection: AsyncConnection, name: str) -> None:
     """One transaction at a time past this point, until it ends. SQLite has only one writer anyway."""
     if connection.dialect.name == "postgresql":

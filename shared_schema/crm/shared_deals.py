@@ -7,9 +7,9 @@ overwritten by a registration that it was never told to follow. The difference i
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, ScalarSelect, Select, bindparam, func, or_, select, update
+from sqlalchemy import ColumnElement, ScalarSelect, Select, Update, bindparam, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.contract.documents import LIFE
@@ -20,7 +20,7 @@ from shared_schema.contract.registers import Register, Side
 from shared_schema.contract.registration import COUNTED_ACTIVE, OPEN, status_of
 from shared_schema.crm.matching import create_deals, normalise_domain, normalise_email, text_of
 from shared_schema.crm.projected_tables import shared_deals
-from shared_schema.crm.rows import Among, change_rows, upsert
+from shared_schema.crm.rows import Among, change_rows, hold, upsert
 from shared_schema.crm.shared_records import SharedRecord
 from shared_schema.crm.statements import Statement
 from shared_schema.crm.tables import deals, users
@@ -30,15 +30,12 @@ CHANGING = ("status", "reason", "domain", "contact_email", "initiated_by", "rep_
 
 
 OF_REGISTRATIONS = (shared_deals.c.partnership == bindparam("partnership"), Among(shared_deals.c.uid, "uids"))
-DEALS_OF = Statement(select(shared_deals.c.uid, shared_deals.c.deal_id).where(*OF_REGISTRATIONS))
+DEALS_OF = Statement(select(shared_deals.c.uid, shared_deals.c.deal_id, shared_deals.c.status).where(*OF_REGISTRATIONS))
 GONE = ("deleted", "erased")
 LIVING_OPEN = (shared_deals.c.status.in_(sorted(OPEN)), shared_deals.c.state.not_in(GONE))
-HOLD = Statement(
-    select(deals.c.id)
-    .where(deals.c.id.in_(select(shared_deals.c.deal_id).where(*OF_REGISTRATIONS)))
-    .order_by(deals.c.id)
-    .with_for_update(key_share=True)
-)
+HELD = select(deals.c.id).order_by(deals.c.id).with_for_update(key_share=True)
+HOLD = Statement(HELD.where(Among(deals.c.id, "ids")))
+HOLD_DEALS_OF = Statement(HELD.where(deals.c.id.in_(select(shared_deals.c.deal_id).where(*OF_REGISTRATIONS))))
 
 
 def shown(record: SharedRecord, policy: Policy, name: str) -> Any:
@@ -60,23 +57,36 @@ async def project_registrations(tx: AsyncConnection, side: Side, records: Sequen
     """Rows of registrations, with a deal for each that this node meets for the first time."""
     if not records:
         return
-    deal_ids = await find_deals(tx, records)
+    found = await find_deals(tx, records)
+    deal_ids = {uid: before.deal_id for uid, before in found.items()}
     arrived = [each for each in records if each.uid not in deal_ids and status_of(each.document) not in ENDED]
     deal_ids |= await adopt(tx, side, arrived, policy, now_ms)
     known = [each for each in records if each.uid in deal_ids]
     rows = [{**registration_row(each, side, policy), "deal_id": deal_ids[each.uid], "created_ms": now_ms} for each in known]
     await upsert(tx, shared_deals, rows, CHANGING, key=("partnership", "uid"))
-    await recount(tx, deal_ids.values())
+    await recount(tx, [row["deal_id"] for row in rows if is_turned(found.get(row["uid"]), row["status"])])
     if side == "vendor":
         await follow_reps(
             tx, [(deal_ids[each.uid], uid_of(shown_part(each, policy, "rep", "person"))) for each in known if "rep" in each.touched]
         )
 
 
-async def find_deals(tx: AsyncConnection, records: Sequence[SharedRecord]) -> dict[str, int]:
-    """Deal ids by registration, of those that have a row."""
+class Before(NamedTuple):
+    """What a registration's row said so far."""
+
+    deal_id: int
+    status: str
+
+
+async def find_deals(tx: AsyncConnection, records: Sequence[SharedRecord]) -> dict[str, Before]:
+    """By registration, of those that have a row."""
     named = {"partnership": records[0].partnership, "uids": [each.uid for each in records]}
-    return {uid: deal_id for uid, deal_id in await DEALS_OF.fetch(tx, named)}
+    return {uid: Before(deal_id, status) for uid, deal_id, status in await DEALS_OF.fetch(tx, named)}
+
+
+def is_turned(before: Before | None, status: str) -> bool:
+    """Whether the counts of its deal may change; a draft's row is there before it is counted."""
+    return before is None or before.status == "draft" or before.status != status
 
 
 async def adopt(tx: AsyncConnection, side: Side, arrived: Sequence[SharedRecord], policy: Policy, now_ms: int) -> dict[str, int]:
@@ -85,9 +95,10 @@ async def adopt(tx: AsyncConnection, side: Side, arrived: Sequence[SharedRecord]
         return {}
     previous = {each.uid: shown(each, policy, "previous") for each in arrived}
     named = {"partnership": arrived[0].partnership, "uids": [uid for uid in previous.values() if uid]}
-    earlier = {uid: deal_id for uid, deal_id in await DEALS_OF.fetch(tx, named)} if named["uids"] else {}
+    earlier = {uid: deal_id for uid, deal_id, _ in await DEALS_OF.fetch(tx, named)} if named["uids"] else {}
     found = {uid: earlier[before] for uid, before in previous.items() if before in earlier}
     if found:  # shared again, so it is in the lists again
+        await lock_deals(tx, found.values())
         again = (deals.c.id.in_(sorted(set(found.values()))), deals.c.merged_into.is_(None))
         await tx.execute(update(deals).where(*again).values(deleted_ms=None))
     new = {each.uid: describe_customer(each, policy) for each in arrived if each.uid not in found}
@@ -121,12 +132,11 @@ def registration_row(record: SharedRecord, side: Side, policy: Policy) -> dict[s
 async def lock_deals_of(tx: AsyncConnection, records: Sequence[SharedRecord]) -> None:
     """Hold the deals of these records' registrations, in id order, until the transaction ends: two partners' streams may meet in one."""
     uids = sorted({str(each.registration) for each in records})
-    await HOLD.fetch(tx, {"partnership": records[0].partnership, "uids": uids})
+    await hold(tx, HOLD_DEALS_OF, {"partnership": records[0].partnership, "uids": uids})
 
 
 async def lock_deals(tx: AsyncConnection, deal_ids: Iterable[int]) -> None:
-    ids = sorted(set(deal_ids))
-    await tx.execute(select(deals.c.id).where(deals.c.id.in_(ids)).order_by(deals.c.id).with_for_update(key_share=True))
+    await hold(tx, HOLD, {"ids": sorted(set(deal_ids))})
 
 
 def count_registrations(*which: ColumnElement[bool]) -> ScalarSelect[int]:
@@ -134,11 +144,7 @@ def count_registrations(*which: ColumnElement[bool]) -> ScalarSelect[int]:
     return select(func.count()).select_from(shared_deals).where(shared_deals.c.deal_id == deals.c.id, *which).scalar_subquery()
 
 
-async def recount(tx: AsyncConnection, deal_ids: Iterable[int]) -> None:
-    """The derived counts of these deals, from their registrations: never settable otherwise. The deals are held before they are
-    counted, because a count beside another transaction's would miss what that one adds."""
-    ids = sorted(set(deal_ids))
-    await lock_deals(tx, ids)
+def set_counts() -> Update:
     active = count_registrations(shared_deals.c.status.in_(sorted(COUNTED_ACTIVE)), shared_deals.c.state.not_in(GONE))
     values = {
         "number_of_deal_registrations": count_registrations(),
@@ -146,7 +152,17 @@ async def recount(tx: AsyncConnection, deal_ids: Iterable[int]) -> None:
         "is_active_shared_deal": active > 0,
         "open_registrations": count_registrations(*LIVING_OPEN),
     }
-    await tx.execute(update(deals).where(deals.c.id.in_(ids)).values(values))
+    return update(deals).where(Among(deals.c.id, "ids")).values(values)
+
+
+RECOUNT = Statement(set_counts())
+
+
+async def recount(tx: AsyncConnection, deal_ids: Iterable[int]) -> None:
+    """The derived counts of these deals, from their registrations: never settable otherwise. The caller holds deals that others may know,
+    because a count beside another transaction's would miss what that one adds."""
+    if ids := sorted(set(deal_ids)):
+        await RECOUNT.fetch(tx, {"ids": ids})
 
 
 async def follow_reps(tx: AsyncConnection, assigned: Sequence[tuple[int, str | None]]) -> None:

@@ -4,9 +4,10 @@ import logging
 from functools import partial
 from typing import Any
 
-from sqlalchemy import insert, select
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from shared_schema.crm.rows import insert_rows
 from shared_schema.sync.log_lines import ids
 from shared_schema.sync.station import Work
 from shared_schema.sync.tables import journal
@@ -19,7 +20,7 @@ log = logging.getLogger(__name__)
 async def note(work: Work, partnership: str, registration: str | None, what: str, detail: str) -> None:
     """One line, in the transaction of what it tells; once that is committed, one of the log, which has no names and no details."""
     row = {"partnership": partnership, "registration": registration, "what": what, "detail": detail, "actor": work.author.name}
-    await work.tx.execute(insert(journal).values(**row, at_ms=work.now_ms))
+    await insert_rows(work.tx, journal, [row | {"at_ms": work.now_ms}])
     work.after.append(partial(log.info, "%s", what, extra=ids(partnership, registration)))
 
 

@@ -3,9 +3,11 @@
 import logging
 import traceback
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import bindparam, delete, select, update
 
 from shared_schema.crm.database import DatabaseUnavailable
+from shared_schema.crm.rows import Among
+from shared_schema.crm.statements import Statement
 from shared_schema.sync import bell
 from shared_schema.sync.log_lines import ids
 from shared_schema.sync.patience import keep_at
@@ -16,6 +18,17 @@ POLL_S = 1.0
 BATCH = 100
 DETAIL_CHARACTERS = 4_000
 RESTORED = reactions.c.partnership.not_in(select(restorations.c.partnership))
+
+KEY = (reactions.c.partnership, reactions.c.registration, reactions.c.kind)
+ONE = [each == bindparam(each.name) for each in KEY]
+DUE = Statement(
+    select(*KEY)
+    .where(Among(reactions.c.kind, "kinds"), reactions.c.due_ms <= bindparam("now_ms"), RESTORED, Among(reactions.c.partnership, "proven"))
+    .order_by(reactions.c.attempts, reactions.c.created_ms, *KEY)
+    .limit(BATCH)
+)
+TAKE = Statement(delete(reactions).where(*ONE, RESTORED).returning(reactions.c.kind))
+FAIL = Statement(update(reactions).where(*ONE).values(attempts=reactions.c.attempts + 1, detail=bindparam("detail_")))
 
 log = logging.getLogger(__name__)
 
@@ -39,19 +52,17 @@ class Reactor:
 
     async def read_due(self) -> list[tuple[str, str, str]]:
         """The reactions that are due, those that failed least often first."""
-        columns = (reactions.c.partnership, reactions.c.registration, reactions.c.kind)
-        known = reactions.c.kind.in_(sorted(self.station.spec.reactions)), reactions.c.due_ms <= self.station.clock.now_ms()
-        settled = RESTORED, reactions.c.partnership.in_(self.station.proven())
-        statement = select(*columns).where(*known, *settled).order_by(reactions.c.attempts, reactions.c.created_ms, *columns).limit(BATCH)
+        named = {"kinds": sorted(self.station.spec.reactions), "now_ms": self.station.clock.now_ms()}
         async with self.station.database.reading() as connection:
-            return [(row.partnership, row.registration, row.kind) for row in await connection.execute(statement)]
+            rows = await DUE.fetch(connection, named | {"proven": self.station.proven()})
+        return [(partnership, registration, kind) for partnership, registration, kind in rows]
 
     async def react(self, partnership: str, registration: str, kind: str) -> bool:
         """Answer one reaction; whether it is done. One that fails stays, with its reason, and the others go on."""
-        where = (reactions.c.partnership == partnership, reactions.c.registration == registration, reactions.c.kind == kind)
+        key = {"partnership": partnership, "registration": registration, "kind": kind}
         try:
             async with self.station.working() as work:
-                if (await work.tx.execute(delete(reactions).where(*where, RESTORED))).rowcount:
+                if await TAKE.fetch(work.tx, key):
                     await self.station.spec.reactions[kind](work, partnership, registration)
             return True
         except DatabaseUnavailable:
@@ -60,5 +71,5 @@ class Reactor:
             log.exception("reaction %s failed", kind, extra=ids(partnership, registration))
             detail = traceback.format_exc()[-DETAIL_CHARACTERS:]
             async with self.station.database.transaction() as tx:
-                await tx.execute(update(reactions).where(*where).values(attempts=reactions.c.attempts + 1, detail=detail))
+                await FAIL.fetch(tx, key | {"detail_": detail})
             return False

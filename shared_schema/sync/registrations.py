@@ -35,6 +35,9 @@ Row = dict[str, Any]
 QUALIFYING = ("intro_note", "pain", "next_steps")
 BY_ID = Statement(select(shared_deals).where(shared_deals.c.id == bindparam("id")))
 OF_DEAL = Statement(select(shared_deals).where(shared_deals.c.deal_id == bindparam("deal_id")).order_by(shared_deals.c.id))
+IN_PARTNERSHIP = shared_deals.c.partnership == bindparam("partnership")
+COUNT_OPEN = Statement(select(func.count()).select_from(shared_deals).where(IN_PARTNERSHIP, *LIVING_OPEN))
+STANDING = Statement(select(partnerships.c.status, partnerships.c.peer_name).where(partnerships.c.id == bindparam("partnership")))
 COLUMNS = tuple(shared_deals.c.keys())
 DAY_MS = 86_400_000
 
@@ -73,16 +76,15 @@ def check_qualifying(details: Mapping[str, Any]) -> Row:
 
 async def check_partnership(tx: AsyncConnection, partnership: str) -> None:
     """Raises WrongState where the partnership has ended: nobody would ever read what is shared in it."""
-    row = (await tx.execute(select(partnerships.c.status, partnerships.c.peer_name).where(partnerships.c.id == partnership))).one()
-    if row.status == "terminated":
-        raise WrongState(f"the partnership with {row.peer_name} was revoked", field="partnership", remedy="begin another one first")
+    status, peer_name = (await STANDING.fetch(tx, {"partnership": partnership}))[0]
+    if status == "terminated":
+        raise WrongState(f"the partnership with {peer_name} was revoked", field="partnership", remedy="begin another one first")
 
 
 async def check_capacity(tx: AsyncConnection, partnership: str) -> None:
     """Raises WrongState where the partner has as many open registrations as the policy allows."""
     limit = (await load_policy(tx, partnership)).capacity
-    where = (shared_deals.c.partnership == partnership, *LIVING_OPEN)
-    count = (await tx.execute(select(func.count()).select_from(shared_deals).where(*where))).scalar_one()
+    count = (await COUNT_OPEN.fetch(tx, {"partnership": partnership}))[0][0]
     if count >= limit:
         raise WrongState(
             f"the partnership has {count} open registrations of at most {limit}",

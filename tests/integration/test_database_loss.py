@@ -20,7 +20,6 @@ from tests.integration.pair import Pair, Side, open_pair, until
 from tests.postgres import EmbeddedPostgres
 from tests.twins.memory_broker import MemoryBroker, MemoryCluster
 
-
 STEP_BYTES = 50
 
 
