@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Table, insert
 
 from partner_node.spec import SPEC as PARTNER
-from shared_schema.contract.codec import Event, EventData, RecordChange, format_time
+from shared_schema.contract.codec import Event, RecordChange
 from shared_schema.contract.documents import Document
 from shared_schema.contract.identifiers import deal_uid, make_uid
 from shared_schema.contract.registers import Dot, Register, Sibling, Side, Stamp
@@ -19,6 +19,7 @@ from shared_schema.crm.tables import deals, partnerships, shared_records, users
 from shared_schema.sync import outbox
 from shared_schema.sync.station import NodeSpec
 from shared_schema.sync.tables import outbox as outbox_rows
+from tests.hand_made import make_event
 from vendor_node.spec import SPEC as VENDOR
 
 PARTNERSHIP = "bench"
@@ -110,23 +111,9 @@ def make_edits(count: int, stored: int, *, each_once: bool = False) -> list[Even
         field, value = ("next_step", f"Step {place}") if place % 2 else ("amount", {"amount": str(place), "currency": "EUR"})
         uid = registration_uid(number)
         change = RecordChange(deal_uid(uid), "deal", uid, uid, "partner", {field: register(WRITER, counter, value)})
-        edits.append(make_event(place, uid, change))
+        stamp = Stamp(BORN_MS + 10_000_000 + place, 0)
+        edits.append(make_event(make_uid(stamp.physical, place), "deal.changed", (PARTNERSHIP, "partner"), change, stamp))
     return edits
-
-
-def make_event(place: int, registration: str, change: RecordChange) -> Event:
-    stamp = Stamp(BORN_MS + 10_000_000 + place, 0)
-    return Event(
-        id=make_uid(stamp.physical, place),
-        source=f"/{PARTNERSHIP}/partner",
-        type="deal.changed",
-        subject=registration,
-        time=format_time(stamp.physical),
-        partnership=PARTNERSHIP,
-        registration=registration,
-        stamp=stamp,
-        data=EventData((change,)),
-    )
 
 
 async def queue_edits(database: Database, edits: list[Event]) -> None:

@@ -2,10 +2,11 @@
 
 from typing import Any
 
-from shared_schema.contract.codec import HEADER_EPOCH, HEADER_SEQUENCE, Event, EventData, RecordChange, encode_event, format_time
+from shared_schema.contract.codec import RecordChange
 from shared_schema.contract.documents import Document
 from shared_schema.contract.registers import Dot, Register, Sibling, Side, Stamp
 from shared_schema.sync.transport import Record
+from tests.hand_made import make_event, make_message
 
 FORGED = "written by a forger"
 IDS = "01a0c450-0000-7000-8000-f06ed"  # how the ids of forged events begin
@@ -21,16 +22,5 @@ def forge_event(partnership: str, sender: Side, row: tuple[Any, ...], number: in
     stamp = Stamp(max(each.stamp.physical for each in Document.decode(text).get("name").siblings), 0)
     forger = Dot(f"{sender[0]}-00000000000f06ed", number)
     register = Register({forger.incarnation: number, theirs: FAR}, (Sibling(forger, stamp, None, FORGED),))
-    event = Event(
-        id=f"{IDS}{number:07x}",
-        source=f"/{partnership}/{sender}",
-        type="deal.changed",
-        subject=uid,
-        time=format_time(stamp.physical),
-        partnership=partnership,
-        registration=registration,
-        stamp=stamp,
-        data=EventData(records=(RecordChange(uid, "deal", parent, registration, side, {"next_step": register}),)),
-    )
-    headers = ((HEADER_EPOCH, f"{number:016x}".encode()), (HEADER_SEQUENCE, b"1"))
-    return Record(uid.encode(), encode_event(event), headers)
+    change = RecordChange(uid, "deal", parent, registration, side, {"next_step": register})
+    return make_message(make_event(f"{IDS}{number:07x}", "deal.changed", (partnership, sender), change, stamp), f"{number:016x}")

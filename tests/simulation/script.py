@@ -6,13 +6,7 @@ from typing import Any, NamedTuple
 
 from partner_node.registrations import convert_deal, share_from_company, share_from_contact
 from shared_schema.contract.codec import (
-    HEADER_EPOCH,
-    HEADER_SEQUENCE,
-    Event,
-    EventData,
     RecordChange,
-    encode_event,
-    format_time,
 )
 from shared_schema.contract.envelope import Heartbeat, Resend
 from shared_schema.contract.registers import Dot, Register, Sibling, Stamp
@@ -25,8 +19,8 @@ from shared_schema.sync.limits import Limits
 from shared_schema.sync.merging import merge_companies, merge_contacts, merge_deals
 from shared_schema.sync.registrations import submit_again, unshare
 from shared_schema.sync.station import Keeping, Work
-from shared_schema.sync.transport import Record
 from tests.checker import demand
+from tests.hand_made import make_event, make_message
 from tests.simulation import deleting
 from tests.simulation.actor import EPOCH_MS, Actor, count, one, shared_deal
 from tests.simulation.inviting import ask_twice, invite
@@ -294,19 +288,9 @@ async def forge(world: World) -> None:
     dot = Dot("p-00000000000000ff", 1)
     approval = Sibling(dot, Stamp(EPOCH_MS, 0), None, {"decision": "won", "at": EPOCH_MS, "round": 1})
     change = RecordChange(uid, "registration", None, uid, "partner", {"decision": Register({dot.incarnation: 1}, (approval,))})
-    event = Event(
-        id="01a0c450-0000-7000-8000-000000000001",
-        source=f"/{world.partnership}/partner",
-        type="registration.decided",
-        subject=uid,
-        time=format_time(EPOCH_MS),
-        partnership=world.partnership,
-        registration=uid,
-        stamp=Stamp(EPOCH_MS, 0),
-        data=EventData(records=(change,)),
-    )
-    headers = ((HEADER_EPOCH, b"f" * 16), (HEADER_SEQUENCE, b"1"))
-    world.cluster.append(record_topic(world.partnership, "partner"), [Record(uid.encode(), encode_event(event), headers)])
+    event_id = "01a0c450-0000-7000-8000-000000000001"
+    event = make_event(event_id, "registration.decided", (world.partnership, "partner"), change, Stamp(EPOCH_MS, 0))
+    world.cluster.append(record_topic(world.partnership, "partner"), [make_message(event, "f" * 16)])
     await world.until(lambda: count(vendor, "refusals"), "it is refused")
 
 
