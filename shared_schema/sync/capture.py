@@ -23,6 +23,7 @@ from shared_schema.contract.registers import (
     write,
 )
 from shared_schema.crm.policies import load_with_policy
+from shared_schema.crm.problems import WrongState
 from shared_schema.crm.shared_records import SharedRecord, Written, append_history, load_records
 from shared_schema.sync import brake, outbox
 from shared_schema.sync.braking import Limits
@@ -100,7 +101,8 @@ async def capture(  # the parts of a command's place, once, from Work
     limits: Limits = NO_LIMITS,
 ) -> Captured:
     """Write it, remember it, queue it, under the given policy or else the one in force; past the brake's `limits` the event is held.
-    Raises UnknownRecord, InvalidValue, NotWritable, TooManySiblings or EventTooLarge; then nothing of the transaction may be kept."""
+    Raises UnknownRecord, WrongState, InvalidValue, NotWritable, TooManySiblings or EventTooLarge; then nothing of the transaction may be
+    kept."""
     records, in_force = await open_records(tx, incarnation, command)
     policy = policy or in_force
     event = incarnation.new_uid()
@@ -136,6 +138,8 @@ async def open_records(tx: AsyncConnection, incarnation: Incarnation, command: C
     uids = {each.uid for each in command.writes} | {each.uid for each in command.creations}
     held = uids | {command.registration} if command.registration else uids
     found, policy = await load_with_policy(tx, command.partnership, held)
+    if command.registration in found and found[command.registration].document.erased:
+        raise WrongState("this deal was erased meanwhile", remedy="share it again: that makes a new registration")
     if late := {each.uid for each in command.creations if is_made_by_either(each.kind)} - found.keys():
         found |= await load_records(tx, command.partnership, late)  # it may have come while this command waited for the deal
     records = {uid: record for uid, record in found.items() if uid in uids}

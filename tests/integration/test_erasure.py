@@ -13,15 +13,16 @@ from sqlalchemy import insert, select, text, update
 from shared_schema.contract.codec import decode_event
 from shared_schema.crm import private_notes
 from shared_schema.crm.problems import NotAllowed, WrongState
+from shared_schema.crm.projected_tables import shared_notes
 from shared_schema.crm.tables import contacts, shared_records
 from shared_schema.sync import eraser, erasing, erasure_list, held, verification, verifier, views
 from shared_schema.sync.braking import Limits
 from shared_schema.sync.capture import NotWritable
 from shared_schema.sync.deals import save_shared
 from shared_schema.sync.eraser import finish_erasures
-from shared_schema.sync.notes import add_comment, add_note, edit
+from shared_schema.sync.notes import add_comment, add_note, add_text, edit
 from shared_schema.sync.owed_states import owe_all
-from shared_schema.sync.registrations import list_registrations
+from shared_schema.sync.registrations import list_registrations, open_shared_deal
 from shared_schema.sync.station import Author
 from shared_schema.sync.tables import erasures, journal, outbox, parked
 from tests.integration.erasure_stage import MARK, Stage, note_of, open_stage, plant, rows_with
@@ -65,6 +66,18 @@ async def until_gone(side: Side, count: int) -> list[Row]:
 async def check_peers_agree(pair: Pair) -> None:
     documents = select(shared_records.c.uid, shared_records.c.document, shared_records.c.hash).order_by(shared_records.c.uid)
     assert await pair.partner.rows(documents) == await pair.vendor.rows(documents)
+
+
+async def test_who_saw_a_deal_before_its_erasure_adds_nothing_after_it(stage: Stage) -> None:
+    vendor = stage.pair.vendor
+    async with vendor.station.working(ANN) as work:
+        row = await open_shared_deal(work.tx, 1)
+    async with vendor.station.working(ANN) as work:
+        await erasing.erase_deal(work, 1)
+    with pytest.raises(WrongState, match="erased"):
+        async with vendor.station.working(ANN) as work:
+            await add_text(work, "note", row, row["uid"], "too late")
+    assert not await vendor.rows(select(shared_notes.c.id).where(shared_notes.c.body == "too late"))
 
 
 async def test_of_an_erased_deal_nothing_is_left_on_either_side(stage: Stage) -> None:
