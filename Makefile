@@ -23,7 +23,7 @@ $(READY): requirements.lock pyproject.toml
 	@rm -f .venv/ready-*; touch $@
 
 test: setup
-	$(PYTHON) -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	$(PYTHON) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-rules:
 	@command -v promtool > /dev/null || { echo "test-rules needs promtool: Debian's package prometheus has it." >&2; exit 1; }

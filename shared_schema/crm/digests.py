@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from typing import NamedTuple
 
-from sqlalchemy import Integer, bindparam, func, literal, or_, select
+from sqlalchemy import Integer, and_, bindparam, func, literal, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.contract.digests import BUCKETS
@@ -36,12 +36,15 @@ async def read_sums(connection: AsyncConnection, partnership: str) -> dict[int, 
 
 
 async def read_hashes(connection: AsyncConnection, partnership: str, buckets: Collection[int]) -> list[Hashed]:
-    """The records of some buckets, in uid order; without those of registrations that are no longer shared, where the sides may differ."""
+    """The records of some buckets, in uid order; without those of registrations that are no longer shared, where the sides may differ. One
+    that came here only when it was over has no row of its own: it was no longer shared, or it was erased, which both sides know."""
     columns = (shared_records.c.uid, shared_records.c.hash, shared_records.c.registration)
-    ended = select(shared_deals.c.uid).where(shared_deals.c.partnership == partnership, shared_deals.c.status == "unshared")
-    shared = or_(shared_records.c.registration.is_(None), shared_records.c.registration.not_in(ended))
+    own_row = and_(shared_deals.c.partnership == shared_records.c.partnership, shared_deals.c.uid == shared_records.c.registration)
+    erased_alone = and_(shared_deals.c.uid.is_(None), shared_records.c.state == "erased")
+    shared = or_(shared_records.c.registration.is_(None), shared_deals.c.status != "unshared", erased_alone)
     where = [shared_records.c.partnership == partnership, shared]
     if len(buckets) < BUCKETS:
         where.append(shared_records.c.bucket.in_(sorted(buckets)))
-    rows = await connection.execute(select(*columns).where(*where).order_by(shared_records.c.uid))
+    joined = shared_records.outerjoin(shared_deals, own_row)
+    rows = await connection.execute(select(*columns).select_from(joined).where(*where).order_by(shared_records.c.uid))
     return [Hashed(*row) for row in rows]

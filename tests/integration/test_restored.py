@@ -9,17 +9,21 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import func, select, text
 
+from shared_schema.contract.digests import BUCKETS
 from shared_schema.contract.topics import other
 from shared_schema.crm.deals import load_deal
+from shared_schema.crm.digests import read_hashes
 from shared_schema.crm.problems import WrongState
+from shared_schema.crm.projected_tables import shared_deals
 from shared_schema.crm.tables import shared_records
 from shared_schema.sync import held, leases, owed_states, restoration, restorer
 from shared_schema.sync.braking import LEAST, Limits
 from shared_schema.sync.broker import KafkaBroker
 from shared_schema.sync.deals import save_shared
 from shared_schema.sync.notes import add_note, remove
+from shared_schema.sync.registrations import unshare
 from shared_schema.sync.station import Author, Keeping
 from shared_schema.sync.status import read_status
 from shared_schema.sync.tables import outbound_epochs, outbox, reactions, refusals, restorations
@@ -83,6 +87,23 @@ async def test_a_store_put_back_gets_everything_again_and_nobody_another_rep(sce
     deal = await side.read(load_deal, 1)
     assert (deal["name"], deal["next_step"], deal["close_date"]) == ("Renamed by the partner", "Set by the vendor", "2027-01-31")
     assert not await side.rows(select(reactions.c.kind))
+
+
+async def test_what_ended_while_its_maker_had_lost_it_is_no_difference(scene: Scene) -> None:
+    """The partner's store forgot a registration that the vendor ends: what comes of it then is all that it will ever have of it."""
+    pair = scene.pair
+    copy = await scene.keep("partner")
+    await pair.share_deal("Hooli")
+    await active(pair, 2)
+    await pair.settle()
+    await scene.put_back("partner", copy)
+    newest = await pair.vendor.rows(select(func.max(shared_deals.c.id)))
+    await pair.vendor.do(unshare, newest[0][0])
+    pair.partner.start()
+    await scene.mended("partner")
+    await pair.settle()
+    ours, theirs = [await side.read(read_hashes, pair.partnership, range(BUCKETS)) for side in (pair.partner, pair.vendor)]
+    assert ours == theirs and len(await documents(pair.partner)) > len(ours)
 
 
 async def test_rotation_goes_on_from_the_assignments_that_came_back(scene: Scene) -> None:

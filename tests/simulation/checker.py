@@ -46,13 +46,14 @@ def check_private(world: World, partner: Actor) -> None:
 def check_saves(world: World) -> None:
     """Every acknowledged save is known to both sides and stands as a sibling, unless somebody saved who had it in view."""
     sure = [each for each in world.attempted if each.dot is not None and each.who not in world.known_before]
+    registrations = {place: row[3] for other in world.actors if sure for place, row in records(other).items()}
     for actor in world.actors if sure else ():
         found, own = records(actor), partnerships_of(actor)
         known = {each[:5] for each in dots(actor, own)}
         unshared = {uid for other in world.actors for uid in unshared_registrations(other)}
         for save in sure:
-            row = found.get((save.partnership, save.uid))
-            if save.partnership in own and (save.who == actor.name or row is None or row[3] not in unshared):
+            shared = registrations.get((save.partnership, save.uid)) not in unshared
+            if save.partnership in own and (save.who == actor.name or shared):
                 demand((*save[1:4], *(save.dot or ())) in known, f"{actor.name} does not know an acknowledged save: {save}")
                 register = Document.decode(found[save.partnership, save.uid][5]).get(save.field)
                 standing = {(sibling.dot.incarnation, sibling.dot.counter) for sibling in register.siblings}
