@@ -23,7 +23,7 @@ from shared_schema.crm.shared_records import SharedRecord, Written, append_histo
 from shared_schema.sync import brake, erasures, parking, refusals
 from shared_schema.sync.answers import OUTCOME, Answer, answer
 from shared_schema.sync.arrivals import Arrivals, Numbered
-from shared_schema.sync.braking import BRAKE, DESTRUCTIVE, UNSHARED, Ledger, Limits, act_of_change, count_as, spare
+from shared_schema.sync.braking import BRAKE, DESTRUCTIVE, DROPPED, UNSHARED, Ledger, Limits, act_of_change, count_as, spare
 from shared_schema.sync.effects import Due, follow, nothing_due
 from shared_schema.sync.erasures import ERASED, Erased
 from shared_schema.sync.incarnation import Incarnation
@@ -124,6 +124,7 @@ async def prepare_destruction(tx: AsyncConnection, desk: Desk, events: Sequence[
     if destructive and desk.limits is not None:
         kinds = [count_as(each.kind) for each in destructive]
         fresh = await brake.open_ledger(tx, desk.partnership, "in", desk.limits, desk.now_ms, kinds)
+        fresh.dropped = await brake.find_dropped(tx, desk.partnership, {each.event.id for each in events})
         if desk.ledger is not None:
             fresh.take_over(desk.ledger)
         desk.ledger = fresh
@@ -258,8 +259,16 @@ def hold_back(desk: Desk, numbered: Numbered, changes: Sequence[RecordChange]) -
         return changes
     pairs = [(each, None if is_hidden(desk, each) else act_of_change(each, stored_document(desk, each))) for each in changes]
     acts = [act for _, act in pairs if act is not None]
+    if not acts:
+        return changes
+    spared = [each for change, act in pairs if (each := change if act is None else spare(change)) is not None]
+    if numbered.event.id in desk.ledger.waiting:  # it arrived once more, and its answer follows a person's word
+        return spared
+    if numbered.event.id in desk.ledger.dropped:
+        desk.answers.append(answer(numbered.event, Outcome(numbered.event.id, "refused", DROPPED)))
+        return spared
     known = {act.uid for act in acts} <= desk.ledger.held
-    why = desk.ledger.judge(numbered.event.id, acts) if acts else None
+    why = desk.ledger.judge(numbered.event.id, acts)
     if why is None:
         return changes
     if numbered.event.type == RESTATED and known:  # a state that only repeats what is held need not wait beside it
@@ -269,7 +278,7 @@ def hold_back(desk: Desk, numbered: Numbered, changes: Sequence[RecordChange]) -
         row = parking.make_row(desk.partnership, numbered.received, BRAKE, why, desk.now_ms)
         desk.to_park.append(row | {"event": numbered.event.id})
         desk.answers.append(answer(numbered.event, Outcome(numbered.event.id, "parked", BRAKE)))
-    return [each for change, act in pairs if (each := change if act is None else spare(change)) is not None]
+    return spared
 
 
 def is_hidden(desk: Desk, change: RecordChange) -> bool:

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, exists, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.crm.rows import insert_rows
@@ -25,7 +25,8 @@ async def open_ledger(
     """What is needed to judge acts on these kinds (each named once per act)."""
     since = (brake_acts.c.partnership == partnership, brake_acts.c.direction == direction, brake_acts.c.passed.is_(True))
     passed = select(brake_acts.c.kind, brake_acts.c.uid).where(*since, brake_acts.c.at_ms > now_ms - limits.window_ms).distinct()
-    ledger = Ledger(limits, held=await find_held(tx, partnership, direction))
+    held = await find_held(tx, partnership, direction)
+    ledger = Ledger(limits, held={uid for uid, _ in held}, waiting={event for _, event in held})
     for kind, uid in await tx.execute(passed):
         ledger.recent.setdefault(kind, set()).add(uid)
     for kind in sorted(set(kinds)):
@@ -43,13 +44,22 @@ async def count_living(tx: AsyncConnection, partnership: str, kind: str, limits:
     return int((await tx.execute(select(func.count()).select_from(some))).scalar_one())
 
 
-async def find_held(tx: AsyncConnection, partnership: str, direction: Direction) -> set[str]:
-    """The records of which something is held now."""
+async def find_held(tx: AsyncConnection, partnership: str, direction: Direction) -> set[tuple[str, str]]:
+    """The records of which something is held now, each with the event that holds it."""
     waits = outbox.c.event == brake_acts.c.event if direction == "out" else parked.c.event == brake_acts.c.event
     held = outbox.c.held == BRAKE if direction == "out" else parked.c.reason == BRAKE
     joined = brake_acts.join(outbox if direction == "out" else parked, waits)
     where = (brake_acts.c.partnership == partnership, brake_acts.c.direction == direction, brake_acts.c.passed.is_(False), held)
-    return set((await tx.execute(select(brake_acts.c.uid).select_from(joined).where(*where))).scalars())
+    rows = await tx.execute(select(brake_acts.c.uid, brake_acts.c.event).select_from(joined).where(*where))
+    return {(row.uid, row.event) for row in rows}
+
+
+async def find_dropped(tx: AsyncConnection, partnership: str, events: Collection[str]) -> set[str]:
+    """Those of the peer's events that were held here and are no longer. Where what they destroy is still there, a person dropped them."""
+    acts = (brake_acts.c.partnership == partnership, brake_acts.c.direction == "in", brake_acts.c.passed.is_(False))
+    waits = exists().where(parked.c.partnership == partnership, parked.c.event == brake_acts.c.event)
+    named = select(brake_acts.c.event).where(*acts, brake_acts.c.event.in_(sorted(events)), ~waits)
+    return set((await tx.execute(named)).scalars())
 
 
 async def keep(tx: AsyncConnection, partnership: str, direction: Direction, ledger: Ledger, now_ms: int) -> None:

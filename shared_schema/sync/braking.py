@@ -12,6 +12,7 @@ from shared_schema.crm.shared_records import Written
 
 Direction = Literal["out", "in"]
 BRAKE = "brake"  # why a row of the outbox is held, or a record parked
+DROPPED = "held by the brake, and dropped by a person"
 UNSHARED = "unshared"
 DESTRUCTIVE = frozenset({LIFE, UNSHARED})
 LEAST = 5  # so many pass, however few records there are
@@ -78,12 +79,15 @@ def allowed(lived: int, limits: Limits) -> int:
 @dataclass(slots=True)
 class Ledger:
     """What the brake knows of one partnership and direction while a transaction works: by kind, which records passed within the window and
-    how many lived before; the records of which something is held; and the rows to keep of what it judged."""
+    how many lived before; the records of which something is held, and the events that hold it; of those that arrive the ones that a
+    person here dropped; and the rows to keep of what it judged."""
 
     limits: Limits
     recent: dict[str, set[str]] = field(default_factory=dict)
     lived: dict[str, int] = field(default_factory=dict)
     held: set[str] = field(default_factory=set)
+    waiting: set[str] = field(default_factory=set)
+    dropped: set[str] = field(default_factory=set)
     rows: list[dict[str, Any]] = field(default_factory=list)
     whys: list[str] = field(default_factory=list)
 
@@ -96,12 +100,14 @@ class Ledger:
                 self.recent.setdefault(each.kind, set()).add(each.uid)
         else:
             self.held.update(each.uid for each in acts)
+            self.waiting.add(event)
             self.whys.append(why)
         return why
 
     def take_over(self, before: "Ledger") -> None:
         """Go on from another one of the same transaction, whose rows are not written yet."""
         self.rows, self.whys, self.held = before.rows, before.whys, self.held | before.held
+        self.waiting |= before.waiting
         for row in before.rows:
             if row["passed"]:
                 self.recent.setdefault(row["kind"], set()).add(row["uid"])

@@ -21,7 +21,7 @@ from shared_schema.sync import dead_letters, outbox, parking, verification
 from shared_schema.sync.answers import Answer, make_answers
 from shared_schema.sync.apply import Desk, apply_events
 from shared_schema.sync.arrivals import sort_arrivals
-from shared_schema.sync.braking import BRAKE, UNSHARED, Direction
+from shared_schema.sync.braking import BRAKE, DROPPED, UNSHARED, Direction
 from shared_schema.sync.capture import Write
 from shared_schema.sync.effects import follow
 from shared_schema.sync.journal import note
@@ -33,7 +33,6 @@ from shared_schema.sync.tables import outbox as queue
 Row = dict[str, Any]
 Word = Literal["release", "drop"]
 PAGE_MAX = 200
-DROPPED = "held by the brake, and dropped by a person"
 
 
 def select_held(direction: Direction) -> Select[Any]:

@@ -15,6 +15,7 @@ from shared_schema.contract.topics import other
 from shared_schema.crm.tables import SYNCED
 from shared_schema.sync.apply import Desk
 from shared_schema.sync.arrivals import Numbered
+from shared_schema.sync.braking import DROPPED
 from shared_schema.sync.progress import Reach
 from shared_schema.sync.status import Row
 
@@ -118,7 +119,7 @@ def note_applied(desk: Desk, taken: Sequence[Numbered], reach: Reach, seconds: f
 def note_outcomes(desk: Desk) -> None:
     for each in desk.answers:
         for outcome in each.outcomes:
-            if outcome.outcome == "refused":
+            if outcome.outcome == "refused" and outcome.reason != DROPPED:
                 refused.labels(desk.partnership, outcome.reason).inc()
             record = desk.records.get(outcome.uid or "")
             if outcome.outcome == "conflict" and record and record.kind in KINDS:

@@ -62,7 +62,7 @@ async def pay(tx: AsyncConnection, incarnation: Incarnation, partnership: str) -
         return 0
     records = await load_records(tx, partnership, depths)
     ordered = sorted(records.values(), key=lambda record: (depths[record.uid], record.uid))
-    held = await find_held(tx, partnership, "out")
+    held = {uid for uid, _ in await find_held(tx, partnership, "out")}
     events, rows = [], []
     for some in cut(ordered):
         event = make_statement(incarnation, partnership, some, held)

@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import insert, select
 
+from shared_schema.contract.codec import HEADER_EPOCH, HEADER_SEQUENCE
+from shared_schema.contract.topics import record_topic
 from shared_schema.crm.problems import WrongState
-from shared_schema.sync import held, verification, verifier, views
-from shared_schema.sync.braking import LEAST, Limits
+from shared_schema.sync import held, parking, verification, verifier, views
+from shared_schema.sync.braking import DROPPED, LEAST, Limits
 from shared_schema.sync.broker import KafkaBroker
 from shared_schema.sync.deals import save_shared
 from shared_schema.sync.erasing import erase_text
@@ -17,8 +19,8 @@ from shared_schema.sync.notes import add_note, bring_back, edit, remove
 from shared_schema.sync.registrations import delete_for_both, restore, unshare
 from shared_schema.sync.station import Author, Keeping
 from shared_schema.sync.status import read_status
-from shared_schema.sync.tables import journal, outbox, parked
-from shared_schema.sync.transport import Broker
+from shared_schema.sync.tables import inbound_epochs, journal, outbound_epochs, outbox, parked, peer_outcomes
+from shared_schema.sync.transport import Broker, Record
 from tests.integration.pair import Pair, Side, open_pair, until
 from tests.twins.memory_broker import MemoryBroker, MemoryCluster
 
@@ -186,6 +188,42 @@ async def test_a_repair_brings_no_held_deletion_in_and_parks_it_no_second_time(p
     await until_verified(vendor, pair.partnership)
     await pair.settle()
     assert (len(await vendor.rows(select(parked.c.id))), await notes_of(vendor, "deleted")) == (1, LEAST)
+
+
+async def send_again(pair: Pair, letters: list[Any], epoch: str) -> None:
+    """As a sender does that was killed before it heard that they had arrived: under a new epoch."""
+    known = {"partnership": pair.partnership, "epoch": epoch, "acknowledged": 0, "began_ms": 0}
+    async with pair.partner.station.working() as work:
+        await work.tx.execute(insert(outbound_epochs).values(known))
+    producer = await pair.partner.broker.open_producer()
+    for number, received in enumerate(map(parking.unpark, letters), 1):
+        headers = ((HEADER_EPOCH, epoch.encode()), (HEADER_SEQUENCE, str(number).encode()))
+        await (await producer.send(record_topic(pair.partnership, "partner"), [Record(None, received.value, headers)]))
+    await producer.close()
+
+    async def arrived() -> bool:
+        where = (inbound_epochs.c.epoch == epoch, inbound_epochs.c.next_sequence > len(letters))
+        return bool(await pair.vendor.rows(select(inbound_epochs.c.epoch).where(*where)))
+
+    await until(arrived)
+
+
+async def test_a_held_deletion_that_arrives_once_more_is_held_once_and_once_dropped_stays_dropped(pair: Pair) -> None:
+    partner, vendor = pair.partner, pair.vendor
+    await set_brakes(pair, OFF, TIGHT)
+    await remove_notes(partner, LEAST + 2)
+    await until_held(vendor, 2)
+    await pair.settle()
+    letters = [row._asdict() for row in await vendor.rows(select(parked).order_by(parked.c.id))]
+    await send_again(pair, letters, "a" * 16)
+    assert len(await vendor.read(held.list_held)) == len(await vendor.rows(select(parked.c.id))) == 2
+    assert await held.decide(vendor.station, ANN, pair.partnership, "in", "drop") == {"refused": 2}
+    await send_again(pair, letters, "b" * 16)
+    await pair.settle()
+    assert not await vendor.rows(select(parked.c.id))
+    assert await notes_of(vendor, "alive") == 2
+    told = await partner.rows(select(peer_outcomes.c.outcome, peer_outcomes.c.reason).where(peer_outcomes.c.outcome != "applied"))
+    assert [tuple(each) for each in told] == [("refused", DROPPED)] * 2
 
 
 async def test_dropping_incoming_deletions_of_deals_brings_them_back_at_the_sender(pair: Pair) -> None:
