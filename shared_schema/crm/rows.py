@@ -59,6 +59,12 @@ def write_json(among: Among, compiler: SQLCompiler, **options: Any) -> str:
     return f"{compiler.process(among.column, **options)} IN (SELECT value FROM json_each({compiler.process(among.listed, **options)}))"
 
 
+def in_partnership(table: Table, partnership: str) -> ColumnElement[bool]:
+    """For a WHERE that names a registration besides. SQLite, which keeps no statistics, takes any index for as good as another; of those
+    that begin with the partnership it is to take none, because they lead to every row of it."""
+    return table.c.partnership.concat("") == partnership
+
+
 def insert_for(connection: AsyncConnection, table: Table) -> Any:
     """An INSERT that knows ON CONFLICT, in the store's own dialect."""
     return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)

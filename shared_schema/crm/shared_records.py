@@ -11,7 +11,7 @@ from shared_schema.contract.documents import ERASED, Document, bucket_of
 from shared_schema.contract.life import State, hash_document, state_of
 from shared_schema.contract.records import deletion_rule, is_one_way
 from shared_schema.contract.registers import EMPTY, Register, Sibling, Side, differs, encode_value
-from shared_schema.crm.rows import Among, change_rows, insert_missing, upsert
+from shared_schema.crm.rows import Among, change_rows, in_partnership, insert_missing, upsert
 from shared_schema.crm.statements import Statement
 from shared_schema.crm.tables import partnerships, property_history, shared_records
 
@@ -133,16 +133,15 @@ async def find_elsewhere(connection: AsyncConnection, partnership: str, uids: It
 
 async def load_of_registrations(connection: AsyncConnection, partnership: str, registrations: Iterable[str]) -> dict[str, SharedRecord]:
     """All records of these registrations by uid, locked in uid order until the transaction ends."""
-    of_them = (shared_records.c.partnership == partnership, shared_records.c.registration.in_(sorted(set(registrations))))
+    of_them = (in_partnership(shared_records, partnership), shared_records.c.registration.in_(sorted(set(registrations))))
     rows = await connection.execute(READ.where(*of_them).order_by(shared_records.c.uid).with_for_update())
     return {row[1]: read_row(row) for row in rows}
 
 
 async def load_registration(connection: AsyncConnection, partnership: str, registration: str) -> list[SharedRecord]:
     """All records of a partnership's registration, for reading."""
-    where = (shared_records.c.partnership == partnership, shared_records.c.registration == registration)
-    statement = READ.where(*where).order_by(shared_records.c.uid)
-    return [read_row(row) for row in await connection.execute(statement)]
+    where = (in_partnership(shared_records, partnership), shared_records.c.registration == registration)
+    return [read_row(row) for row in await connection.execute(READ.where(*where).order_by(shared_records.c.uid))]
 
 
 def read_row(row: Any) -> SharedRecord:

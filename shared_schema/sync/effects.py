@@ -13,7 +13,7 @@ from shared_schema.contract.life import unseen_fields
 from shared_schema.contract.policy import Policy
 from shared_schema.crm.projected_tables import comments, persons
 from shared_schema.crm.projection import project
-from shared_schema.crm.rows import insert_missing
+from shared_schema.crm.rows import in_partnership, insert_missing
 from shared_schema.crm.shared_records import SharedRecord, save_records
 from shared_schema.sync.incarnation import Incarnation
 from shared_schema.sync.scrubbing import scrub
@@ -48,10 +48,11 @@ async def note_hidden(tx: AsyncConnection, deleted: Sequence[SharedRecord], now_
     """Tell this node's people, in the journal, what became invisible with a deletion that had not seen it: an edit, or others' comments."""
     partnership = deleted[0].partnership
     unseen = [(each.registration, each.kind, each.uid, ", ".join(names)) for each in deleted if (names := unseen_fields(each.document))]
-    notes = sorted(each.uid for each in deleted if each.kind == "note")
+    notes = {each.uid: str(each.registration) for each in deleted if each.kind == "note"}
     columns = (comments.c.registration, comments.c.uid, persons.c.name)
     authors = comments.outerjoin(persons, and_(persons.c.partnership == comments.c.partnership, persons.c.uid == comments.c.author))
-    of_them = (comments.c.partnership == partnership, comments.c.note.in_(notes), comments.c.state == "alive")
+    of_deals = (in_partnership(comments, partnership), comments.c.registration.in_(sorted(set(notes.values()))))
+    of_them = (*of_deals, comments.c.note.in_(sorted(notes)), comments.c.state == "alive")
     hidden = (await tx.execute(select(*columns).select_from(authors).where(*of_them))).all() if notes else []
     told = [(registration, f"{kind} {uid}: {names}") for registration, kind, uid, names in unseen]
     told += [(registration, f"comment {uid} by {name or 'somebody'}") for registration, uid, name in hidden]

@@ -7,11 +7,11 @@ It is forgotten once the event that paid it has left the outbox.
 from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import Select, and_, bindparam, case, delete, exists, func, literal, null, or_, select
+from sqlalchemy import Select, and_, bindparam, case, delete, exists, func, literal, null, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.contract.records import KINDS
-from shared_schema.crm.rows import Among, insert_for, take_turn, upsert
+from shared_schema.crm.rows import Among, in_partnership, insert_for, take_turn, upsert
 from shared_schema.crm.shared_records import load_records
 from shared_schema.crm.tables import shared_records
 from shared_schema.sync import outbox
@@ -76,8 +76,7 @@ async def pay(tx: AsyncConnection, incarnation: Incarnation, partnership: str) -
 
 async def forgive(tx: AsyncConnection, partnership: str, registration: str) -> None:
     """What is not queued yet of a registration is no longer owed: its sharing stopped."""
-    of_it = or_(shared_records.c.uid == registration, shared_records.c.registration == registration)
-    its = select(shared_records.c.uid).where(shared_records.c.partnership == partnership, of_it)
+    its = select(shared_records.c.uid).where(in_partnership(shared_records, partnership), shared_records.c.registration == registration)
     where = (owed_states.c.partnership == partnership, owed_states.c.event.is_(None), owed_states.c.uid.in_(its))
     await tx.execute(delete(owed_states).where(*where))
 
@@ -103,6 +102,6 @@ async def load_owed(connection: AsyncConnection, partnership: str, registration:
     """Of one registration's records that are owed: pending until the broker has the state, then sent."""
     record = and_(shared_records.c.partnership == owed_states.c.partnership, shared_records.c.uid == owed_states.c.uid)
     joined = owed_states.join(shared_records, record).outerjoin(outbox_rows, outbox_rows.c.event == owed_states.c.event)
-    where = (shared_records.c.partnership == partnership, shared_records.c.registration == registration)
+    where = (in_partnership(shared_records, partnership), shared_records.c.registration == registration)
     rows = await connection.execute(select(owed_states.c.uid, outbox_rows.c.published_ms).select_from(joined).where(*where))
     return {uid: "pending" if published_ms is None else "sent" for uid, published_ms in rows}

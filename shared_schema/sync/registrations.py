@@ -19,6 +19,7 @@ from shared_schema.crm.deals import load_deal
 from shared_schema.crm.policies import load_policy
 from shared_schema.crm.problems import Invalid, NotAllowed, NotFound, WrongState
 from shared_schema.crm.projected_tables import shared_deals
+from shared_schema.crm.rows import in_partnership
 from shared_schema.crm.shared_deals import GONE, LIVING_OPEN
 from shared_schema.crm.shared_records import SharedRecord, load_records
 from shared_schema.crm.statements import Statement
@@ -269,7 +270,7 @@ async def unshare(work: Work, shared_deal_id: int) -> Captured:
 
 async def withdraw_unnumbered(work: Work, row: Row) -> None:
     """Take back what was not sent yet; but the people who came along in it are the partnership's, and are told all the same."""
-    of_registration = (outbox.c.partnership == row["partnership"], outbox.c.registration == row["uid"])
+    of_registration = (in_partnership(outbox, row["partnership"]), outbox.c.registration == row["uid"])
     unnumbered = (*of_registration, outbox.c.epoch.is_(None), outbox.c.answers.is_(None))
     withdrawn = (await work.tx.execute(delete(outbox).where(*unnumbered).returning(outbox.c.payload))).scalars().all()
     changes = [change for payload in withdrawn for change in decode_event(payload.encode()).data.records]

@@ -3,11 +3,12 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from sqlalchemy import and_, select
+from sqlalchemy import Select, and_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.contract.records import is_one_way
 from shared_schema.contract.registers import Register, differs
+from shared_schema.crm.rows import in_partnership
 from shared_schema.crm.tables import property_history, shared_records
 from shared_schema.sync.owed_states import load_owed
 from shared_schema.sync.tables import outbox, peer_outcomes
@@ -58,12 +59,18 @@ async def load_index(connection: AsyncConnection, partnership: str, registration
     )
 
 
+def select_uids(partnership: str, registration: str) -> Select[tuple[str]]:
+    where = (in_partnership(shared_records, partnership), shared_records.c.registration == registration)
+    return select(shared_records.c.uid).where(*where)
+
+
 async def load_travelling(connection: AsyncConnection, partnership: str, registration: str) -> dict[Place, str]:
     """Fields whose events the peer has not acknowledged: held until a person lets them go, pending until the broker has them, then sent."""
-    same = and_(property_history.c.event == outbox.c.event, property_history.c.partnership == outbox.c.partnership)
-    joined = outbox.join(property_history, same)
-    columns = (property_history.c.uid, property_history.c.field, outbox.c.published_ms, outbox.c.held)
-    where = (outbox.c.partnership == partnership, outbox.c.registration == registration)
+    history = property_history
+    of_record = and_(history.c.partnership == partnership, history.c.uid.in_(select_uids(partnership, registration)))
+    joined = outbox.join(history, and_(history.c.event == outbox.c.event, of_record))  # by its records: there is no index on the event
+    columns = (history.c.uid, history.c.field, outbox.c.published_ms, outbox.c.held)
+    where = (in_partnership(outbox, partnership), outbox.c.registration == registration)
     found: dict[Place, str] = {}
     for uid, field, published_ms, held in await connection.execute(select(*columns).select_from(joined).where(*where)):
         state = "held" if held else "pending" if published_ms is None else "sent"
@@ -73,11 +80,10 @@ async def load_travelling(connection: AsyncConnection, partnership: str, registr
 
 async def load_outcomes(connection: AsyncConnection, partnership: str, registration: str) -> dict[Place, Outcome]:
     """The peer's outcome for the newest event of each field that it did not simply apply."""
-    ours = select(shared_records.c.uid).where(shared_records.c.partnership == partnership, shared_records.c.registration == registration)
     history = property_history
     newest = (
         select(history.c.uid, history.c.field, history.c.event)
-        .where(history.c.partnership == partnership, history.c.uid.in_(ours), history.c.source == "local")
+        .where(history.c.partnership == partnership, history.c.uid.in_(select_uids(partnership, registration)), history.c.source == "local")
         .order_by(history.c.id)
     )
     last = {(uid, field): event for uid, field, event in await connection.execute(newest)}

@@ -18,6 +18,7 @@ from shared_schema.crm.policies import load_policy
 from shared_schema.crm.problems import NotFound
 from shared_schema.crm.projected_tables import comments, shared_deals, shared_notes, trash
 from shared_schema.crm.projection import project
+from shared_schema.crm.rows import in_partnership
 from shared_schema.crm.shared_records import SharedRecord, load_of_registrations, load_records, read_records, save_records
 from shared_schema.crm.tables import property_history
 from shared_schema.sync import bell, notes, offers, registrations
@@ -53,7 +54,7 @@ async def list_trash(connection: AsyncConnection, days: int, after: int = 0, lim
         some = [row for row in rows if row["partnership"] == partnership]
         records = await read_records(connection, partnership, [row["uid"] for row in some])
         policy, people = await load_policy(connection, partnership), await load_people(connection, partnership)
-        hidden = await find_hidden(connection, partnership, [row["uid"] for row in some])
+        hidden = await find_hidden(connection, partnership, some)
         found += [present(row, records[row["uid"]], policy, people) | {"hidden": hidden.get(row["uid"], [])} for row in some]
     return [{**row, "restorable_until_ms": row["deleted_ms"] + days * DAY_MS} for row in sorted(found, key=lambda row: int(row["id"]))]
 
@@ -66,10 +67,12 @@ def present(row: Row, record: SharedRecord, policy: Policy, people: Mapping[str,
     return {**row, **told, "unseen": unseen_fields(record.document)}
 
 
-async def find_hidden(connection: AsyncConnection, partnership: str, uids: Sequence[str]) -> dict[str, list[Row]]:
+async def find_hidden(connection: AsyncConnection, partnership: str, deleted: Sequence[Row]) -> dict[str, list[Row]]:
     """The living comments under deleted notes, by the note's uid."""
     columns = (comments.c.id, comments.c.note, comments.c.author)
-    where = (comments.c.partnership == partnership, comments.c.note.in_(uids), comments.c.state == "alive")
+    uids, registrations = ([row[name] for row in deleted] for name in ("uid", "registration"))
+    of_deals = (in_partnership(comments, partnership), comments.c.registration.in_(registrations))
+    where = (*of_deals, comments.c.note.in_(uids), comments.c.state == "alive")
     found: dict[str, list[Row]] = {}
     for row in (await connection.execute(select(*columns).where(*where).order_by(comments.c.id))).mappings():
         found.setdefault(row["note"], []).append({"kind": "comment", "id": row["id"], "author": row["author"]})

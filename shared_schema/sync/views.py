@@ -16,6 +16,7 @@ from shared_schema.contract.topics import other
 from shared_schema.crm import projected_tables as tables
 from shared_schema.crm import tables as crm
 from shared_schema.crm.policies import load_policy
+from shared_schema.crm.rows import in_partnership
 from shared_schema.crm.shared_records import SharedRecord, load_registration
 from shared_schema.crm.tables import partnerships, property_history
 from shared_schema.sync.registrations import load_shared_deal
@@ -175,7 +176,7 @@ async def load_ids(connection: AsyncConnection, partnership: str, registration: 
     """Local ids and arrival times of a registration's parts, by uid."""
     found: dict[str, Row] = {}
     for table in LOCAL_IDS.values():
-        where = (table.c.partnership == partnership, table.c.registration == registration)
+        where = (in_partnership(table, partnership), table.c.registration == registration)
         statement = select(table.c.uid, table.c.id, table.c.created_ms).where(*where)
         found |= {uid: {"id": id, "created_ms": created_ms} for uid, id, created_ms in await connection.execute(statement)}
     return found

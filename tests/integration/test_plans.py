@@ -1,0 +1,101 @@
+"""What people and the sync path ask of a store leads by an index to the rows that they mean, and never through all rows of a partnership:
+asked of SQLite, which keeps no statistics and so is the one that goes astray."""
+
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import event
+
+from shared_schema.crm.driver import link_of
+from shared_schema.sync import trash, views
+from shared_schema.sync.deals import save_shared
+from shared_schema.sync.notes import add_comment, add_note, edit, remove
+from shared_schema.sync.registrations import delete_for_both, unshare
+from tests.integration.pair import Pair, Side, open_pair
+from tests.twins.memory_broker import MemoryBroker, MemoryCluster
+
+GROWING = (
+    *("shared_records", "property_history", "shared_deals", "deals", "companies", "contacts", "deal_history"),
+    *("shared_notes", "comments", "products", "quotes", "members", "journal", "assignments"),
+)
+STEP = re.compile(r"(SCAN|SEARCH) (\w+)")
+
+
+class Heard:
+    """Every statement that a store ran, as the store says it."""
+
+    def __init__(self) -> None:
+        self.statements: set[str] = set()
+
+    async def listen(self, side: Side) -> None:
+        engine = side.station.database.engine
+        event.listen(engine.sync_engine, "connect", self.trace)
+        await engine.dispose()
+
+    def trace(self, connection: object, _entry: object) -> None:
+        connection.run_async(lambda driver: driver.set_trace_callback(self.statements.add))  # type: ignore[attr-defined]
+
+    async def find_astray(self, side: Side) -> list[str]:
+        """Steps of a plan that go through a growing table, or all of a partnership in it, with their statements."""
+        asked = sorted(each for each in self.statements if each.startswith(("SELECT", "UPDATE", "DELETE", "INSERT", "WITH")))
+        self.statements.clear()
+        async with side.station.database.reading() as connection:
+            driver = link_of(connection).driver
+            plans = {each: await driver.execute_fetchall(f"EXPLAIN QUERY PLAN {each}") for each in asked}
+        return [f"{row[3]}: {each}" for each, plan in plans.items() for row in plan if is_astray(row[3])]
+
+
+def is_astray(step: str) -> bool:
+    found = STEP.match(step)
+    return bool(found) and found[2] in GROWING and (found[1] == "SCAN" or step.endswith("(partnership=?)"))  # type: ignore[index]
+
+
+@pytest.fixture
+async def pair(tmp_path: Path) -> AsyncIterator[Pair]:
+    cluster = MemoryCluster()
+    urls = f"sqlite:///{tmp_path}/partner.db", f"sqlite:///{tmp_path}/vendor.db"
+    async with open_pair(urls, (MemoryBroker(cluster), MemoryBroker(cluster))) as opened:
+        await opened.begin_sharing()
+        for name in ("Hooli", "Stark", "Wayne"):
+            await opened.share_deal(name)
+        await opened.settle()
+        yield opened
+
+
+async def test_no_plan_goes_through_all_of_a_partnership(pair: Pair) -> None:
+    heard = Heard()
+    for side in (pair.partner, pair.vendor):
+        await heard.listen(side)
+    await work(pair)
+    for side in (pair.partner, pair.vendor):
+        await side.read(views.read_shared_deal, side.station.spec.side, 1)
+        await side.read(views.read_audit, 1)
+        await side.read(trash.list_trash, 90)
+    assert len(heard.statements) > 200
+    assert await heard.find_astray(pair.vendor) == []
+    async with pair.vendor.station.database.reading() as connection:
+        await link_of(connection).driver.execute_fetchall("SELECT * FROM comments WHERE partnership = 'x'")
+    assert len(await heard.find_astray(pair.vendor)) == 1, "what goes astray is found"
+
+
+async def work(pair: Pair) -> None:
+    """A deal shared, talked about, met by a conflict; things deleted, and sharing stopped."""
+    partner, vendor = pair.partner, pair.vendor
+    await pair.share_deal("Wonka")
+    await partner.do(add_note, 1, "Met their CTO.")
+    await pair.settle()
+    await vendor.do(add_comment, 1, "Well done.")
+    await partner.do(edit, "note", 1, "Met their CTO twice.")
+    await vendor.stop()
+    await partner.do(save_shared, 1, {"next_step": "call"})
+    await vendor.do(save_shared, 1, {"next_step": "mail"})
+    await partner.read(views.read_shared_deal, "partner", 1)
+    vendor.start()
+    await pair.settle()
+    await partner.do(remove, "note", 1)
+    await partner.do(delete_for_both, 2, None)
+    await pair.settle()
+    await partner.do(unshare, 3)
+    await pair.settle()
