@@ -4,6 +4,7 @@ asked of SQLite, which keeps no statistics and so is the one that goes astray.""
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import event
@@ -34,8 +35,8 @@ class Heard:
         event.listen(engine.sync_engine, "connect", self.trace)
         await engine.dispose()
 
-    def trace(self, connection: object, _entry: object) -> None:
-        connection.run_async(lambda driver: driver.set_trace_callback(self.statements.add))  # type: ignore[attr-defined]
+    def trace(self, connection: Any, _entry: object) -> None:
+        connection.run_async(lambda driver: driver.set_trace_callback(self.statements.add))
 
     async def find_astray(self, side: Side) -> list[str]:
         """Steps of a plan that go through a growing table, or all of a partnership in it, with their statements."""
@@ -49,7 +50,7 @@ class Heard:
 
 def is_astray(step: str) -> bool:
     found = STEP.match(step)
-    return bool(found) and found[2] in GROWING and (found[1] == "SCAN" or step.endswith("(partnership=?)"))  # type: ignore[index]
+    return found is not None and found[2] in GROWING and (found[1] == "SCAN" or step.endswith("(partnership=?)"))
 
 
 @pytest.fixture
