@@ -49,7 +49,7 @@ async def convert_deal(work: Work, partnership: str | None, deal_id: int, detail
 
 
 async def check_asked(work: Work, partnership: str | None, details: Mapping[str, Any]) -> str:
-    """The partnership meant; raises Invalid or WrongState before anything is created."""
+    """The partnership meant; raises Invalid before anything is created."""
     chosen = await partnerships.choose(work.tx, partnership)
     check_qualifying(details)
     return chosen

@@ -228,7 +228,10 @@ class Database:
 
     def _map_error(self, context: ExceptionContext) -> None:
         error = context.original_exception
-        if isinstance(error, asyncio.CancelledError) or not isinstance(error, Exception):
+        if self.dialect == "sqlite" and isinstance(error, asyncio.CancelledError):
+            # A file does not go away: it is rolled back. SQLAlchemy would close it, and its lock then stays with a statement amid its rows.
+            context.is_disconnect = False
+        if not isinstance(error, Exception):
             return
         lost = context.is_disconnect or _said_goodbye(error)
         if lost:
