@@ -93,25 +93,26 @@ def select_by_id(table: Table) -> Statement:
     return Statement(select(table).where(table.c.id == meant))
 
 
-BY_ID = {"company": select_by_id(companies), "contact": select_by_id(contacts)}
+TABLES = {"company": companies, "contact": contacts}
+BY_ID = {what: select_by_id(table) for what, table in TABLES.items()}
 PIPELINES = Statement(select(pipelines).order_by(pipelines.c.position, pipelines.c.id))
 STAGES = Statement(select(stages.c.pipeline_id, stages.c.id, stages.c.name, stages.c.outcome).order_by(stages.c.position))
 
 
 async def load_company(tx: AsyncConnection, company_id: int) -> Row:
-    return await load_row(tx, companies, "company", company_id)
+    return await load_row(tx, "company", company_id)
 
 
 async def load_contact(tx: AsyncConnection, contact_id: int) -> Row:
-    return await load_row(tx, contacts, "contact", contact_id)
+    return await load_row(tx, "contact", contact_id)
 
 
-async def load_row(tx: AsyncConnection, table: Table, what: str, row_id: int) -> Row:
+async def load_row(tx: AsyncConnection, what: str, row_id: int) -> Row:
     """One company or contact by its id, or the one that took it over; raises NotFound."""
     found = await BY_ID[what].fetch(tx, {"id": row_id})
     if not found:
         raise NotFound(what, row_id)
-    return dict(zip(table.c.keys(), found[0], strict=True))
+    return dict(zip(TABLES[what].c.keys(), found[0], strict=True))
 
 
 async def take_over(tx: AsyncConnection, table: Table, survivor: Row, merged: Row) -> None:

@@ -65,6 +65,14 @@ async def remove_notes(side: Side, count: int) -> None:
         await side.do(remove, "note", number)
 
 
+async def have_held(pair: Pair, count: int) -> None:
+    """The partner deletes so many notes more than the vendor lets pass without a word."""
+    await set_brakes(pair, OFF, TIGHT)
+    await remove_notes(pair.partner, LEAST + count)
+    await until_held(pair.vendor, count)
+    await pair.settle()
+
+
 async def status(side: Side) -> Row:
     (row,) = await side.read(read_status, side.station.clock.now_ms())
     return row
@@ -179,11 +187,8 @@ async def test_incoming_deletions_past_the_limit_wait_parked_and_are_applied_at_
 
 
 async def test_a_repair_brings_no_held_deletion_in_and_parks_it_no_second_time(pair: Pair) -> None:
-    partner, vendor = pair.partner, pair.vendor
-    await set_brakes(pair, OFF, TIGHT)
-    await remove_notes(partner, LEAST + 1)
-    await until_held(vendor, 1)
-    await pair.settle()
+    vendor = pair.vendor
+    await have_held(pair, 1)
     await vendor.do(verification.request, pair.partnership, repair=True)
     await until_verified(vendor, pair.partnership)
     await pair.settle()
@@ -210,10 +215,7 @@ async def send_again(pair: Pair, letters: list[Any], epoch: str) -> None:
 
 async def test_a_held_deletion_that_arrives_once_more_is_held_once_and_once_dropped_stays_dropped(pair: Pair) -> None:
     partner, vendor = pair.partner, pair.vendor
-    await set_brakes(pair, OFF, TIGHT)
-    await remove_notes(partner, LEAST + 2)
-    await until_held(vendor, 2)
-    await pair.settle()
+    await have_held(pair, 2)
     letters = [row._asdict() for row in await vendor.rows(select(parked).order_by(parked.c.id))]
     await send_again(pair, letters, "a" * 16)
     assert len(await vendor.read(held.list_held)) == len(await vendor.rows(select(parked.c.id))) == 2
@@ -247,10 +249,7 @@ async def test_dropping_incoming_deletions_of_deals_brings_them_back_at_the_send
 
 async def test_dropping_what_only_its_author_may_restore_tells_the_author(pair: Pair) -> None:
     partner, vendor = pair.partner, pair.vendor
-    await set_brakes(pair, OFF, TIGHT)
-    await remove_notes(partner, LEAST + 1)
-    await until_held(vendor, 1)
-    await pair.settle()
+    await have_held(pair, 1)
     assert await held.decide(vendor.station, ANN, pair.partnership, "in", "drop") == {"refused": 1}
     await pair.settle()
     assert await notes_of(vendor, "alive") == 2
