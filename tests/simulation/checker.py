@@ -2,7 +2,7 @@
 
 from shared_schema.contract.documents import Document
 from shared_schema.contract.topics import record_topic
-from tests.checker import check_stores, demand, dots, partnerships_of, records, unshared_registrations
+from tests.checker import check_stores, demand, dots, is_overwritten, partnerships_of, records, unshared_registrations
 from tests.simulation.actor import Actor
 from tests.simulation.script import SECRET
 from tests.simulation.world import Attempt, World
@@ -44,7 +44,8 @@ def check_private(world: World, partner: Actor) -> None:
 
 
 def check_saves(world: World) -> None:
-    """Every acknowledged save is known to both sides and stands as a sibling, unless somebody saved who had it in view."""
+    """Every acknowledged save is known to both sides and stands as a sibling, unless somebody saved who had it in view. A store that went
+    back gets whole states: of what was overwritten by then it knows that it was written, and not what."""
     sure = [each for each in world.attempted if each.dot is not None and each.who not in world.known_before]
     registrations = {place: row[3] for other in world.actors if sure for place, row in records(other).items()}
     for actor in world.actors if sure else ():
@@ -54,7 +55,9 @@ def check_saves(world: World) -> None:
         for save in sure:
             shared = registrations.get((save.partnership, save.uid)) not in unshared
             if save.partnership in own and (save.who == actor.name or shared):
-                demand((*save[1:4], *(save.dot or ())) in known, f"{actor.name} does not know an acknowledged save: {save}")
+                dot = (*save[1:4], *(save.dot or ()))
+                whole = actor.name in world.known_before and is_overwritten(found, (*dot, None))
+                demand(dot in known or whole, f"{actor.name} does not know an acknowledged save: {save}")
                 register = Document.decode(found[save.partnership, save.uid][5]).get(save.field)
                 standing = {(sibling.dot.incarnation, sibling.dot.counter) for sibling in register.siblings}
                 held = save.dot in standing or any(is_covered(save, other) for other in world.attempted)
