@@ -57,7 +57,7 @@ EVENT_TYPES: dict[str, str] = {
 }
 CONTROL_TYPES: dict[str, str] = {
     "sync.acknowledged": "Per epoch how far the receiver has applied; cumulative.",
-    "sync.heartbeat": "The last number of every epoch with unacknowledged rows.",
+    "sync.heartbeat": "The last number of every epoch with unacknowledged rows, and of the newest others the last acknowledged.",
     "sync.resend": "Numbers that are missing here.",
     "sync.void": "Numbers of an ended epoch that no row bears.",
     "sync.digest": "A look: the sums of the sender's record hashes, per bucket.",
@@ -169,7 +169,8 @@ class Acknowledgement(Wire):
 
 
 class Heartbeat(Wire):
-    """The last number of every epoch with unacknowledged rows: a lost tail shows although nothing follows it."""
+    """The last number of every epoch with unacknowledged rows, and of the newest others the last acknowledged: a lost tail shows although
+    nothing follows it, and so does that the receiver's store went back."""
 
     type: Literal["sync.heartbeat"] = "sync.heartbeat"
     partnership: Label

@@ -13,9 +13,8 @@ from shared_schema.sync import outbox, owed_states, restoration, statements, ver
 from shared_schema.sync.incarnation import Incarnation
 from shared_schema.sync.leases import begin_epoch, end_epoch
 from shared_schema.sync.progress import Reach
+from shared_schema.sync.sequence import Progress, void
 from shared_schema.sync.tables import leases, outbound_epochs
-
-NUMBERS_MAX = 10_000
 
 
 @dataclass(slots=True)
@@ -112,16 +111,16 @@ async def take_acknowledgement(tx: AsyncConnection, partnership: str, control: A
 async def take_resend(tx: AsyncConnection, partnership: str, control: Resend, reply: Reply) -> None:
     """Rows go again; numbers acknowledged before are owed as states; numbers of an ended epoch that no row bears are void."""
     for epoch, ranges in sorted(control.epochs.items()):
-        asked = {number for first, last in ranges for number in range(first, min(last, first + NUMBERS_MAX) + 1)}
+        asked = [(first, last) for first, last in ranges if first <= last]
         if not asked:
             continue
-        found = await outbox.request_again(tx, partnership, epoch, ranges)
+        found = await outbox.request_again(tx, partnership, epoch, asked)
         reply.resent += len(found)
         acknowledged = await read_acknowledged(tx, partnership, epoch)
-        lacking = asked - found
-        reply.owes_state |= any(number <= acknowledged for number in lacking)
+        lacking = void(Progress(gaps=tuple(asked)), to_ranges(found)).gaps
+        reply.owes_state |= any(first <= acknowledged for first, _ in lacking)
         if lacking and not await is_running(tx, partnership, epoch):
-            reply.void[epoch] = to_ranges(lacking)
+            reply.void[epoch] = list(lacking)
 
 
 async def read_acknowledged(tx: AsyncConnection, partnership: str, epoch: str) -> int:

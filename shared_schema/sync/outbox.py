@@ -14,6 +14,7 @@ from shared_schema.sync.tables import leases, outbound_epochs, outbox, restorati
 
 BACKLOG_MAX = 100_000
 TAIL_CHARACTERS = 50
+REMINDED = 4  # epochs of which a heartbeat says what was acknowledged, so that a peer whose store went back learns what it has lost
 WAITING = (outbox.c.published_ms.is_(None), outbox.c.held.is_(None))
 DELETIONS = ("deal.deleted", "deal.left", "deal.unshared", "note.deleted", "comment.deleted", "record.erased")
 
@@ -119,9 +120,19 @@ LAST_NUMBERS = Statement(
 )
 
 
+REACHED = Statement(
+    select(outbound_epochs.c.epoch, outbound_epochs.c.acknowledged)
+    .where(outbound_epochs.c.partnership == bindparam("partnership"), outbound_epochs.c.acknowledged > 0)
+    .order_by(outbound_epochs.c.began_ms.desc(), outbound_epochs.c.epoch)
+    .limit(REMINDED)
+)
+
+
 async def read_last_numbers(connection: AsyncConnection, partnership: str) -> dict[str, int]:
-    """The last number of every epoch with unacknowledged rows, for the heartbeat."""
-    return {epoch: last for epoch, last in await LAST_NUMBERS.fetch(connection, {"partnership": partnership})}
+    """For the heartbeat: the last number of every epoch with unacknowledged rows, and of the newest others the last acknowledged."""
+    named = {"partnership": partnership}
+    rows = [*await REACHED.fetch(connection, named), *await LAST_NUMBERS.fetch(connection, named)]
+    return {epoch: last for epoch, last in sorted(tuple(row) for row in rows)}
 
 
 async def request_again(tx: AsyncConnection, partnership: str, epoch: str, ranges: Iterable[tuple[int, int]]) -> set[int]:

@@ -157,7 +157,7 @@ class Relay:
         metrics.published.labels(self.partnership).inc(marked + len(shipment.resent))
 
     async def beat(self, producer: Producer) -> None:
-        """Name the last number of every epoch with unacknowledged rows, after the rows themselves."""
+        """Name the last numbers, after the rows themselves."""
         async with self.database.reading() as connection:
             epochs = await outbox.read_last_numbers(connection, self.partnership)
             backlog = await outbox.count_pending(connection, self.partnership)

@@ -145,6 +145,26 @@ async def test_an_acknowledgement_alone_tells_a_store_that_it_went_back(scene: S
 
 
 @pytest.mark.parametrize("brokers", ["memory"], indirect=True)
+async def test_a_store_that_went_back_and_lost_its_topic_learns_of_epochs_it_never_heard_of(scene: Scene) -> None:
+    """It wrote nothing since its copy was made, so nothing says that it went back; the heartbeat names what was acknowledged."""
+    pair = scene.pair
+    copy = await scene.keep("partner")
+    await pair.vendor.stop()
+    pair.vendor.start()
+    await pair.vendor.do(save_shared, 1, {"next_step": "Set by the vendor"})
+    await pair.settle()
+    await scene.put_back("partner", copy)
+    await lose_topic(scene, "vendor")
+    pair.partner.start()
+
+    async def agree() -> bool:
+        return await documents(pair.partner) == await documents(pair.vendor)
+
+    await until(agree)
+    assert not await told(pair.partner, "store restored") and (await pair.partner.read(load_deal, 1))["next_step"] == "Set by the vendor"
+
+
+@pytest.mark.parametrize("brokers", ["memory"], indirect=True)
 async def test_an_acknowledgement_within_a_known_epoch_tells_it_too(scene: Scene) -> None:
     """The copy was made without stopping the process, so the epoch went on and the store knows its name."""
     pair, side = scene.pair, scene.pair.partner

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import func, insert, select, update
 
 from shared_schema.contract.codec import HEADER_CONTROL, HEADER_EPOCH, HEADER_SEQUENCE, encode_control
-from shared_schema.contract.envelope import Acknowledgement, Resend
+from shared_schema.contract.envelope import Acknowledgement, EpochAcknowledgement, Resend, Void
 from shared_schema.contract.policy import Policy
 from shared_schema.contract.registers import decode_token, differs
 from shared_schema.contract.topics import record_topic
@@ -96,6 +96,17 @@ async def test_a_shared_deal_arrives_and_its_row_goes_with_the_acknowledgement(p
     assert await partner.count(outbox) == 1
     assert await partner.take(*map(control, replies)) == []
     assert await partner.count(outbox) == 0
+
+
+async def test_numbers_that_no_row_bears_are_void_at_once_however_many_a_forged_acknowledgement_made_them(pair):
+    partner, _ = pair
+    await share(partner)
+    await partner.messages()
+    forged = EpochAcknowledgement(watermark=10**12, gaps=[], event=None)
+    await partner.take(control(Acknowledgement(partnership=P, sent_ms=0, epochs={EPOCH: forged})))
+    replies = await partner.take(control(Resend(partnership=P, sent_ms=0, epochs={EPOCH: [(2, 10**12)]})))
+    (void,) = [each for each in replies if isinstance(each, Void)]
+    assert void.epochs == {EPOCH: [(2, 10**12)]}
 
 
 async def test_concurrent_edits_are_one_conflict_on_both_sides_and_a_save_in_view_closes_it(pair):
