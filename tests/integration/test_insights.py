@@ -99,6 +99,7 @@ async def scene(tmp_path: Path, owner: Executor) -> AsyncIterator[Scene]:
         "vendor": NodeProcess("vendor", urls["vendor"], kafka.address, tmp_path),
         "insights": NodeProcess("vendor", urls["vendor"], kafka.address, tmp_path, "insights", "insights"),
     }
+    nodes["insights"].settings["TMPDIR"] = str(tmp_path)  # a killed process leaves its temporary directory behind
     try:
         tokens, _ = await plant(urls, kafka.address)
         for node in nodes.values():

@@ -4,6 +4,7 @@ each time. No table, no changelog, no leader topic: nothing is ever written to t
 
 import asyncio
 from collections.abc import Callable
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import faust
@@ -32,7 +33,8 @@ class Follower:
     def __init__(self, address: str, security: Security, group: str, topics: list[str], look: Callable[[Seen], None]) -> None:
         self.look = look
         self.read_to: dict[str, int] = {}
-        self.app = make_app(address, security, f"{TOPIC_PREFIX}{group}")
+        self.directory = TemporaryDirectory(prefix="dealbridge-insights-")  # faust makes one, though no table needs it
+        self.app = make_app(address, security, f"{TOPIC_PREFIX}{group}", self.directory.name)
         channel = self.app.topic(*topics, key_serializer="raw", value_serializer="raw", value_type=bytes)
         self.app.agent(channel, name="insights")(self.follow)
 
@@ -42,6 +44,7 @@ class Follower:
     async def stop(self) -> None:
         """Never hangs."""
         await close_within(self.app.stop)
+        self.directory.cleanup()
 
     @property
     def failed(self) -> bool:
@@ -58,9 +61,10 @@ class Follower:
                 await asyncio.sleep(0)
 
 
-def make_app(address: str, security: Security, group: str) -> faust.App:
+def make_app(address: str, security: Security, group: str, directory: str) -> faust.App:
     return faust.App(
         group,
+        datadir=directory,
         broker=[f"kafka://{each.strip()}" for each in address.split(",")],
         broker_credentials=make_credentials(security),
         broker_client_id="dealbridge-insights",
