@@ -154,8 +154,8 @@ class EmbeddedKafka:
         return " | ".join(lines[-3:]) or "it said nothing"
 
     def stop(self) -> None:
-        """A polite shutdown; a temporary directory is removed."""
-        self.end(signal.SIGTERM)
+        """A polite shutdown; or, of a temporary directory, none: nothing is left to be flushed, and it is removed."""
+        self.end(signal.SIGKILL if self.owns_directory else signal.SIGTERM)
         if self.owns_directory and self.directory is not None:
             shutil.rmtree(self.directory, ignore_errors=True)
             self.directory = None

@@ -11,7 +11,7 @@ from tests.simulation.judge import SCENES, find_killer, play_scene
 from tests.simulation.template import drop_template, make_template
 from tests.simulation.variants import VARIANTS as OF_RUNTIME
 
-LAWS = ("tests/property", "tests/unit/test_refusal.py")
+LAWS = ("tests/unit/test_refusal.py", "tests/property")  # the quickest first
 
 
 def judge(variant: str | None) -> str | None:
