@@ -6,6 +6,7 @@ from shared_schema.crm.migrations import migrate
 from shared_schema.sync import partnerships
 from shared_schema.sync.broker import KafkaBroker
 from shared_schema.sync.clock import SystemClock
+from shared_schema.sync.security import Security
 from shared_schema.sync.station import NodeSpec, Station, Work
 
 
@@ -25,9 +26,9 @@ async def add_admin(work: Work, name: str) -> str:
     return await users.issue_token(work.tx, user_id, "test", work.incarnation.clock.random_bits(192), work.now_ms)
 
 
-async def create_topics(kafka: str, *names: str) -> None:
+async def create_topics(kafka: str, *names: str, security: Security | None = None) -> None:
     """As the vendor's operator does; those that are there stay."""
-    broker = KafkaBroker(kafka)
+    broker = KafkaBroker(kafka, security or Security())
     await broker.start()
     try:
         for partnership in names:

@@ -15,6 +15,8 @@ from typing import Any, Self
 
 import pytest
 
+from tests.databases import DatabaseServer
+
 USER = "dealbridge"
 UNPRIVILEGED_ID = 65534  # PostgreSQL refuses to run as root
 START_WAIT_S = 60
@@ -34,12 +36,11 @@ class PostgresFailed(AssertionError):
     """The server did not start or answer; the text ends with its log."""
 
 
-class EmbeddedPostgres:
+class EmbeddedPostgres(DatabaseServer):
     """One server; `with EmbeddedPostgres() as postgres`. `durable` commits reach the disk, as in production."""
 
     def __init__(self, *, durable: bool = False) -> None:
         self._durable = durable
-        self._databases = 0
         self._server: subprocess.Popen[bytes] | None = None
         self._guard: subprocess.Popen[bytes] | None = None
         self.port = 0
@@ -60,33 +61,13 @@ class EmbeddedPostgres:
 
     def fresh_database(self, template: str = "template1") -> str:
         """Create an empty database, or a copy of one that nobody is connected to; returns its URL."""
-        self._databases += 1
-        name = f"fresh_{self._databases}"
-        self._psql("postgres", f"CREATE DATABASE {name} TEMPLATE {template}")
-        return f"postgresql://{USER}@127.0.0.1:{self.port}/{name}"
-
-    def copy_of(self, name: str) -> str:
-        """A copy of a database that others use; its name. Their connections break, and new ones are refused until it is made."""
-        self._psql("postgres", f"ALTER DATABASE {name} WITH ALLOW_CONNECTIONS false")
-        try:
-            self._psql("postgres", f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{name}'")
-            return self.fresh_database(name).rsplit("/", 1)[-1]
-        finally:
-            self._psql("postgres", f"ALTER DATABASE {name} WITH ALLOW_CONNECTIONS true")
-
-    def drop_database(self, name: str) -> None:
-        self._psql("postgres", f"DROP DATABASE {name} WITH (FORCE)")
-
-    def fail_over(self, name: str, copy: str) -> None:
-        """Every connection to a database breaks, and the next ones lead to an older copy of it."""
-        self._psql("postgres", f"ALTER DATABASE {name} WITH ALLOW_CONNECTIONS false")
-        self._psql("postgres", f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
-        self._psql("postgres", f"ALTER DATABASE {name} RENAME TO {name}_fallen")
-        self._psql("postgres", f"ALTER DATABASE {copy} RENAME TO {name}")
+        return f"postgresql://{USER}@127.0.0.1:{self.port}/{self.copy_database(template)}"
 
     def execute(self, statement: str) -> None:
-        """One statement, by the server's owner."""
-        self._psql("postgres", statement)
+        command = [str(self._bin / "psql"), "-XqAt", "-h", "127.0.0.1", "-p", str(self.port), "-U", USER, "-d", "postgres", "-c", statement]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise PostgresFailed(f"{statement}: {done.stderr}")
 
     def start(self) -> None:
         """Start the server on its own port and data; returns when it answers."""
@@ -153,12 +134,6 @@ class EmbeddedPostgres:
     def _answers(self) -> bool:
         question = [str(self._bin / "pg_isready"), "-h", "127.0.0.1", "-p", str(self.port), "-U", USER, "-t", "1"]
         return subprocess.run(question, capture_output=True, check=False).returncode == 0
-
-    def _psql(self, database: str, statement: str) -> None:
-        command = [str(self._bin / "psql"), "-XqAt", "-h", "127.0.0.1", "-p", str(self.port), "-U", USER, "-d", database, "-c", statement]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise PostgresFailed(f"{statement}: {done.stderr}")
 
     def _as_owner(self) -> dict[str, Any]:
         settings: dict[str, Any] = {"cwd": self.directory, "env": {"PATH": os.defpath, "LC_ALL": "C"}, "start_new_session": True}

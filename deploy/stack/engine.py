@@ -22,7 +22,9 @@ class ComposeFailed(RuntimeError):
 
 
 class Compose:
-    """`docker compose` on `file`, as the project `name` where one is given."""
+    """`docker compose` on `file`, as the project `name` where one is given; `over` are files that say some of it otherwise."""
+
+    over: Sequence[Path] = ()
 
     def __init__(self, file: Path = DEPLOY / "compose.yaml", name: str = "", settings: Mapping[str, str] | None = None) -> None:
         self.file = file
@@ -31,7 +33,8 @@ class Compose:
 
     def command(self, *arguments: str) -> list[str]:
         named = ("--project-name", self.name) if self.name else ()
-        return ["docker", "compose", "--file", str(self.file), *named, *arguments]
+        files = [word for file in (self.file, *self.over) for word in ("--file", str(file))]
+        return ["docker", "compose", *files, *named, *arguments]
 
     def run(self, *arguments: str, given: str | None = None, check: bool = True) -> "subprocess.CompletedProcess[str]":
         """Run one command to its end and keep what it says; `given` is its standard input. Raises ComposeFailed."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
@@ -29,12 +29,13 @@ class Evidence(NamedTuple):
 
 
 async def gather(town: Town, replacements: Sequence[Replacement], left: Mapping[str, int]) -> Evidence:
-    directory = town.origin.directory
+    directory = town.directory
+    await town.keep_logs()
     stores = {side: await copy_store(town.urls[side], side, directory / f"{side}-at-the-end.db") for side in SIDES}
     told = [read_log(side, directory / f"{side}-people.jsonl") for side in SIDES]
     return Evidence(
         stores,
-        await read_topics(town.kafka.address),
+        await read_topics(town.reach_broker()),
         [node.log for node in town.nodes.values()],
         [command for commands, _ in told for command in commands],
         [seen for _, seens in told for seen in seens],
@@ -44,9 +45,9 @@ async def gather(town: Town, replacements: Sequence[Replacement], left: Mapping[
     )
 
 
-async def read_topics(address: str) -> dict[str, list[bytes]]:
+async def read_topics(way: Mapping[str, Any]) -> dict[str, list[bytes]]:
     """Everything that the broker still has of ours."""
-    consumer = AIOKafkaConsumer(bootstrap_servers=address, enable_auto_commit=False)
+    consumer = AIOKafkaConsumer(**way, enable_auto_commit=False)
     await consumer.start()
     try:
         names = sorted(name for name in await consumer.topics() if name.startswith("dealbridge."))

@@ -17,8 +17,7 @@ from tests.chaos.clocks import HOUR_S
 from tests.chaos.forgery import DEALS, forge_event
 from tests.chaos.links import harm
 from tests.chaos.schedule import TOOLED, Fault
-from tests.chaos.town import Town, send_signal
-from tests.planting import create_topics
+from tests.chaos.town import Part, Town, send_signal
 from tests.stores import AWAY, SQLITE, StoreCopy, copy_store, file_of, open_file, read_rows
 
 MENDED_S = 60  # a copy is made of a store that is whole, if that comes true in this time
@@ -74,12 +73,14 @@ class Havoc:
         await self.town.start([node])
 
     async def freeze_process(self, fault: Fault) -> None:
-        node = self.town.nodes[fault.side, fault.process]
-        send_signal(node, signal.SIGSTOP)
+        await self.freeze(self.town.nodes[fault.side, fault.process], fault.lasts_s)
+
+    async def freeze(self, part: Part, seconds: float) -> None:
+        await self.town.by_owner(lambda: send_signal(part, signal.SIGSTOP))
         try:
-            await asyncio.sleep(fault.lasts_s)
+            await asyncio.sleep(seconds)
         finally:
-            send_signal(node, signal.SIGCONT)
+            await self.town.by_owner(lambda: send_signal(part, signal.SIGCONT))
 
     async def kill_node(self, fault: Fault) -> None:
         await self.town.kill(self.town.of(fault.side))
@@ -87,37 +88,30 @@ class Havoc:
         await self.town.start(self.town.of(fault.side))
 
     async def kill_broker(self, fault: Fault) -> None:
-        await self.town.by_owner(self.town.kafka.kill)
+        await self.town.kill([self.town.kafka])
         await asyncio.sleep(fault.lasts_s)
-        await self.town.by_owner(self.town.kafka.start)
+        await self.town.start([self.town.kafka])
 
     async def freeze_broker(self, fault: Fault) -> None:
-        process = self.town.kafka.process
-        assert process is not None
-        process.send_signal(signal.SIGSTOP)
-        try:
-            await asyncio.sleep(fault.lasts_s)
-        finally:
-            process.send_signal(signal.SIGCONT)
+        await self.freeze(self.town.kafka, fault.lasts_s)
 
     async def kill_database(self, fault: Fault) -> None:
-        postgres = self.town.origin.postgres
-        assert postgres is not None
-        await self.town.by_owner(postgres.kill)
+        assert self.town.databases is not None
+        await self.town.kill([self.town.databases])
         await asyncio.sleep(fault.lasts_s)
-        await self.town.by_owner(postgres.start)
+        await self.town.start([self.town.databases])
 
     async def delete_topic(self, fault: Fault) -> None:
         """One side's topic is gone with all that it held, and an operator makes it anew."""
         side = "partner" if fault.side == "partner" else "vendor"
-        admin = AIOKafkaAdminClient(bootstrap_servers=self.town.kafka.address)
+        admin = AIOKafkaAdminClient(**self.town.reach_broker())
         await admin.start()
         try:
             await admin.delete_topics([record_topic(self.town.partnership, side)])
         finally:
             await admin.close()
         await asyncio.sleep(fault.lasts_s)
-        await create_topics(self.town.kafka.address, self.town.partnership)
+        await self.town.make_topics()
 
     async def send_poison(self, fault: Fault) -> None:
         """Bytes that are no event, an event of a version that is not known yet, and one that is too large: in the name of one side."""
@@ -126,7 +120,7 @@ class Havoc:
 
     async def send(self, sender: Side, payload: bytes, headers: Sequence[tuple[str, bytes]] = ()) -> None:
         """What somebody else than the sender puts into its topic."""
-        producer = AIOKafkaProducer(bootstrap_servers=self.town.kafka.address)
+        producer = AIOKafkaProducer(**self.town.reach_broker())
         await producer.start()
         try:
             await producer.send_and_wait(record_topic(self.town.partnership, sender), payload, b"poison", headers=headers)
@@ -157,7 +151,7 @@ class Havoc:
 
     async def fill_disk(self, fault: Fault) -> None:
         """Every byte that is left is taken for a while."""
-        ballast = self.town.origin.disk / "ballast"
+        ballast = self.town.disk / "ballast"
         await asyncio.to_thread(fill, ballast)
         await asyncio.sleep(fault.lasts_s)
         ballast.unlink()
@@ -166,9 +160,9 @@ class Havoc:
         """A store as its backup has it, at one moment. On PostgreSQL the node loses its connections for it."""
         await self.until_mended(fault.side)
         began_ms, url = now_ms(), self.town.urls[fault.side]
-        postgres = self.town.origin.postgres
-        if postgres is not None:
-            copy = await self.town.by_owner(lambda: postgres.copy_of(url.rsplit("/", 1)[-1]))
+        server = self.town.servers.get(fault.side)
+        if server is not None:
+            copy = await self.town.by_owner(lambda: server.copy_of(url.rsplit("/", 1)[-1]))
         else:
             copy = f"{file_of(url)}.copy"
             Path(copy).unlink(missing_ok=True)
@@ -197,18 +191,17 @@ class Havoc:
             await self.keep_peer(fault.side, copied_ms, replaced_ms)
             await self.town.start(self.town.of(fault.side))
             return
-        postgres, name = self.town.origin.postgres, url.rsplit("/", 1)[-1]
-        assert postgres is not None
-        await self.town.by_owner(lambda: postgres.fail_over(name, copy))
+        server, name = self.town.servers[fault.side], url.rsplit("/", 1)[-1]
+        await self.town.by_owner(lambda: server.fail_over(name, copy))
         replaced_ms = now_ms()
         await self.keep_peer(fault.side, copied_ms, replaced_ms)
-        await self.town.by_owner(lambda: postgres.drop_database(f"{name}_fallen"))
+        await self.town.by_owner(lambda: server.drop_database(f"{name}_fallen"))
 
     async def keep_peer(self, side: str, copied_ms: int, replaced_ms: int) -> None:
         peer = "vendor" if side == "partner" else "partner"
-        path = self.town.origin.directory / f"{peer}-at-replacement-{len(self.replacements) + 1}.db"
+        path = self.town.directory / f"{peer}-at-replacement-{len(self.replacements) + 1}.db"
         self.replacements.append(Replacement(side, copied_ms, replaced_ms, await copy_store(self.town.urls[peer], peer, path)))
-        with (self.town.origin.directory / "replacements.txt").open("a") as kept:
+        with (self.town.directory / "replacements.txt").open("a") as kept:
             kept.write(f"{side} {copied_ms} {replaced_ms} {path.name}\n")
 
 

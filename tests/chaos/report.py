@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.chaos.run import Plan, Result
+from tests.chaos.schedule import ENDS
 
 FIGURES = Path("chaos.json")
 FAILED = Path("chaos-failed")
@@ -76,7 +77,7 @@ def write_figures(store: str, figures: Json, path: Path = FIGURES) -> dict[str, 
 
 
 def print_table(console: Console, figures: Mapping[str, Json]) -> None:
-    stores = [store for store in ("sqlite", "postgresql") if store in figures]
+    stores = [store for store in ENDS if store in figures]
     table = Table("", *(f"{store}, {figures[store]['seconds']:.0f} s, seed {figures[store]['seed']}" for store in stores), box=None)
     for what in sorted({what for store in stores for what in figures[store]["faults"]}):
         table.add_row(what, *(describe_fault(figures[store]["faults"].get(what)) for store in stores))

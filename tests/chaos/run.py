@@ -1,8 +1,8 @@
 """One run: load from both sides, faults by the schedule, then quiet, then the checker."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, nullcontext, suppress
 from pathlib import Path
 from random import Random
 from typing import NamedTuple
@@ -11,9 +11,11 @@ from tests.chaos.client_log import ClientLog
 from tests.chaos.commands import draw
 from tests.chaos.evidence import Evidence, gather
 from tests.chaos.faults import Havoc
+from tests.chaos.loopback import Origin, open_town
 from tests.chaos.person import Person
 from tests.chaos.schedule import PROCESSES, RARE, SIDES, Fault, draw_schedule
-from tests.chaos.town import Origin, Town, open_town
+from tests.chaos.stack import open_stack
+from tests.chaos.town import Town
 from tests.chaos.verdicts import Verdicts, judge
 from tests.chaos.watch import time_until_in_step, wait_until_quiet
 from tests.postgres import EmbeddedPostgres
@@ -57,35 +59,43 @@ class Result(NamedTuple):
 
 async def run(plan: Plan, directory: Path) -> Result:
     """Leaves stores, logs and the people's log in the directory."""
-    if plan.store == "sqlite":
-        return await run_on(plan, plan.origin(directory, None))
-    with EmbeddedPostgres() as postgres:
-        return await run_on(plan, plan.origin(directory, postgres))
+    async with open_place(plan, directory) as town:
+        return await run_in(plan, town)
 
 
-async def run_on(plan: Plan, origin: Origin) -> Result:
-    async with open_town(origin) as town:
-        havoc = Havoc(town)
-        people = [make_person(town, side, plan.seed) for side in SIDES]
-        ended = asyncio.Event()
-        load = [asyncio.create_task(person.work(draw, ended)) for person in people]
-        try:
-            injected = await harm(town, havoc, plan)
-            while min(person.acknowledged for person in people) < plan.commands:
-                await wait_for(town, 0.5)
-        finally:
-            ended.set()
-            await asyncio.gather(*load)
-            for person in people:
-                await person.http.aclose()
-                person.log.close()
-        quiet_s, left = await wait_until_quiet(town)
-        evidence: Evidence = await gather(town, havoc.replacements, left)
+@asynccontextmanager
+async def open_place(plan: Plan, directory: Path) -> AsyncIterator[Town]:
+    if plan.store == "compose":
+        async with open_stack(directory) as stack:
+            yield stack
+        return
+    with EmbeddedPostgres() if plan.store == "postgresql" else nullcontext() as postgres:
+        async with open_town(plan.origin(directory, postgres)) as town:
+            yield town
+
+
+async def run_in(plan: Plan, town: Town) -> Result:
+    havoc = Havoc(town)
+    people = [make_person(town, side, plan.seed) for side in SIDES]
+    ended = asyncio.Event()
+    load = [asyncio.create_task(person.work(draw, ended)) for person in people]
+    try:
+        injected = await harm(town, havoc, plan)
+        while min(person.acknowledged for person in people) < plan.commands:
+            await wait_for(town, 0.5)
+    finally:
+        ended.set()
+        await asyncio.gather(*load)
+        for person in people:
+            await person.http.aclose()
+            person.log.close()
+    quiet_s, left = await wait_until_quiet(town)
+    evidence: Evidence = await gather(town, havoc.replacements, left)
     return Result(plan, injected, quiet_s, judge(evidence))
 
 
 def make_person(town: Town, side: str, seed: str) -> Person:
-    log = ClientLog(side, town.origin.directory / f"{side}-people.jsonl")
+    log = ClientLog(side, town.directory / f"{side}-people.jsonl")
     return Person(side, lambda: town.nodes[side, PROCESSES[0]].address, town.tokens[side], log, Random(f"{seed} {side}"))
 
 

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 SIDES = ("partner", "vendor")
 PROCESSES = ("web", "sync 1", "sync 2")
-ENDS = {"sqlite": ("broker",), "postgresql": ("broker", "database")}  # where a side's links lead
+# Where a side's links lead, by what its store is: a file, a PostgreSQL beside it, or the one of its compose stack.
+ENDS = {"sqlite": ("broker",), "postgresql": ("broker", "database"), "compose": ("broker", "database")}
 OF_ONE_SIDE = ("process", "node", "poison", "link", "clock", "event")
 LEAST_S = 10
 CALM_S = 0.06  # this part of the time at the end has no fault
@@ -83,7 +84,7 @@ def draw_schedule(seed: str, seconds: float, store: str, tools: Iterable[str] = 
     if seconds < LEAST_S:
         return []
     random = Random(f"{seed} {seconds} {store}")
-    weights = {what: weight for what, weight in ORDINARY.items() if store == "postgresql" or what != "database killed"}
+    weights = {what: weight for what, weight in ORDINARY.items() if "database" in ENDS[store] or what != "database killed"}
     for tool in tools:
         weights |= TOOLED[tool]
     faults = list(draw_rare(random, seconds))

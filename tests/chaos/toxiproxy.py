@@ -53,12 +53,12 @@ def build(target: Path) -> None:
 
 
 class Toxiproxy:
-    """One server with its proxies, on loopback; it lives no longer than the thread that starts it."""
+    """One server with its proxies, on loopback; it ends with the thread that starts it. With an `address` it runs already."""
 
-    def __init__(self, log: Path) -> None:
+    def __init__(self, log: Path, address: str = "") -> None:
         self.log = log
         self.process: subprocess.Popen[bytes] | None = None
-        self.address = f"http://127.0.0.1:{free_port()}"
+        self.address = address or f"http://127.0.0.1:{free_port()}"
 
     def start(self) -> None:
         """Returns once it answers."""

@@ -27,6 +27,7 @@ STEPS: tuple[Callable[[Stand], str], ...] = (
     profiles.live,
     profiles.put_proxies_between,
     walls.look_for_secrets,
+    profiles.break_it,
 )
 ERRORS = (Failed, ComposeFailed, httpx.HTTPError, OSError, ValueError, KeyError)
 

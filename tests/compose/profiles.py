@@ -1,8 +1,14 @@
-"""The same stack with its profiles: life by itself, and a proxy in every link."""
+"""The same stack with its profiles: life by itself, a proxy in every link, and everything in it killed."""
 
+import asyncio
+import tempfile
+from pathlib import Path
+
+from tests.chaos.run import Plan, run
 from tests.compose.stand import Stand, check, until
 
 FEW = 3
+CHAOS_S = 60
 
 
 def live(stand: Stand) -> str:
@@ -44,3 +50,14 @@ def put_proxies_between(stand: Stand) -> str:
     stand.until_in_step(registration, "while cut", "after the store")
     stand.connect_when_healthy()
     return "a broker's link and a store's link, cut and healed"
+
+
+def break_it(stand: Stand) -> str:
+    """`make chaos STORE=compose`, for a minute, on a stack of its own: nothing that was acknowledged is lost."""
+    stand.stack.run("stop", "--timeout", "10")
+    with tempfile.TemporaryDirectory(prefix="dealbridge-chaos-") as directory:
+        result = asyncio.run(run(Plan("compose", CHAOS_S, "one", tools=("links", "forgery")), Path(directory)))
+    defects = result.verdicts.defects
+    check(not defects, "; ".join(defects[:3]))
+    check(result.verdicts.acknowledged > 0, "nothing was acknowledged")
+    return f"{len(result.injected)} faults, {result.verdicts.acknowledged} commands acknowledged, none lost"
