@@ -123,7 +123,7 @@ class Havoc:
         producer = AIOKafkaProducer(**self.town.reach_broker())
         await producer.start()
         try:
-            await producer.send_and_wait(record_topic(self.town.partnership, sender), payload, b"poison", headers=headers)
+            await producer.send_and_wait(record_topic(self.town.partnership, sender), payload, b"poison", headers=list(headers))
         finally:
             await producer.stop()
 

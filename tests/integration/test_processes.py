@@ -20,7 +20,7 @@ BROKEN = (
 
 @pytest.mark.parametrize("store", ["sqlite", "postgresql"])
 async def test_whatever_is_killed_lost_or_put_back_nothing_acknowledged_is_lost(store: str, tmp_path: Path) -> None:
-    plan = Plan(store, SECONDS, SEED, commands=COMMANDS)
+    plan = Plan(store, SECONDS, SEED, commands=COMMANDS, tools=("clocks", "forgery"))
     result = await run(plan, tmp_path)
     defects = result.verdicts.defects
     if defects:
