@@ -1,20 +1,22 @@
 """What people and the sync path ask of a store leads by an index to the rows that they mean, and never through all rows of a partnership:
-asked of SQLite, which keeps no statistics and so is the one that goes astray."""
+asked of SQLite, which keeps no statistics and so is the one that goes astray; and of PostgreSQL where its statistics are of before."""
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import event, update
 
-from shared_schema.crm.driver import link_of
-from shared_schema.sync import trash, views
+from shared_schema.crm.driver import link_of, run
+from shared_schema.sync import outbox, trash, views
 from shared_schema.sync.deals import save_shared
 from shared_schema.sync.notes import add_comment, add_note, edit, remove
 from shared_schema.sync.registrations import delete_for_both, unshare
+from tests.bench.population import PARTNERSHIP, make_edits, open_store, queue_edits
 from tests.integration.pair import Pair, Side, open_pair
+from tests.postgres import EmbeddedPostgres
 from tests.twins.memory_broker import MemoryBroker, MemoryCluster
 
 GROWING = (
@@ -79,6 +81,30 @@ async def test_no_plan_goes_through_all_of_a_partnership(pair: Pair) -> None:
     async with pair.vendor.station.database.reading() as connection:
         await link_of(connection).driver.execute_fetchall("SELECT * FROM comments WHERE partnership = 'x'")
     assert len(await heard.find_astray(pair.vendor)) == 1, "what goes astray is found"
+
+
+async def test_the_relay_does_not_walk_through_what_it_published_however_long_the_backlog(postgres: EmbeddedPostgres) -> None:
+    """PostgreSQL counted the rows when all of them were pending, and has not counted again."""
+    database = await open_store("partner", postgres.fresh_database())
+    await queue_edits(database, make_edits(4_000, 100))
+    async with database.glancing() as connection:
+        await run(connection, "VACUUM ANALYZE outbox")
+    async with database.transaction() as tx:
+        await tx.execute(update(outbox.outbox).where(outbox.outbox.c.id <= 3_500).values(epoch="a", sequence=1, published_ms=1))
+    async with database.reading() as connection:
+        asked = outbox.PENDING.on(connection)
+        parameters = asked.bind({"partnership": PARTNERSHIP, "in_flight": [], "limit": 100})
+        (((found,),),) = await run(connection, f"EXPLAIN (ANALYZE, FORMAT JSON) {asked.text}", parameters)
+        assert [row.id for row in await outbox.read_pending(connection, PARTNERSHIP, [], 100)] == [*range(3_501, 3_601)]
+    await database.close()
+    assert [node for node in nodes_of(found["Plan"]) if node.get("Rows Removed by Filter")] == []
+
+
+def nodes_of(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """A plan's node and all below it."""
+    yield node
+    for each in node.get("Plans", ()):
+        yield from nodes_of(each)
 
 
 async def work(pair: Pair) -> None:

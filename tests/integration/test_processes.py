@@ -9,7 +9,7 @@ from tests.chaos.report import keep_failed
 from tests.chaos.run import Plan, Result, run
 
 SECONDS, COMMANDS = 50, 60
-SEED = "one"  # `make chaos` draws others; what meets what is another each time all the same
+SEED = "six"  # `make chaos` draws others; what meets what is another each time all the same
 BROKEN_SECONDS = 5  # no fault is needed to find them out
 # What each side is, the verdicts that are its own, and after how many commands of each person they are sure to be there.
 BROKEN = (
