@@ -18,11 +18,13 @@ from tests.simulation.world import World
 TRIES, IMPATIENT_S = 60, 200
 SEED = 5
 SCENES: dict[str, Script] = {
+    "6 epoch from the store": Script("bare", scenes.lose_a_second_life),
     "7 acknowledgement is the highest number": Script("bare", scenes.lose_the_first),
     "8 rows removed at publish": Script("bare", scenes.lose_the_first),
     "9 a stale relay may mark": Script("bare", scenes.wake_a_stale_relay),
     "10 heartbeat names only the live epoch": Script("bare", scenes.lose_an_epoch),
     "11 void for the running epoch": Script("bare", scenes.mark_late),
+    "12 mark before publish": Script("bare", scenes.refuse_sends),
     "15 parked lost when its parent comes": SCRIPTS["parent"],
     "17 reaction not unique": SCRIPTS["share"],
     "19 erased is not absorbing": SCRIPTS["erase"],

@@ -39,6 +39,42 @@ async def lose_an_epoch(world: World) -> None:
     vendor.held = False
 
 
+async def refuse_sends(world: World) -> None:
+    """While the broker refuses everything, nothing is called sent: looked at every millisecond, for a resend would hide it."""
+    partner = world.partner
+    await world.until(lambda: not count(partner, "outbox") and not count(world.vendor, "outbox"), "the policy is there")
+    world.faults.failed_send = 1.0
+    await partner.act("contact", lambda work: share_from_contact(work, None, 1, {"name": "One"}, DETAILS))
+    for _ in range(2_000):
+        partner.check_marks()
+        await asyncio.sleep(0.001)
+    world.faults.failed_send = 0.0
+
+
+async def lose_a_second_life(world: World) -> None:
+    """What a node publishes in its second life is lost, and the peer has acknowledged as many numbers of its first."""
+    partner, vendor = world.partner, world.vendor
+    await partner.act("contact", lambda work: share_from_contact(work, None, 1, {"name": "One"}, DETAILS))
+    await world.until(lambda: not count(partner, "outbox") and not count(vendor, "outbox"), "the first has arrived")
+    vendor.hold()
+    partner.hold()
+    partner.held = False
+    await partner.act("company", lambda work: share_from_company(work, None, 2, {"name": "Two"}, DETAILS))
+    await world.until(lambda: not count(partner, "outbox", "published_ms IS NULL"), "the second is published")
+    world.cluster.recreate_topic(record_topic(world.partnership, "partner"))
+    vendor.held = False
+    await watch_removed(partner, vendor)
+
+
+async def watch_removed(partner: Actor, vendor: Actor) -> None:
+    """No row goes that the peer does not have: until all are gone."""
+    for _ in range(20_000):
+        check_removed(partner, vendor)
+        if not count(partner, "outbox"):
+            return
+        await asyncio.sleep(0.001)
+
+
 async def lose_the_first(world: World) -> None:
     """Of two events the broker lost the first. Until the peer has it again, its row must stay: looked at every millisecond, for a state
     sent to mend it would hide that it had been called applied."""
@@ -52,11 +88,7 @@ async def lose_the_first(world: World) -> None:
     await world.until(lambda: not count(partner, "outbox", "published_ms IS NULL"), "the second is published")
     world.faults.delay = 1.0
     vendor.held = False
-    for _ in range(20_000):
-        check_removed(partner, vendor)
-        if not count(partner, "outbox"):
-            return
-        await asyncio.sleep(0.001)
+    await watch_removed(partner, vendor)
 
 
 class PausedRelay(Relay):
