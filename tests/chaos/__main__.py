@@ -49,14 +49,16 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--seed", default=read_commit(), help="any word; by default the commit's name")
     parser.add_argument("--store", choices=tuple(ENDS), default="sqlite", help="compose: the stack, in containers")
     parser.add_argument("--replay", type=Path, help="the folder of a run that failed")
-    parser.add_argument("--tools", help="faults that need something: links, clocks (not in containers), forgery, or nothing; else all")
+    parser.add_argument(
+        "--tools", help="faults that need something: links, forgery, clocks, log; else all that there are"
+    )
     parser.add_argument("--disk", default="", help="a directory of a small filesystem for stores in SQLite, which is filled now and then")
     return parser.parse_args()
 
 
 def make_plan(arguments: argparse.Namespace) -> Plan:
     """Raises SystemExit for a tool that there is not."""
-    known = ("links", "forgery") if arguments.store == "compose" else ("links", "clocks", "forgery")
+    known = ("links", "forgery") if arguments.store == "compose" else ("links", "clocks", "forgery", "log")
     tools = known if arguments.tools is None else tuple(each for each in arguments.tools.split(",") if each)
     if unknown := set(tools) - set(known):
         sys.exit(f"--tools: with {arguments.store} there is no {', '.join(sorted(unknown))}: name {', '.join(known)}, or nothing")

@@ -2,17 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
-
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from typing import NamedTuple
 
 from tests.chaos.client_log import Command, Seen, read_log
 from tests.chaos.faults import Replacement
 from tests.chaos.schedule import SIDES
+from tests.chaos.topics import read_topics
 from tests.chaos.town import Town
 from tests.stores import StoreCopy, copy_store
-
-FETCH_MS = 2_000
 
 
 class Evidence(NamedTuple):
@@ -32,10 +29,11 @@ async def gather(town: Town, replacements: Sequence[Replacement], left: Mapping[
     directory = town.directory
     await town.keep_logs()
     stores = {side: await copy_store(town.urls[side], side, directory / f"{side}-at-the-end.db") for side in SIDES}
+    read = await read_topics(town.reach_broker())
     told = [read_log(side, directory / f"{side}-people.jsonl") for side in SIDES]
     return Evidence(
         stores,
-        await read_topics(town.reach_broker()),
+        {topic: [(each.key or b"") + (each.value or b"") for each in records] for topic, records in read.items()},
         [node.log for node in town.nodes.values()],
         [command for commands, _ in told for command in commands],
         [seen for _, seens in told for seen in seens],
@@ -43,22 +41,3 @@ async def gather(town: Town, replacements: Sequence[Replacement], left: Mapping[
         left,
         town.deaths,
     )
-
-
-async def read_topics(way: Mapping[str, Any]) -> dict[str, list[bytes]]:
-    """Everything that the broker still has of ours."""
-    consumer = AIOKafkaConsumer(**way, enable_auto_commit=False)
-    await consumer.start()
-    try:
-        names = sorted(name for name in await consumer.topics() if name.startswith("dealbridge."))
-        partitions = [TopicPartition(name, 0) for name in names]
-        ends = await consumer.end_offsets(partitions)
-        consumer.assign(partitions)
-        await consumer.seek_to_beginning(*partitions)
-        found: dict[str, list[bytes]] = {name: [] for name in names}
-        while any([await consumer.position(each) < ends[each] for each in partitions]):
-            for partition, records in (await consumer.getmany(timeout_ms=FETCH_MS)).items():
-                found[partition.topic] += [(each.key or b"") + (each.value or b"") for each in records]
-        return found
-    finally:
-        await consumer.stop()

@@ -2,16 +2,14 @@
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from aiokafka import AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient
-
 from shared_schema.contract.registers import Side
 from shared_schema.contract.topics import other, record_topic
+from tests.chaos import topics
 from tests.chaos.client_log import now_ms
 from tests.chaos.clocks import HOUR_S
 from tests.chaos.forgery import DEALS, forge_event
@@ -23,6 +21,7 @@ from tests.stores import AWAY, SQLITE, StoreCopy, copy_store, file_of, open_file
 MENDED_S = 60  # a copy is made of a store that is whole, if that comes true in this time
 MARK = b"poison"
 POISON = (MARK + b" \xff", b'{"dataschema": "urn:dealbridge:event:9.0", "poison": 1}', MARK * 155_000)
+AGAIN, TAIL = 200, 0.3  # so many records come once more; this part of a log is lost
 ENDINGS = ("", "-wal", "-shm")
 AMISS = "SELECT 1 FROM restorations UNION ALL SELECT 1 FROM owed_states LIMIT 1"
 
@@ -53,6 +52,9 @@ class Havoc:
             "database killed": self.kill_database,
             "topic deleted": self.delete_topic,
             "poison sent": self.send_poison,
+            "records sent twice": self.send_again,
+            "retention passed": self.pass_retention,
+            "tail lost": self.lose_tail,
             "copy made": self.make_copy,
             "older copy put back": self.put_back,
             "clock ahead": self.move_clock,
@@ -103,29 +105,34 @@ class Havoc:
 
     async def delete_topic(self, fault: Fault) -> None:
         """One side's topic is gone with all that it held, and an operator makes it anew."""
-        side = "partner" if fault.side == "partner" else "vendor"
-        admin = AIOKafkaAdminClient(**self.town.reach_broker())
-        await admin.start()
-        try:
-            await admin.delete_topics([record_topic(self.town.partnership, side)])
-        finally:
-            await admin.close()
+        await topics.delete_topic(self.town.reach_broker(), self.topic_of(side_of(fault)))
         await asyncio.sleep(fault.lasts_s)
         await self.town.make_topics()
+
+    async def pass_retention(self, fault: Fault) -> None:
+        """What one side has yet to read grows too old while it is away."""
+        await self.town.kill(self.town.of(fault.side))
+        await asyncio.sleep(fault.lasts_s)
+        await topics.let_pass(self.town.reach_broker(), self.topic_of(other(side_of(fault))))
+        await self.town.start(self.town.of(fault.side))
+
+    async def lose_tail(self, fault: Fault) -> None:
+        """The machine of the broker goes down, and the last of one side's topic was not on its disk yet."""
+        await self.town.kill([self.town.kafka])
+        topics.cut_tail(self.town.directory / "kafka" / "data", self.topic_of(side_of(fault)), TAIL)
+        await asyncio.sleep(fault.lasts_s)
+        await self.town.start([self.town.kafka])
+
+    async def send_again(self, fault: Fault) -> None:
+        await topics.send_again(self.town.reach_broker(), self.topic_of(side_of(fault)), AGAIN)
 
     async def send_poison(self, fault: Fault) -> None:
         """Bytes that are no event, an event of a version that is not known yet, and one that is too large: in the name of one side."""
         for poison in POISON:
-            await self.send("partner" if fault.side == "partner" else "vendor", poison)
+            await topics.send(self.town.reach_broker(), self.topic_of(side_of(fault)), poison)
 
-    async def send(self, sender: Side, payload: bytes, headers: Sequence[tuple[str, bytes]] = ()) -> None:
-        """What somebody else than the sender puts into its topic."""
-        producer = AIOKafkaProducer(**self.town.reach_broker())
-        await producer.start()
-        try:
-            await producer.send_and_wait(record_topic(self.town.partnership, sender), payload, b"poison", headers=list(headers))
-        finally:
-            await producer.stop()
+    def topic_of(self, side: Side) -> str:
+        return record_topic(self.town.partnership, side)
 
     async def harm_link(self, fault: Fault) -> None:
         link = self.town.links[fault.side, fault.process]
@@ -141,13 +148,13 @@ class Havoc:
 
     async def forge(self, fault: Fault) -> None:
         """An event in the name of one side that claims to have seen what the other has not written yet."""
-        sender: Side = "partner" if fault.side == "partner" else "vendor"
+        sender = side_of(fault)
         with suppress(*AWAY):
             rows = await read_rows(self.town.urls[other(sender)], DEALS)
             if rows:
                 self.forged += 1
                 forged = forge_event(self.town.partnership, sender, rows[0], self.forged)
-                await self.send(sender, forged.value, forged.headers)
+                await topics.send(self.town.reach_broker(), self.topic_of(sender), forged.value, forged.headers)
 
     async def fill_disk(self, fault: Fault) -> None:
         """Every byte that is left is taken for a while."""
@@ -203,6 +210,10 @@ class Havoc:
         self.replacements.append(Replacement(side, copied_ms, replaced_ms, await copy_store(self.town.urls[peer], peer, path)))
         with (self.town.directory / "replacements.txt").open("a") as kept:
             kept.write(f"{side} {copied_ms} {replaced_ms} {path.name}\n")
+
+
+def side_of(fault: Fault) -> Side:
+    return "partner" if fault.side == "partner" else "vendor"
 
 
 def fill(ballast: Path) -> None:

@@ -8,7 +8,7 @@ SIDES = ("partner", "vendor")
 PROCESSES = ("web", "sync 1", "sync 2")
 # Where a side's links lead, by what its store is: a file, a PostgreSQL beside it, or the one of its compose stack.
 ENDS = {"sqlite": ("broker",), "postgresql": ("broker", "database"), "compose": ("broker", "database")}
-OF_ONE_SIDE = ("process", "node", "poison", "link", "clock", "event")
+OF_ONE_SIDE = ("process", "node", "poison", "link", "clock", "event", "records", "retention", "tail")
 LEAST_S = 10
 CALM_S = 0.06  # this part of the time at the end has no fault
 
@@ -37,8 +37,11 @@ ORDINARY = {
     "broker frozen": 1,
     "database killed": 4,
     "poison sent": 1,
+    "records sent twice": 1,
+    "retention passed": 1,
 }
-# Drawn only where a plan names the tool: Toxiproxy, a clock that can be moved, a forger with a way to the broker, a small filesystem.
+# Drawn only where a plan names the tool: Toxiproxy, a clock that can be moved, a forger with a way to the broker, the broker's files, a
+# small filesystem.
 TOOLED = {
     "links": {
         "link cut": 3,
@@ -52,6 +55,7 @@ TOOLED = {
     },
     "clocks": {"clock ahead": 2, "clock behind": 2},
     "forgery": {"event forged": 2},
+    "log": {"tail lost": 2},
     "disk": {"disk full": 3},
 }
 LASTS_S = {
@@ -74,6 +78,9 @@ LASTS_S = {
     "broker frozen": (1.0, 10.0),
     "database killed": (0.0, 4.0),
     "poison sent": (0.0, 0.0),
+    "records sent twice": (0.0, 0.0),
+    "retention passed": (0.5, 6.0),
+    "tail lost": (0.5, 4.0),
 }
 
 
