@@ -49,9 +49,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--seed", default=read_commit(), help="any word; by default the commit's name")
     parser.add_argument("--store", choices=tuple(ENDS), default="sqlite", help="compose: the stack, in containers")
     parser.add_argument("--replay", type=Path, help="the folder of a run that failed")
-    parser.add_argument(
-        "--tools", help="faults that need something: links, forgery, clocks, log; else all that there are"
-    )
+    parser.add_argument("--tools", help="faults that need something: links, forgery, clocks, log; else all that there are")
     parser.add_argument("--disk", default="", help="a directory of a small filesystem for stores in SQLite, which is filled now and then")
     return parser.parse_args()
 
