@@ -4,6 +4,7 @@ import fcntl
 import os
 import pty
 import select
+import signal
 import subprocess
 import sys
 import termios
@@ -35,7 +36,7 @@ async def test_the_view_shows_what_is_new_and_ctrl_c_ends_it(tmp_path: Path) -> 
         stderr=theirs,
         env=os.environ | settings,
         start_new_session=True,
-        preexec_fn=take_terminal,  # noqa: PLW1509  # one call; without it Ctrl-C would reach nobody
+        preexec_fn=take_terminal,  # noqa: PLW1509  # two calls; without them Ctrl-C would reach nobody
     )
     os.close(theirs)
     try:
@@ -66,8 +67,10 @@ def read_to_the_end(terminal: int) -> None:
 
 
 def take_terminal() -> None:
-    """In the new process: its standard input is the terminal that its signals come from."""
+    """In the new process: its standard input is the terminal that its signals come from; and it hears Ctrl-C, as whoever was started in the
+    background by a shell does not."""
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def read_until(terminal: int, text: str) -> None:
