@@ -21,12 +21,14 @@ from shared_schema.sync.broker.access import KafkaGate
 from shared_schema.sync.security import CredentialUnreadable, Security, write_secret
 from shared_schema.sync.settings import BadSettings, secure
 from shared_schema.sync.station import Author, Station
-from shared_schema.sync.transport import BrokerError, BrokerUnavailable
+from shared_schema.sync.transport import BrokerError, BrokerUnavailable, CredentialRefused
 from shared_schema.web.terminal import plant
 from vendor_node import partners
 
 ERRORS = (Problem, NotMigrated, DatabaseUnavailable, BadSettings, BrokerError, CredentialUnreadable)
 PATIENCE_S = 120
+PAUSE_S = 1.0
+REFUSALS = 15  # a broker that has just begun answers some moments before it knows its users
 EMAIL = "admin@{side}.example"
 
 
@@ -40,19 +42,20 @@ def tell(text: str) -> str:
 
 
 async def admit_vendor(gate: KafkaGate, vendor: Company, patience_s: float = PATIENCE_S) -> None:
-    """The vendor's node's user, with its rights, once the broker answers; raises BrokerError."""
+    """The vendor's node's user, with its rights, once the broker answers and has read who its users are; raises BrokerError."""
     credential = secure(vendor.settings).read_credential()
-    waiting = ""
+    waiting, refusals = "", 0
     async with asyncio.timeout(patience_s):
         while True:
             try:
                 await gate.admit(credential.user, credential.password)
                 break
             except BrokerUnavailable as error:
-                if error.kind != "down":
+                refusals += isinstance(error, CredentialRefused)
+                if refusals > REFUSALS or not (error.kind == "down" or isinstance(error, CredentialRefused)):
                     raise
                 waiting = waiting or tell(f"waiting for the broker: {error}")
-                await asyncio.sleep(1)
+                await asyncio.sleep(PAUSE_S)
     await gate.allow_vendor(credential.user)
 
 

@@ -37,9 +37,8 @@ THREADS = 8
 
 
 class Container:
-    """One container, through the engine. What was killed stays dead until it is started; who `is_awaited` has started once healthy."""
-
-    is_awaited = False
+    """One container, through the engine. What was killed stays dead until it is started, and has started once it is healthy: whoever meets
+    the next fault before that may well end, as it says why it can not begin."""
 
     def __init__(self, id: str, side: str, name: str, log: Path, address: str = "") -> None:
         self.id = id
@@ -111,8 +110,6 @@ class StackTown(Town):
         self.stack = stack
         found = {each["Name"].removeprefix(f"{NAME}-"): each["ID"] for each in stack.list_containers()}
         self.containers = {name: Container(id, "", name, directory / f"{name}.log") for name, id in found.items()}
-        for name in ("kafka-1", *(f"{side}-db-1" for side in SIDES)):
-            self.containers[name].is_awaited = True
         port = stack.address("kafka", 9094).rsplit(":", 1)[1]
         super().__init__(directory, owner, self.containers["kafka-1"], f"localhost:{port}", self.read_security(directory))
         self.nodes = {(side, name): self.find_node(found, side, name) for side in SIDES for name in PROCESSES}

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from deploy.kafka.secured import SecuredKafka
+from deploy.stack import setup
 from deploy.stack.company import SPECS, Company
 from deploy.stack.setup import SetUpFailed, pair, set_up
 from shared_schema.crm.migrations import migrate
@@ -14,6 +15,7 @@ from shared_schema.sync.broker import KafkaBroker
 from shared_schema.sync.broker.access import KafkaGate
 from shared_schema.sync.settings import Settings, secure
 from shared_schema.sync.station import Author
+from shared_schema.sync.transport import CredentialRefused
 from vendor_node import partners
 
 Companies = tuple[Company, Company]
@@ -57,6 +59,31 @@ async def can_come_in(company: Company, partnership: str) -> bool:
         return len(await broker.describe_topics([f"dealbridge.{partnership}.from-partner"])) == 1
     finally:
         await broker.stop()
+
+
+class FreshBroker(KafkaGate):
+    """A broker that answers before it knows its users: so many times it refuses everybody."""
+
+    def __init__(self, kafka: SecuredKafka, refusals: int) -> None:
+        super().__init__(kafka.address, kafka.operator)
+        self.refusals = refusals
+
+    async def admit(self, user: str, password: str) -> None:
+        self.refusals -= 1
+        if self.refusals >= 0:
+            raise CredentialRefused("refuses the user operator")
+        await super().admit(user, password)
+
+
+async def test_a_broker_that_does_not_know_its_users_yet_is_waited_for_and_one_that_never_does_is_told(
+    secured_kafka: SecuredKafka, companies: Companies, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(setup, "PAUSE_S", 0.01)
+    with pytest.raises(CredentialRefused):
+        await setup.admit_vendor(FreshBroker(secured_kafka, 1_000), companies[0])
+    await set_up(FreshBroker(secured_kafka, 3), *companies)
+    (row,) = await list_partnerships(companies[0])
+    assert await can_come_in(companies[1], str(row["id"]))
 
 
 async def test_two_empty_companies_are_partners_with_an_admin_each_and_again_changes_nothing(
