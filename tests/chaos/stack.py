@@ -53,10 +53,7 @@ class Container:
 
     def start(self) -> None:
         docker("start", self.id)
-        if self.is_awaited:
-            until(
-                f"{self.name} is healthy", lambda: docker("inspect", "--format", "{{.State.Health.Status}}", self.id).strip() == "healthy"
-            )
+        until(f"{self.name} is healthy", lambda: self.inspect()["Health"]["Status"] == "healthy")
 
     def kill(self) -> None:
         if self.poll() is None:
