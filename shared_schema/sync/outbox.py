@@ -132,7 +132,8 @@ REACHED = Statement(
 
 
 async def read_last_numbers(connection: AsyncConnection, partnership: str) -> dict[str, int]:
-    """For the heartbeat: the last number of every epoch with unacknowledged rows, and of the newest others the last acknowledged."""
+    """For the heartbeat: the last number of every epoch with unacknowledged rows, and of the newest the last acknowledged; the higher one
+    where an epoch has both."""
     named = {"partnership": partnership}
     rows = [*await REACHED.fetch(connection, named), *await LAST_NUMBERS.fetch(connection, named)]
     return {epoch: last for epoch, last in sorted(tuple(row) for row in rows)}

@@ -128,8 +128,8 @@ class Havoc:
 
     async def send_poison(self, fault: Fault) -> None:
         """Bytes that are no event, an event of a version that is not known yet, and one that is too large: in the name of one side."""
-        for poison in POISON:
-            await topics.send(self.town.reach_broker(), self.topic_of(side_of(fault)), poison)
+        poison = (topics.Message(MARK, each) for each in POISON)
+        await topics.send(self.town.reach_broker(), self.topic_of(side_of(fault)), *poison)
 
     def topic_of(self, side: Side) -> str:
         return record_topic(self.town.partnership, side)
@@ -154,7 +154,8 @@ class Havoc:
             if rows:
                 self.forged += 1
                 forged = forge_event(self.town.partnership, sender, rows[0], self.forged)
-                await topics.send(self.town.reach_broker(), self.topic_of(sender), forged.value, forged.headers)
+                message = topics.Message(forged.key, forged.value, forged.headers)
+                await topics.send(self.town.reach_broker(), self.topic_of(sender), message)
 
     async def fill_disk(self, fault: Fault) -> None:
         """Every byte that is left is taken for a while."""

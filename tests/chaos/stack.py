@@ -32,6 +32,7 @@ from vendor_node.spec import SPEC as VENDOR
 NAME = "dealbridge-chaos"
 OVER = Path(__file__).with_name("stack.yaml")
 UNHARMED = {"vendor": 5501, "partner": 5502}  # where Toxiproxy also listens: the checker's own way to the stores
+CALLED = dict(zip(PROCESSES, ("web-1", "sync-1", "sync-2"), strict=True))  # a town's process, as the engine numbers its container
 STORE_PORT = 5432
 THREADS = 8
 
@@ -40,12 +41,12 @@ class Container:
     """One container, through the engine. What was killed stays dead until it is started, and has started once it is healthy: whoever meets
     the next fault before that may well end, as it says why it can not begin."""
 
-    def __init__(self, id: str, side: str, name: str, log: Path, address: str = "") -> None:
+    def __init__(self, id: str, name: str, log: Path) -> None:
         self.id = id
-        self.side = side
         self.name = name
+        self.side = name.partition("-")[0]
         self.log = log
-        self.address = address
+        self.address = ""
 
     @property
     def process(self) -> Self:
@@ -71,6 +72,10 @@ class Container:
     def inspect(self) -> dict[str, Any]:
         state: dict[str, Any] = json.loads(docker("inspect", "--format", "{{json .State}}", self.id))
         return state
+
+    def keep_log(self) -> None:
+        with self.log.open("wb") as file:
+            subprocess.run(["docker", "logs", self.id], stdout=file, stderr=subprocess.STDOUT, check=True)
 
 
 class Containers:
@@ -106,10 +111,12 @@ class StackTown(Town):
     def __init__(self, directory: Path, owner: Executor, stack: Compose) -> None:
         self.stack = stack
         found = {each["Name"].removeprefix(f"{NAME}-"): each["ID"] for each in stack.list_containers()}
-        self.containers = {name: Container(id, "", name, directory / f"{name}.log") for name, id in found.items()}
+        self.containers = {name: Container(id, name, directory / f"{name}.log") for name, id in found.items()}
         port = stack.address("kafka", 9094).rsplit(":", 1)[1]
         super().__init__(directory, owner, self.containers["kafka-1"], f"localhost:{port}", self.read_security(directory))
-        self.nodes = {(side, name): self.find_node(found, side, name) for side in SIDES for name in PROCESSES}
+        for side in SIDES:
+            self.containers[f"{side}-web-1"].address = f"http://{stack.address(f'{side}-web', 8080)}"
+        self.nodes = {(side, name): self.containers[f"{side}-{CALLED[name]}"] for side in SIDES for name in PROCESSES}
         self.databases = Containers([self.containers[f"{side}-db-1"] for side in SIDES])
         self.servers = {side: ContainedPostgres(self.containers[f"{side}-db-1"]) for side in SIDES}
         proxy = Toxiproxy(directory / "toxiproxy.log", f"http://{stack.address('toxiproxy', 8474)}")
@@ -129,12 +136,6 @@ class StackTown(Town):
         """A file of the broker's, as the one step reads it that may."""
         once = ("run", "--rm", "--no-deps", "-T", "--entrypoint", "cat", "setup")
         return self.stack.run(*once, f"/secrets/broker/{name}").stdout
-
-    def find_node(self, found: dict[str, str], side: str, name: str) -> Container:
-        role, _, number = name.partition(" ")
-        own = f"{side}-{role}-{number or 1}"
-        address = f"http://{self.stack.address(f'{side}-web', 8080)}" if role == "web" else ""
-        return Container(found[own], side, name, self.directory / f"{own}.log", address)
 
     def open_way(self, proxy: Toxiproxy, side: str) -> str:
         """The address of a side's store, past the link that is harmed."""
@@ -156,13 +157,8 @@ class StackTown(Town):
         self.restarts = now
 
     async def keep_logs(self) -> None:
-        for each in [*self.nodes.values(), *self.containers.values()]:
-            await self.by_owner(lambda each=each: keep_log(each))
-
-
-def keep_log(container: Any) -> None:
-    with container.log.open("wb") as file:
-        subprocess.run(["docker", "logs", container.id], stdout=file, stderr=subprocess.STDOUT, check=True)
+        for each in self.containers.values():
+            await self.by_owner(each.keep_log)
 
 
 @asynccontextmanager

@@ -4,13 +4,21 @@ import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
 FETCH_MS = 2_000
 Way = Mapping[str, Any]
+
+
+class Message(NamedTuple):
+    """What a record is made of."""
+
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]] = ()
 
 
 @asynccontextmanager
@@ -53,25 +61,21 @@ async def let_pass(way: Way, topic: str) -> None:
         await admin.delete_records({TopicPartition(topic, 0): RecordsToDelete(before_offset=-1)})
 
 
-async def send(way: Way, topic: str, payload: bytes, headers: Sequence[tuple[str, bytes]] = (), key: bytes = b"poison") -> None:
+async def send(way: Way, topic: str, *messages: Message) -> None:
     """What somebody else than the sender puts into its topic."""
     producer = AIOKafkaProducer(**way)
     await producer.start()
     try:
-        await producer.send_and_wait(topic, payload, key, headers=list(headers))
+        for key, value, headers in messages:
+            await producer.send_and_wait(topic, value, key, headers=list(headers))
     finally:
         await producer.stop()
 
 
 async def send_again(way: Way, topic: str, count: int) -> None:
     """The last records once more, as they were."""
-    producer = AIOKafkaProducer(**way)
-    await producer.start()
-    try:
-        for each in (await read_topics(way)).get(topic, [])[-count:]:
-            await producer.send_and_wait(topic, each.value, each.key, headers=list(each.headers))
-    finally:
-        await producer.stop()
+    last = (await read_topics(way)).get(topic, [])[-count:]
+    await send(way, topic, *(Message(each.key, each.value, each.headers) for each in last))
 
 
 def cut_tail(data: Path, topic: str, share: float) -> None:

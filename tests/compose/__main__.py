@@ -1,4 +1,4 @@
-"""`make test-compose`: brings the stack up on a real engine, and holds it to what the manual says. About ten minutes."""
+"""`make test-compose`: brings the stack up on a real engine, and holds it to what the manual says. About a quarter of an hour."""
 
 import argparse
 import sys

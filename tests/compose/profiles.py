@@ -4,6 +4,7 @@ import asyncio
 import tempfile
 from pathlib import Path
 
+from tests.chaos.report import keep_failed
 from tests.chaos.run import Plan, run
 from tests.compose.stand import Stand, check, until
 
@@ -56,8 +57,9 @@ def break_it(stand: Stand) -> str:
     """`make chaos STORE=compose`, for a minute, on a stack of its own: nothing that was acknowledged is lost."""
     stand.stack.run("stop", "--timeout", "10")
     with tempfile.TemporaryDirectory(prefix="dealbridge-chaos-") as directory:
-        result = asyncio.run(run(Plan("compose", CHAOS_S, "one", tools=("links", "forgery")), Path(directory)))
-    defects = result.verdicts.defects
-    check(not defects, "; ".join(defects[:3]))
+        plan = Plan("compose", CHAOS_S, "one", tools=("links", "forgery"))
+        result = asyncio.run(run(plan, Path(directory)))
+        defects = result.verdicts.defects
+        check(not defects, f"{'; '.join(defects[:3])}; see {keep_failed(plan, Path(directory), defects)}" if defects else "")
     check(result.verdicts.acknowledged > 0, "nothing was acknowledged")
     return f"{len(result.injected)} faults, {result.verdicts.acknowledged} commands acknowledged, none lost"
