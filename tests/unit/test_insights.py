@@ -1,10 +1,13 @@
 """The sums of the statistics come out the same in whatever order both topics are read, and are what one would count by hand."""
 
+import subprocess
+import sys
 from itertools import count
 from random import Random
 
 import pytest
 
+from deploy.kafka.embedded import free_port
 from shared_schema.contract.codec import Event, EventData, Outcome, format_time
 from shared_schema.contract.envelope import Acknowledgement, EpochAcknowledgement
 from shared_schema.contract.identifiers import make_uid
@@ -13,6 +16,23 @@ from shared_schema.sync.insights.figures import summarise
 from shared_schema.sync.insights.quantiles import Spread, bucket_of, middle_of, quantile
 from shared_schema.sync.insights.statistics import MINUTE_MS, REGISTRATION_MS, Statistics
 
+BEGIN = """
+import asyncio, sys
+from shared_schema.sync.insights.follower import Follower
+from shared_schema.sync.security import PLAINTEXT
+from shared_schema.sync.transport import BrokerUnavailable
+
+async def begin():
+    follower = Follower(sys.argv[1], PLAINTEXT, "insights-vendor.0", ["dealbridge.a.from-vendor"], lambda seen: None)
+    try:
+        await follower.start()
+    except BrokerUnavailable as error:
+        print("waits:", error)
+    finally:
+        await follower.stop()
+
+asyncio.run(begin())
+"""
 NOW_MS = 29_840_000 * MINUTE_MS + 30_000
 EPOCH = "0123456789abcdef"
 DEAL, OTHER = make_uid(NOW_MS, 1), make_uid(NOW_MS, 2)
@@ -146,3 +166,9 @@ def test_quantiles_of_few_and_of_many() -> None:
 def test_what_claims_to_be_of_another_age_takes_no_room() -> None:
     ages: list[Taken] = [("partner", event("deal.changed", -days * 86_400_000), days) for days in range(2, 400)]
     assert not take(ages).minutes
+
+
+def test_a_broker_that_is_away_when_the_statistics_begin_is_waited_for() -> None:
+    """It is an outage, and no bug of ours that would end the process; in one of its own, for faust leaves a loop behind."""
+    done = subprocess.run([sys.executable, "-c", BEGIN, f"127.0.0.1:{free_port()}"], capture_output=True, text=True, check=False)
+    assert done.stdout.startswith("waits: faust can not begin"), done.stderr[-2_000:]

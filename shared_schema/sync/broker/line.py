@@ -15,7 +15,7 @@ from aiokafka.errors import (
 )
 
 from shared_schema.sync.broker.health import Health
-from shared_schema.sync.broker.reasons import client_options, find_reason, say
+from shared_schema.sync.broker.reasons import FAILURES, client_options, find_reason, say
 from shared_schema.sync.broker.topics import Forbidden
 from shared_schema.sync.closing import close_within, own_cancellation_only, start_whole
 from shared_schema.sync.security import CredentialUnreadable, Security
@@ -53,7 +53,7 @@ class Line:
                     yield
         except FORBIDDING as error:
             raise self.deny(error, topic, trying) from error
-        except (KafkaError, OSError, TimeoutError) as error:
+        except FAILURES as error:
             raise await self.explain(error, deadline_s) from error
         except BrokerUnavailable as error:
             self.health.note(error)

@@ -17,6 +17,7 @@ MECHANISM = "SCRAM-SHA-512"
 WIRE: dict[Protocol, str] = {"plaintext": "PLAINTEXT", "tls": "SSL", "sasl_tls": "SASL_SSL"}
 TELLING = (CredentialRefused, BrokerUntrusted, BrokerUnavailable)  # the most telling reason first, where brokers differ
 REFUSALS = (AuthenticationFailedError, SaslAuthenticationFailed)
+FAILURES = (KafkaError, OSError, TimeoutError)  # how a client of the library's says that it got nowhere
 
 
 def client_options(security: Security) -> dict[str, Any]:
@@ -59,7 +60,7 @@ async def find_reason(brokers: str, security: Security, deadline_s: float) -> Br
     for host, port in addresses(brokers):
         try:
             connection = await create_conn(host, port, request_timeout_ms=int(deadline_s * 1000), **options)
-        except (KafkaError, OSError, TimeoutError) as error:
+        except FAILURES as error:
             reasons.append(explain(error, f"{host}:{port}", security, options.get("sasl_plain_username", "")))
         else:
             await close_within(connection.close)

@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 import faust
 
 from shared_schema.contract.topics import TOPIC_PREFIX
-from shared_schema.sync.broker import client_options
+from shared_schema.sync.broker import FAILURES, client_options, say
 from shared_schema.sync.closing import close_within
 from shared_schema.sync.security import Security
+from shared_schema.sync.transport import BrokerUnavailable
 
 COMMIT_S = 1.0
 BREATH_RECORDS = 64  # after so many others have a turn: a full buffer would not let go
@@ -39,7 +40,11 @@ class Follower:
         self.app.agent(channel, name="insights")(self.follow)
 
     async def start(self) -> None:
-        await self.app.start()
+        """Raises BrokerUnavailable; it is to be stopped all the same."""
+        try:
+            await self.app.start()
+        except FAILURES as error:
+            raise BrokerUnavailable(f"faust can not begin: {say(error)}") from error
 
     async def stop(self) -> None:
         """Never hangs."""
