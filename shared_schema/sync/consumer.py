@@ -154,7 +154,7 @@ class Consumer:
             self.restoring = await restoration.is_restoring(connection, self.partnership)
         if lost:
             async with self.database.transaction() as tx:
-                await restoration.start(tx, self.incarnation, lost)
+                await restoration.start(tx, self.incarnation, lost, self.partnership)
             self.begin_restoring()
         self.proofs[self.partnership] = losses
         self.bell.ring({"restorations", "reactions"})

@@ -51,7 +51,7 @@ async def obey(tx: AsyncConnection, incarnation: Incarnation, reach: Reach, cont
         await statements.begin_again(tx, partnership)
         reply.owes = True
     if reply.went_back:
-        await restoration.start(tx, incarnation, reply.went_back)
+        await restoration.start(tx, incarnation, reply.went_back, partnership)
     return reply
 
 

@@ -2,6 +2,9 @@
 
 While a restoration stands in its row the peer may bring back our own writes, and reactions, timers and deletions wait. It ends when the
 peer's statement has arrived whole; then the peer gets ours. Every partnership of the store has a row of its own and ends by itself.
+
+A store may go back into the middle of its own restoration. What was asked there was answered once, of what the peer had then: a sign that
+is seen after the asking puts that answer in doubt, and when it has come, another one is asked for.
 """
 
 import json
@@ -65,11 +68,14 @@ async def judge_claims(tx: AsyncConnection, claims: Sequence[Claim], removed: Co
     return find_false_claim(claims, known)
 
 
-async def start(tx: AsyncConnection, incarnation: Incarnation, why: str) -> None:
-    """Restore every partnership of the store that is not being restored yet: what lacks in one lacks in all."""
+async def start(tx: AsyncConnection, incarnation: Incarnation, why: str, seen_in: str | None = None) -> None:
+    """Restore every partnership of the store that is not being restored yet: what lacks in one lacks in all. The one where the sign was
+    `seen_in` is restored once more if it has asked already."""
+    asked = update(restorations).where(restorations.c.partnership == seen_in, restorations.c.asked_ms > 0)
+    await tx.execute(asked.values(doubted=True))  # first, so that one that ends meanwhile begins anew
     known = (await tx.execute(select(partnerships.c.id).order_by(partnerships.c.id))).scalars()
     now_ms = incarnation.clock.now_ms()
-    fresh: Row = {"why": why, "since_ms": now_ms, "asked_ms": 0, "merged": False}
+    fresh: Row = {"why": why, "since_ms": now_ms, "asked_ms": 0, "merged": False, "doubted": False}
     await insert_missing(tx, restorations, [{"partnership": each, "request": incarnation.new_uid(), **fresh} for each in known])
 
 
@@ -118,17 +124,23 @@ async def take_restated(tx: AsyncConnection, told: Restated, reach: Reach) -> No
     await tx.execute(update(restorations).where(*where).values(merged=True))
 
 
-async def finish(work: Work, row: Row, restored: Restored) -> None:
-    """The peer's states are here: what waited goes on, and the peer gets ours."""
+async def finish(work: Work, row: Row, restored: Restored) -> bool:
+    """The peer's states are here: what waited goes on, and the peer gets ours. False if it is not so: the answer is in doubt, and another
+    is due, or a process beside this one was quicker."""
     partnership = row["partnership"]
     where = (restorations.c.partnership == partnership, restorations.c.request == row["request"], restorations.c.merged.is_(True))
+    anew = {"request": work.incarnation.new_uid(), "asked_ms": 0, "merged": False, "doubted": False}
+    if (await work.tx.execute(update(restorations).where(*where, restorations.c.doubted.is_(True)).values(anew))).rowcount:
+        work.woken.add("restorations")
+        return False
     if not (await work.tx.execute(delete(restorations).where(*where))).rowcount:
-        return
+        return False
     await restored(work, partnership)
     await outbox.append(work.tx, await take_back(work, partnership, row["since_ms"]), work.now_ms)
     await owed_states.owe_all(work.tx, partnership)
     await note(work, partnership, None, "store restored", json.dumps({"why": row["why"], "since_ms": row["since_ms"]}))
     work.woken |= {partnership, "reactions", "owed"}
+    return True
 
 
 async def take_back(work: Work, partnership: str, since_ms: int) -> list[Event]:

@@ -57,8 +57,9 @@ class Restorer:
             log.error("this store went back: %s; reactions, timers and deletions wait", row["why"], extra=about)
         if row["merged"]:
             async with self.station.working() as work:
-                await restoration.finish(work, row, self.station.spec.restored)
-            log.warning("the peer's states are here, and everything goes on", extra=ids(self.partnership))
+                finished = await restoration.finish(work, row, self.station.spec.restored)
+            if finished:
+                log.warning("the peer's states are here, and everything goes on", extra=ids(self.partnership))
             return
         async with self.station.database.transaction() as tx:
             asked = await restoration.ask(tx, self.partnership, self.station.clock.now_ms())

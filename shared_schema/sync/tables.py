@@ -88,6 +88,7 @@ restorations = Table(
     Column("since_ms", BigInteger, nullable=False),
     Column("asked_ms", BigInteger, nullable=False),
     Column("merged", Boolean, nullable=False),
+    Column("doubted", Boolean, nullable=False),
 )
 
 statements = Table(

@@ -170,6 +170,7 @@ def upgrade() -> None:
         sa.Column("since_ms", sa.BigInteger(), nullable=False),
         sa.Column("asked_ms", sa.BigInteger(), nullable=False),
         sa.Column("merged", sa.Boolean(), nullable=False),
+        sa.Column("doubted", sa.Boolean(), nullable=False),
         sa.PrimaryKeyConstraint("partnership", name=op.f("pk_restorations")),
     )
     op.create_table(
