@@ -28,7 +28,7 @@ GUARD = """
 read -r _ && exit
 kill -QUIT "$1"
 for _ in 1 2 3 4 5 6 7 8 9 10; do kill -0 "$1" 2>/dev/null && sleep 0.5; done
-rm -rf "$2"
+rm -rf "$2" "$3"
 """
 
 
@@ -37,16 +37,19 @@ class PostgresFailed(AssertionError):
 
 
 class EmbeddedPostgres(DatabaseServer):
-    """One server; `with EmbeddedPostgres() as postgres`. `durable` commits reach the disk, as in production."""
+    """One server; `with EmbeddedPostgres() as postgres`. `durable` commits reach the disk, as in production; `disk` is a directory of the
+    filesystem that has its data, which everybody may enter."""
 
-    def __init__(self, *, durable: bool = False) -> None:
+    def __init__(self, *, durable: bool = False, disk: Path | None = None) -> None:
         self._durable = durable
+        self._disk = disk
         self._server: subprocess.Popen[bytes] | None = None
         self._guard: subprocess.Popen[bytes] | None = None
         self.port = 0
 
     def __enter__(self) -> Self:
         self.directory = Path(tempfile.mkdtemp(prefix="dealbridge-postgres-", dir=_reachable_temporary_directory()))
+        self._data = Path(tempfile.mkdtemp(prefix="dealbridge-data-", dir=self._disk)) if self._disk else self.directory / "data"
         try:
             self._install()
             self.port = _free_port()
@@ -82,6 +85,10 @@ class EmbeddedPostgres(DatabaseServer):
         """End the server without a goodbye to anyone. `start` brings it back with all that it had committed."""
         self._end(signal.SIGKILL)
 
+    def has_ended(self) -> bool:
+        """Whether the server ended by itself, as one does whose log has no room left."""
+        return self._server is not None and self._server.poll() is not None
+
     def restart(self) -> None:
         """Kill and start again."""
         self.kill()
@@ -90,18 +97,20 @@ class EmbeddedPostgres(DatabaseServer):
     def stop(self) -> None:
         """Stop the server and remove all that it left."""
         self._end(signal.SIGQUIT)
-        shutil.rmtree(self.directory, ignore_errors=True)
+        for each in (self.directory, self._data):
+            shutil.rmtree(each, ignore_errors=True)
 
     def _install(self) -> None:
         home = _server_home()
         if os.geteuid() == 0:
-            os.chown(self.directory, UNPRIVILEGED_ID, UNPRIVILEGED_ID)
+            for each in filter(Path.exists, (self.directory, self._data)):
+                os.chown(each, UNPRIVILEGED_ID, UNPRIVILEGED_ID)
             if not _is_reachable(home):
                 home = _copy_server(home, self.directory)
         self._bin = home / "pginstall" / "bin"
         options = ["--username", USER, "--auth=trust", "--encoding=UTF8", "--no-locale", "--no-sync"]
         made = subprocess.run(
-            [self._bin / "initdb", "--pgdata", self.directory / "data", *options],
+            [self._bin / "initdb", "--pgdata", self._data, *options],
             capture_output=True,
             text=True,
             check=False,
@@ -112,10 +121,10 @@ class EmbeddedPostgres(DatabaseServer):
 
     def _answers_before(self, deadline: float) -> bool:
         settings = [*SETTINGS, f"port={self.port}", *(() if self._durable else QUICK_SETTINGS)]
-        command = [str(self._bin / "postgres"), "-D", str(self.directory / "data"), *(f"-c{setting}" for setting in settings)]
+        command = [str(self._bin / "postgres"), "-D", str(self._data), *(f"-c{setting}" for setting in settings)]
         with (self.directory / "log").open("ab") as log:
             self._server = server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **self._as_owner())
-        guard = ["/bin/sh", "-c", GUARD, "guard", str(server.pid), str(self.directory)]
+        guard = ["/bin/sh", "-c", GUARD, "guard", str(server.pid), str(self.directory), str(self._data)]
         self._guard = subprocess.Popen(guard, stdin=subprocess.PIPE, **self._as_owner())
         while time.monotonic() < deadline and server.poll() is None:
             if self._answers():

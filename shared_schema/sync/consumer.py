@@ -37,6 +37,7 @@ from shared_schema.sync.topic_reading import read_last_facts
 from shared_schema.sync.transport import Broker, BrokerError, Producer, Reader, Received, Record, TopicMissing
 
 BATCH_RECORDS = 2_000
+BATCH_BYTES = 4 << 20  # of one transaction: a fetch is compressed, and an event may hold fifty whole states
 WAIT_MS = 500
 SILENCE_CHECKS = 10
 SUSPECT_MS = 60_000
@@ -50,6 +51,17 @@ MOVE = Statement(
     .values(next_offset=bindparam("after"))
     .returning(inbound_positions.c.next_offset)
 )
+
+
+def cut_batch(fetched: Sequence[Received]) -> tuple[Sequence[Received], Sequence[Received]]:
+    """As many of the records as one transaction takes, at least one if there is one; and the others."""
+    size, count = 0, 0
+    for each in fetched:
+        size += len(each.value or b"")
+        if count and size > BATCH_BYTES:
+            break
+        count += 1
+    return fetched[:count], fetched[count:]
 
 
 class PositionMoved(Exception):
@@ -85,6 +97,7 @@ class Consumer:
         self.proofs: dict[str, int] = {}
         self.restoring = False
         self.suspected_ms = 0
+        self.fetched: Sequence[Received] = ()
         self.inbound = record_topic(partnership, other(incarnation.side))
         self.outbound = record_topic(partnership, incarnation.side)
         self.bell = bell or Bell()
@@ -111,6 +124,7 @@ class Consumer:
 
     async def read_on(self, reader: Reader, producer: Producer, offset: int) -> None:
         """The next batch is fetched and decoded while the store works on this one."""
+        self.fetched = ()
         silent, ahead = 0, asyncio.ensure_future(self.fetch_ahead(reader))
         try:
             while silent < SILENCE_CHECKS and self.is_proven():
@@ -135,8 +149,8 @@ class Consumer:
             raise
         await self.answer(producer, replies)
 
-    async def fetch_ahead(self, reader: Reader) -> tuple[list[Received], Arrivals]:
-        batch = await reader.fetch(BATCH_RECORDS, WAIT_MS)
+    async def fetch_ahead(self, reader: Reader) -> tuple[Sequence[Received], Arrivals]:
+        batch, self.fetched = cut_batch(self.fetched or await reader.fetch(BATCH_RECORDS, WAIT_MS))
         return batch, sort_arrivals(self.partnership, batch)
 
     def is_proven(self) -> bool:

@@ -7,13 +7,14 @@ It is forgotten once the event that paid it has left the outbox.
 from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import Select, and_, bindparam, case, delete, exists, func, literal, null, select
+from sqlalchemy import BigInteger, Select, and_, bindparam, case, delete, exists, func, literal, null, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.contract.records import KINDS
 from shared_schema.crm.rows import Among, in_partnership, insert_for, take_turn, upsert
 from shared_schema.crm.shared_records import load_records
-from shared_schema.crm.tables import shared_records
+from shared_schema.crm.statements import Statement
+from shared_schema.crm.tables import partnerships, shared_records
 from shared_schema.sync import outbox
 from shared_schema.sync.brake import find_held
 from shared_schema.sync.incarnation import Incarnation
@@ -27,14 +28,19 @@ DEPTH = case(DEPTHS, value=shared_records.c.kind, else_=len(KINDS))
 OF_PARTNERSHIP = select(shared_records.c.partnership, shared_records.c.uid, DEPTH, null()).where(
     shared_records.c.partnership == bindparam("of")
 )
-NEXT = (
+NEXT = Statement(
     select(owed_states.c.uid, owed_states.c.depth)
     .where(owed_states.c.partnership == bindparam("of"), owed_states.c.event.is_(None))
     .order_by(owed_states.c.depth, owed_states.c.uid)
-    .limit(bindparam("most"))
+    .limit(bindparam("most", type_=BigInteger()))
+)
+OWING = Statement(
+    select(partnerships.c.id)
+    .where(exists().where(owed_states.c.partnership == partnerships.c.id, owed_states.c.event.is_(None)))
+    .order_by(partnerships.c.id)
 )
 TRAVELLING = exists().where(outbox_rows.c.event == owed_states.c.event)
-PAID = delete(owed_states).where(owed_states.c.partnership == bindparam("of"), owed_states.c.event.is_not(None), ~TRAVELLING)
+PAID = Statement(delete(owed_states).where(owed_states.c.partnership == bindparam("of"), owed_states.c.event.is_not(None), ~TRAVELLING))
 
 
 async def owe_all(tx: AsyncConnection, partnership: str) -> None:
@@ -57,7 +63,7 @@ async def owe_selected(tx: AsyncConnection, chosen: Select[Any], parameters: dic
 async def pay(tx: AsyncConnection, incarnation: Incarnation, partnership: str) -> int:
     """Queue the next piece of what is owed, parents first; how many records."""
     await take_turn(tx, f"owed:{partnership}")
-    depths = {uid: depth for uid, depth in await tx.execute(NEXT, {"of": partnership, "most": PIECE_RECORDS})}
+    depths = {uid: depth for uid, depth in await NEXT.fetch(tx, {"of": partnership, "most": PIECE_RECORDS})}
     if not depths:
         return 0
     records = await load_records(tx, partnership, depths)
@@ -74,6 +80,11 @@ async def pay(tx: AsyncConnection, incarnation: Incarnation, partnership: str) -
     return len(rows)
 
 
+async def list_owing(connection: AsyncConnection) -> list[str]:
+    """The partnerships with something owed that is not queued yet."""
+    return [partnership for (partnership,) in await OWING.fetch(connection, {})]
+
+
 async def forgive(tx: AsyncConnection, partnership: str, registration: str) -> None:
     """What is not queued yet of a registration is no longer owed: its sharing stopped."""
     its = select(shared_records.c.uid).where(in_partnership(shared_records, partnership), shared_records.c.registration == registration)
@@ -83,7 +94,7 @@ async def forgive(tx: AsyncConnection, partnership: str, registration: str) -> N
 
 async def forget_paid(tx: AsyncConnection, partnership: str) -> None:
     """Drop the debts whose events the peer has acknowledged."""
-    await tx.execute(PAID, {"of": partnership})
+    await PAID.fetch(tx, {"of": partnership})
 
 
 async def is_owing(connection: AsyncConnection, partnership: str) -> bool:

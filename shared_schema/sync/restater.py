@@ -1,6 +1,5 @@
 """The restater: pays the states that are owed, piece by piece while the peer keeps up, and folds an outbox past its limit into debts."""
 
-from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.contract.codec import decode_event
@@ -8,7 +7,6 @@ from shared_schema.crm.database import DatabaseUnavailable
 from shared_schema.sync import bell, leases, outbox, owed_states
 from shared_schema.sync.patience import keep_at
 from shared_schema.sync.station import Station
-from shared_schema.sync.tables import owed_states as owed_rows
 
 POLL_S = 1.0
 FOLD_EVERY_MS = 10_000
@@ -45,11 +43,9 @@ class Restater:
         return paid
 
     async def find_payable(self, connection: AsyncConnection) -> list[str]:
-        statement = select(owed_rows.c.partnership).where(owed_rows.c.event.is_(None)).distinct().order_by(owed_rows.c.partnership)
-        owing = list((await connection.execute(statement)).scalars())
         return [
             each
-            for each in owing
+            for each in await owed_states.list_owing(connection)
             if not await outbox.is_longer(connection, each, BACKLOG_ROWS, pending=True)
             and not await outbox.is_longer(connection, each, self.outbox_max // 2)
         ]

@@ -191,8 +191,17 @@ owed_states = Table(
     Column("uid", String(36), primary_key=True),
     Column("depth", Integer, nullable=False),
     Column("event", String(36)),
-    Index("ix_owed_states_next", "partnership", "event", "depth", "uid"),
 )
+_unpaid, _paid = owed_states.c.event.is_(None), owed_states.c.event.is_not(None)
+Index(
+    "ix_owed_states_next",
+    owed_states.c.partnership,
+    owed_states.c.depth,
+    owed_states.c.uid,
+    sqlite_where=_unpaid,
+    postgresql_where=_unpaid,
+)
+Index("ix_owed_states_paid", owed_states.c.partnership, owed_states.c.event, sqlite_where=_paid, postgresql_where=_paid)
 
 stops = Table(
     "stops",

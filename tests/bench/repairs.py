@@ -1,5 +1,6 @@
 """What it costs to know that both sides agree, to mend where they do not, and to fill a store that has nothing."""
 
+import asyncio
 import sqlite3
 import time
 from collections.abc import Sequence
@@ -28,6 +29,7 @@ from tests.bench.stage import Sample, Stage, opened, peak_mib, rate, until
 from tests.stores import SQLITE, TABLES, file_of
 
 BATCH = 1_000
+WATCH_S = 0.5
 CONTROLS = {b"sync.digest", b"sync.hashes", b"sync.inspect", b"sync.shown", b"sync.repair"}
 TORN = 10_000_000  # more than any count that a population has
 
@@ -185,12 +187,13 @@ async def measure_first_load(stage: Stage, prepared: Alike) -> Figures:
 
 
 async def watch_records(url: str, goal: int) -> list[Sample]:
-    """Samples of how many records are there, until all are."""
+    """Samples of how many records are there, until all are; twice a second, because it is the store that has to count them."""
     database, samples = Database(url), [Sample(time.perf_counter(), 0)]
 
     async def is_there() -> bool:
         async with database.reading() as connection:
             samples.append(Sample(time.perf_counter(), (await connection.execute(select(func.count(shared_records.c.uid)))).scalar_one()))
+        await asyncio.sleep(WATCH_S)
         return samples[-1].applied >= goal
 
     async with opened(database):

@@ -50,7 +50,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--store", choices=tuple(ENDS), default="sqlite", help="compose: the stack, in containers")
     parser.add_argument("--replay", type=Path, help="the folder of a run that failed")
     parser.add_argument("--tools", help="faults that need something: links, forgery, clocks, log; else all that there are")
-    parser.add_argument("--disk", default="", help="a directory of a small filesystem for stores in SQLite, which is filled now and then")
+    parser.add_argument("--disk", default="", help="a directory of a small filesystem for the stores, which is filled now and then")
     return parser.parse_args()
 
 
@@ -60,8 +60,8 @@ def make_plan(arguments: argparse.Namespace) -> Plan:
     tools = known if arguments.tools is None else tuple(each for each in arguments.tools.split(",") if each)
     if unknown := set(tools) - set(known):
         sys.exit(f"--tools: with {arguments.store} there is no {', '.join(sorted(unknown))}: name {', '.join(known)}, or nothing")
-    if arguments.disk and (arguments.store != "sqlite" or not Path(arguments.disk).is_dir()):
-        sys.exit(f"--disk: {arguments.disk} must be a directory, and the store sqlite")
+    if arguments.disk and (arguments.store == "compose" or not Path(arguments.disk).is_dir()):
+        sys.exit(f"--disk: {arguments.disk} must be a directory, and the stores not in containers")
     tools += ("disk",) if arguments.disk else ()
     return Plan(arguments.store, arguments.seconds, arguments.seed, tools=tools, disk=arguments.disk)
 

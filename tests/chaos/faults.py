@@ -158,11 +158,12 @@ class Havoc:
                 await topics.send(self.town.reach_broker(), self.topic_of(sender), message)
 
     async def fill_disk(self, fault: Fault) -> None:
-        """Every byte that is left is taken for a while."""
+        """Every byte that is left is taken for a while. A server that ends for it is started again once there is room."""
         ballast = self.town.disk / "ballast"
         await asyncio.to_thread(fill, ballast)
         await asyncio.sleep(fault.lasts_s)
         ballast.unlink()
+        await self.town.revive()
 
     async def make_copy(self, fault: Fault) -> None:
         """A store as its backup has it, at one moment. On PostgreSQL the node loses its connections for it."""

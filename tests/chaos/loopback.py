@@ -23,7 +23,7 @@ THREADS = 8
 
 class Origin(NamedTuple):
     """Where a run takes place: the kind of store, the directory, the PostgreSQL if that is the kind; per side a wrong variant, if any; the
-    tools at hand; and where stores in files are."""
+    tools at hand; and where the stores are."""
 
     store: str
     directory: Path
@@ -62,6 +62,13 @@ class LoopbackTown(Town):
     def database_of(self, side: str) -> str:
         link = self.links.get((side, DATABASE))
         return through(link, self.urls[side]) if link else self.urls[side]
+
+    async def revive(self) -> None:
+        """A database that ends when its disk is full is no defect of a node's."""
+        postgres = self.origin.postgres
+        if postgres is not None and postgres.has_ended():
+            await self.by_owner(postgres.restart)
+        await super().revive()
 
     def make_process(self, side: str, name: str) -> NodeProcess:
         node = NodeProcess(side, self.database_of(side), self.broker_of(side), self.directory, name.replace(" ", "-"))

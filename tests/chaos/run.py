@@ -69,7 +69,8 @@ async def open_place(plan: Plan, directory: Path) -> AsyncIterator[Town]:
         async with open_stack(directory) as stack:
             yield stack
         return
-    with EmbeddedPostgres() if plan.store == "postgresql" else nullcontext() as postgres:
+    disk = Path(plan.disk).resolve() if plan.disk else None
+    with EmbeddedPostgres(disk=disk) if plan.store == "postgresql" else nullcontext() as postgres:
         async with open_town(plan.origin(directory, postgres)) as town:
             yield town
 

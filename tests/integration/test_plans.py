@@ -8,13 +8,18 @@ from typing import Any
 
 import pytest
 from sqlalchemy import event, update
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.crm.driver import link_of, run
-from shared_schema.sync import outbox, trash, views
+from shared_schema.crm.shared_records import LOCKED
+from shared_schema.crm.statements import Statement
+from shared_schema.sync import outbox, owed_states, trash, views
+from shared_schema.sync.clock import SystemClock
 from shared_schema.sync.deals import save_shared
+from shared_schema.sync.incarnation import Incarnation
 from shared_schema.sync.notes import add_comment, add_note, edit, remove
 from shared_schema.sync.registrations import delete_for_both, unshare
-from tests.bench.population import PARTNERSHIP, make_edits, open_store, queue_edits
+from tests.bench.population import PARTNERSHIP, make_edits, open_store, populate, queue_edits
 from tests.integration.pair import Pair, Side, open_pair
 from tests.postgres import EmbeddedPostgres
 from tests.twins.memory_broker import MemoryBroker, MemoryCluster
@@ -92,12 +97,46 @@ async def test_the_relay_does_not_walk_through_what_it_published_however_long_th
     async with database.transaction() as tx:
         await tx.execute(update(outbox.outbox).where(outbox.outbox.c.id <= 3_500).values(epoch="a", sequence=1, published_ms=1))
     async with database.reading() as connection:
-        asked = outbox.PENDING.on(connection)
-        parameters = asked.bind({"partnership": PARTNERSHIP, "in_flight": [], "limit": 100})
-        (((found,),),) = await run(connection, f"EXPLAIN (ANALYZE, FORMAT JSON) {asked.text}", parameters)
+        plan = await explain(connection, outbox.PENDING, {"partnership": PARTNERSHIP, "in_flight": [], "limit": 100})
         assert [row.id for row in await outbox.read_pending(connection, PARTNERSHIP, [], 100)] == [*range(3_501, 3_601)]
     await database.close()
-    assert [node for node in nodes_of(found["Plan"]) if node.get("Rows Removed by Filter")] == []
+    assert [node for node in nodes_of(plan) if node.get("Rows Removed by Filter")] == []
+
+
+async def test_states_that_are_owed_are_found_without_sorting_all_of_them(postgres: EmbeddedPostgres) -> None:
+    """The next piece, and what was paid and has left the outbox, cost the same however much is owed."""
+    database = await open_store("partner", postgres.fresh_database())
+    await populate(database, 1, 2_000)
+    async with database.transaction() as tx:
+        await owed_states.owe_all(tx, PARTNERSHIP)
+    async with database.glancing() as connection:
+        await run(connection, "VACUUM ANALYZE owed_states")
+    async with database.transaction() as tx:
+        paid = await owed_states.pay(tx, Incarnation("partner", SystemClock()), PARTNERSHIP)
+        for statement in (owed_states.NEXT, owed_states.PAID):
+            nodes = list(nodes_of(await explain(tx, statement, {"of": PARTNERSHIP, "most": paid})))
+            assert [each for each in nodes if each["Node Type"] == "Sort" or each.get("Rows Removed by Filter")] == []
+            assert max(each["Actual Rows"] for each in nodes) <= paid
+    await database.close()
+
+
+async def test_a_list_of_uids_leads_to_its_rows_by_the_index_also_where_the_plan_was_made_for_an_empty_table(
+    postgres: EmbeddedPostgres,
+) -> None:
+    """A connection keeps its plans until PostgreSQL has counted again; compared with each row, a list costs the product of both."""
+    database = await open_store("vendor", postgres.fresh_database())
+    async with database.transaction() as tx:
+        await run(tx, "SET LOCAL plan_cache_mode = force_generic_plan")
+        plan = await explain(tx, LOCKED, {"partnership": PARTNERSHIP, "uids": ["a", "b"]})
+    await database.close()
+    assert any("= ANY" in node.get("Index Cond", "") for node in nodes_of(plan))
+
+
+async def explain(connection: AsyncConnection, statement: Statement, parameters: dict[str, Any]) -> dict[str, Any]:
+    """How PostgreSQL runs a statement, which it does."""
+    asked = statement.on(connection)
+    (((found,),),) = await run(connection, f"EXPLAIN (ANALYZE, FORMAT JSON) {asked.text}", asked.bind(parameters))
+    return dict(found["Plan"])
 
 
 def nodes_of(node: dict[str, Any]) -> Iterator[dict[str, Any]]:

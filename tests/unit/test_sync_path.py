@@ -13,6 +13,7 @@ from shared_schema.contract.topics import record_topic
 from shared_schema.crm.database import Database
 from shared_schema.crm.shared_records import load_records
 from shared_schema.crm.tables import metadata
+from shared_schema.sync import consumer
 from shared_schema.sync.capture import Captured, Command, Creation, Write, capture
 from shared_schema.sync.clock import SystemClock
 from shared_schema.sync.consumer import Consumer
@@ -150,3 +151,30 @@ async def test_bad_bytes_are_parked_and_the_stream_goes_on(pair):
     assert await vendor.count(parked) == 2
     assert await vendor.register() == await partner.register()
     assert record_topic(P, "partner") == vendor.consumer.inbound
+
+
+@pytest.mark.parametrize(
+    ("sizes", "batches"),
+    [([], [[]]), ([1, 2, 3], [[1, 2, 3]]), ([6, 6, 2, 9], [[6], [6, 2], [9]]), ([30, 1, 9, 1], [[30], [1, 9], [1]])],
+)
+def test_one_transaction_takes_so_many_bytes_and_never_less_than_a_record(sizes, batches, monkeypatch):
+    monkeypatch.setattr(consumer, "BATCH_BYTES", 10)
+    fetched = [Received("t", offset, 0, None, bytes(size)) for offset, size in enumerate(sizes)]
+    found = []
+    while fetched or not found:
+        batch, fetched = consumer.cut_batch(fetched)
+        found.append([len(each.value) for each in batch])
+    assert found == batches
+
+
+async def test_what_a_fetch_had_beyond_one_transaction_is_taken_next(monkeypatch):
+    monkeypatch.setattr(consumer, "BATCH_BYTES", 10)
+    left = [[Received("t", offset, 0, None, b"seven b") for offset in range(3)], [Received("t", 3, 0, None, b"x")]]
+
+    class Fetching:
+        async def fetch(self, _most, _wait_ms):
+            return left.pop(0)
+
+    reading = Consumer(None, None, Incarnation("partner", SystemClock()), P)
+    taken = [[each.offset for each in (await reading.fetch_ahead(Fetching()))[0]] for _ in range(4)]
+    assert taken == [[0], [1], [2], [3]]

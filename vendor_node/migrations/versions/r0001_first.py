@@ -277,7 +277,22 @@ def upgrade() -> None:
         sa.Column("event", sa.String(length=36), nullable=True),
         sa.PrimaryKeyConstraint("partnership", "uid", name=op.f("pk_owed_states")),
     )
-    op.create_index("ix_owed_states_next", "owed_states", ["partnership", "event", "depth", "uid"], unique=False)
+    op.create_index(
+        "ix_owed_states_next",
+        "owed_states",
+        ["partnership", "depth", "uid"],
+        unique=False,
+        sqlite_where=sa.text("event IS NULL"),
+        postgresql_where=sa.text("event IS NULL"),
+    )
+    op.create_index(
+        "ix_owed_states_paid",
+        "owed_states",
+        ["partnership", "event"],
+        unique=False,
+        sqlite_where=sa.text("event IS NOT NULL"),
+        postgresql_where=sa.text("event IS NOT NULL"),
+    )
     op.create_table(
         "stops",
         sa.Column("partnership", sa.String(length=63), nullable=False),
