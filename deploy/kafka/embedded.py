@@ -55,8 +55,10 @@ SETTINGS = """\
 listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
 listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
 """
+FRAMES = ("at ", "... ")  # of a stack of Java's: the reason stands above it
 API_VERSIONS = struct.pack(">ihhih", 10, 18, 0, 1, -1)  # size, ApiVersions, version 0, correlation id, no client id
 PR_SET_PDEATHSIG = 1
+GIVEN: set[int] = set()
 
 
 class KafkaUnavailable(RuntimeError):
@@ -151,7 +153,8 @@ class EmbeddedKafka:
     def last_words(self) -> str:
         output = self.home / "output.log"
         lines = output.read_text(errors="replace").strip().splitlines() if output.exists() else []
-        return " | ".join(lines[-3:]) or "it said nothing"
+        said = [line.strip() for line in lines if not line.lstrip().startswith(FRAMES)]
+        return " | ".join(said[-3:]) or "it said nothing"
 
     def stop(self) -> None:
         """A polite shutdown; or, of a temporary directory, none: nothing is left to be flushed, and it is removed."""
@@ -260,9 +263,14 @@ def copy_jars(maven: str, target: Path) -> None:
 
 
 def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+    """A port that nobody listens on, and that this process was not given before: one broker needs several."""
+    while True:
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            port = int(listener.getsockname()[1])
+        if port not in GIVEN:
+            GIVEN.add(port)
+            return port
 
 
 def answers(port: int) -> bool:

@@ -89,3 +89,12 @@ def is_gone(process: int) -> bool:
             return True
         time.sleep(0.05)
     return False
+
+
+@pytest.mark.usefixtures("java")
+def test_what_java_says_of_a_failure_is_its_reason_and_not_its_stack(tmp_path: Path) -> None:
+    kafka = EmbeddedKafka(tmp_path / "kafka")
+    kafka.port = kafka.controller_port = embedded.free_port()
+    with pytest.raises(KafkaUnavailable, match="on the same port") as raised:
+        kafka.start()
+    assert "scala:" not in str(raised.value)
