@@ -16,7 +16,7 @@ from typing import Any, Final, Literal, NoReturn
 import asyncpg
 from sqlalchemy import URL, Connection, event, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection, ExceptionContext
-from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, IntegrityError, InternalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, InternalError, InvalidatePoolError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry, NullPool, Pool
@@ -215,7 +215,7 @@ class Database:
         engine = self.engine.sync_engine
         event.listen(engine, "handle_error", self._map_error)
         event.listen(engine, "connect", self._introduce)
-        event.listen(engine, "checkout", _check_alive)
+        event.listen(engine, "checkout", self._check_alive)
         event.listen(engine, "before_cursor_execute", send_gathered_first)
 
     def _introduce(self, connection: DBAPIConnection, entry: ConnectionPoolEntry) -> None:
@@ -225,6 +225,12 @@ class Database:
             _set_pragmas(connection)
         else:
             self._notice_other_server(connection)
+
+    def _check_alive(self, _connection: DBAPIConnection, entry: ConnectionPoolEntry, _proxy: Any) -> None:
+        """A server that went away while its connection lay in the pool is a loss as well; all of the pool's are opened anew."""
+        if entry.info[LINK].is_gone:
+            self._lose()
+            raise InvalidatePoolError
 
     def _map_error(self, context: ExceptionContext) -> None:
         error = context.original_exception
@@ -290,12 +296,6 @@ def _set_pragmas(connection: DBAPIConnection) -> None:
     for pragma in SQLITE_PRAGMAS:
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
-
-
-def _check_alive(_connection: DBAPIConnection, entry: ConnectionPoolEntry, _proxy: Any) -> None:
-    """A pooled connection whose server went away meanwhile is replaced by a new one."""
-    if entry.info[LINK].is_gone:
-        raise DisconnectionError
 
 
 def _forget(connection: Connection) -> None:

@@ -123,7 +123,9 @@ class Relay:
     async def read_rows(self, flying: deque[Shipment]) -> list[outbox.Pending]:
         in_flight = {id for each in flying for id, _ in each.numbered} | {id for each in flying for id in each.resent}
         async with self.database.glancing() as connection:
-            return await outbox.read_pending(connection, self.partnership, in_flight, BATCH_ROWS)
+            rows = await outbox.read_pending(connection, self.partnership, in_flight, BATCH_ROWS)
+        self.check_store()
+        return rows
 
     async def ship(self, producer: Producer, epoch: str, sequence: int, rows: Sequence[outbox.Pending]) -> Shipment:
         """Queue the rows in order and go on; a row that had a number keeps it."""
@@ -146,8 +148,7 @@ class Relay:
         began_s = loop.time()
         await deliver(shipment.delivery)
         async with self.database.transaction() as tx:
-            if self.database.losses != self.losses:
-                raise LeaseLost("the store may have gone back, and ids in flight stand for other rows: they are sent again")
+            self.check_store()
             now_ms = self.clock.now_ms()
             marked = await outbox.mark_published(tx, self.lease, epoch, shipment.numbered, shipment.last_event, now_ms)
             await outbox.mark_resent(tx, shipment.resent, now_ms)
@@ -155,6 +156,11 @@ class Relay:
             raise LeaseLost(f"another process relays {self.partnership}, or rows on their way are gone from its store")
         metrics.publish_duration.labels(self.partnership).observe(loop.time() - began_s)
         metrics.published.labels(self.partnership).inc(marked + len(shipment.resent))
+
+    def check_store(self) -> None:
+        """After a loss an epoch ends: what it published last may be what the store has lost, and must stay the last of it."""
+        if self.database.losses != self.losses:
+            raise LeaseLost("the store may have gone back, and ids in flight stand for other rows: they are sent again")
 
     async def beat(self, producer: Producer) -> None:
         """Name the last numbers, after the rows themselves."""

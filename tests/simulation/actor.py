@@ -124,7 +124,13 @@ class Actor:
     def open_station(self, fate: Fate) -> Station:
         """A process's way to the store."""
 
+        server = fate.server
+
         async def connect() -> SimulatedConnection:
+            nonlocal server
+            if server != fate.server:  # PostgreSQL tells a new connection when its server began
+                server = fate.server
+                database._lose()
             return SimulatedConnection(str(self.path), fate)
 
         database = Database("sqlite://", async_creator=connect, poolclass=AsyncAdaptedQueuePool)

@@ -62,6 +62,7 @@ class Fate:
         self.dead = False
         self.asleep: asyncio.Event | None = None
         self.connections: list[Connected] = []
+        self.server = 0
         self.on_death: Callable[[], None] = lambda: None
         self.on_stroke: Callable[[Stroke], None] = lambda stroke: None
         self.on_commit: Callable[[sqlite3.Connection], None] | None = None
@@ -107,7 +108,8 @@ class Fate:
         self.asleep = None
 
     def lose_connections(self) -> None:
-        """As a fail-over: what is open is gone, and the process is told at its next call."""
+        """As a fail-over: what is open is gone, and the process is told at its next call; who connects finds another server."""
+        self.server += 1
         for connection in self.connections:
             connection.lost = True
             connection.raw.close()

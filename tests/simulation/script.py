@@ -12,7 +12,7 @@ from shared_schema.contract.envelope import Heartbeat, Resend
 from shared_schema.contract.registers import Dot, Register, Sibling, Stamp
 from shared_schema.contract.topics import record_topic
 from shared_schema.crm import private_notes
-from shared_schema.crm.deals import add_deal
+from shared_schema.crm.deals import add_deal, load_deal
 from shared_schema.sync import braking, conflicts, dead_letters, erasing, notes, offers, partnerships, people, registrations, verification
 from shared_schema.sync.deals import save_deal, save_shared
 from shared_schema.sync.limits import Limits
@@ -42,9 +42,14 @@ async def share(world: World) -> None:
     await partner.act("company", lambda work: share_from_company(work, None, 2, {"name": "Two"}, DETAILS))
     deal_id = await partner.act("deal", add_own_deal)  # a command asked for again after a lost answer may have made a deal more
     await partner.act("convert", lambda work: convert_deal(work, None, deal_id, DETAILS))
-    await partner.act("private", lambda work: private_notes.add(work.tx, 1, work.author.user_id, SECRET, work.now_ms))
+    await partner.act("private", add_private)
     await world.until(lambda: count(partner, "shared_deals", "rep_person IS NOT NULL") >= 3, "every deal has a rep")
     await vendor.act("reassign", lambda work: reassign(work, 1, 2))
+
+
+async def add_private(work: Work) -> int:
+    deal = await load_deal(work.tx, 1)
+    return await private_notes.add(work.tx, deal["id"], work.author.user_id, SECRET, work.now_ms)
 
 
 async def add_own_deal(work: Work) -> int:

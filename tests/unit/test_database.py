@@ -11,6 +11,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.crm.database import BadDatabaseUrl, Database, DatabaseUnavailable
+from shared_schema.crm.driver import link_of
 from tests.postgres import EmbeddedPostgres
 
 CREATE = text("CREATE TABLE deal (id INTEGER PRIMARY KEY, amount INTEGER NOT NULL)")
@@ -216,6 +217,19 @@ async def test_a_restart_between_two_transactions_is_a_loss(postgres: EmbeddedPo
     postgres.restart()
     await database_answers(database)
     assert database.losses == 1
+    await database.close()
+
+
+async def test_connections_that_went_away_in_the_pool_are_one_loss_and_no_error(postgres: EmbeddedPostgres) -> None:
+    url = postgres.fresh_database()
+    database = Database(url)
+    async with database.reading() as one, database.reading() as another:
+        drivers = [link_of(each).driver for each in (one, another)]
+    postgres.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{url.rsplit('/', 1)[1]}'")
+    while not all(each.is_closed() for each in drivers):
+        await asyncio.sleep(0.01)
+    async with database.reading(), database.reading():
+        assert database.losses == 1
     await database.close()
 
 
