@@ -66,6 +66,14 @@ class Compose:
     def address(self, service: str, port: int) -> str:
         return self.read("port", service, str(port)).splitlines()[0]
 
+    def last_words(self) -> str:
+        """Of each container that ended badly: with what, and what it said last."""
+        ended = [each for each in self.list_containers() if each["State"] == "exited" and each["ExitCode"] != 0]
+        return "; ".join(f"{each['Service']} ended with {each['ExitCode']}: {self.read_last_line(each['Service'])}" for each in ended)
+
+    def read_last_line(self, service: str) -> str:
+        return self.read("logs", "--no-log-prefix", "--no-color", "--tail", "1", service)
+
     def list_containers(self) -> list[dict[str, Any]]:
         """Every container of the project, ended ones too: Service, State, Health, ExitCode, ID, …"""
         lines = self.read("ps", "--all", "--format", "json").splitlines()

@@ -21,7 +21,7 @@ from shared_schema.sync.broker.access import KafkaGate
 from shared_schema.sync.security import CredentialUnreadable, Security, write_secret
 from shared_schema.sync.settings import BadSettings, secure
 from shared_schema.sync.station import Author, Station
-from shared_schema.sync.transport import BrokerError, BrokerUnavailable, CredentialRefused
+from shared_schema.sync.transport import BrokerError, BrokerUnavailable, BrokerUntrusted, CredentialRefused
 from shared_schema.web.terminal import plant
 from vendor_node import partners
 
@@ -41,21 +41,10 @@ def tell(text: str) -> str:
     return text
 
 
-async def admit_vendor(gate: KafkaGate, vendor: Company, patience_s: float = PATIENCE_S) -> None:
-    """The vendor's node's user, with its rights, once the broker answers and has read who its users are; raises BrokerError."""
+async def admit_vendor(gate: KafkaGate, vendor: Company) -> None:
+    """The vendor's node's user, with its rights. Raises BrokerError."""
     credential = secure(vendor.settings).read_credential()
-    waiting, refusals = "", 0
-    async with asyncio.timeout(patience_s):
-        while True:
-            try:
-                await gate.admit(credential.user, credential.password)
-                break
-            except BrokerUnavailable as error:
-                refusals += isinstance(error, CredentialRefused)
-                if refusals > REFUSALS or not (error.kind == "down" or isinstance(error, CredentialRefused)):
-                    raise
-                waiting = waiting or tell(f"waiting for the broker: {error}")
-                await asyncio.sleep(PAUSE_S)
+    await gate.admit(credential.user, credential.password)
     await gate.allow_vendor(credential.user)
 
 
@@ -105,7 +94,24 @@ async def has_joined(partner: Station, company: Company, partnership: str, addre
     return partnership in known and way is not None and way[0] == address
 
 
-async def set_up(gate: KafkaGate, own: Company, other: Company) -> None:
+async def set_up(gate: KafkaGate, own: Company, other: Company, patience_s: float = PATIENCE_S) -> None:
+    """Everything, once broker and stores answer and the broker has read who its users are; what was done before that is not done again.
+    Raises what is still in the way then, and TimeoutError."""
+    said, refusals = "", 0
+    async with asyncio.timeout(patience_s):
+        while True:
+            try:
+                await make_partners(gate, own, other)
+                return
+            except (BrokerUnavailable, DatabaseUnavailable, SetUpFailed) as error:
+                refusals += isinstance(error, (CredentialRefused, SetUpFailed))
+                if refusals > REFUSALS or isinstance(error, BrokerUntrusted):
+                    raise
+                said = said if said == str(error) else tell(f"waiting: {error}").removeprefix("waiting: ")
+                await asyncio.sleep(PAUSE_S)
+
+
+async def make_partners(gate: KafkaGate, own: Company, other: Company) -> None:
     await admit_vendor(gate, own)
     broker = KafkaBroker(gate.address, secure(own.settings))
     await broker.start()
@@ -128,7 +134,7 @@ def main() -> None:
             set_up(operator_gate(ROOT, os.environ["BROKER_ADDRESS"]), *(load_company(side, ROOT) for side in ("vendor", "partner")))
         )
     except TimeoutError:
-        sys.exit(f"set-up: the broker did not answer within {PATIENCE_S} s; look at its log")
+        sys.exit(f"set-up: not done after {PATIENCE_S} s; the last line above says what was waited for")
     except (*ERRORS, SetUpFailed) as error:
         sys.exit(f"set-up: {error}")
 

@@ -35,7 +35,10 @@ def choose_stack(profiles: list[str], name: str = "", settings: dict[str, str] |
 def start(stack: Compose, wait_s: int = WAIT_S) -> None:
     """Build, start, and wait until every service is healthy; raises ComposeFailed with what is not."""
     stack.show("build", "--quiet")
-    stack.show("up", "--detach", "--remove-orphans")
+    try:
+        stack.show("up", "--detach", "--remove-orphans")
+    except ComposeFailed as error:
+        raise ComposeFailed(f"{error}; {stack.last_words()}") from None
     deadline_s = time.monotonic() + wait_s
     while missing := list_unready(stack):
         if time.monotonic() > deadline_s:
@@ -50,7 +53,7 @@ def list_unready(stack: Compose) -> list[str]:
         if each["Service"] not in wanted:
             continue
         if each["State"] == "exited" and each["ExitCode"] != 0:
-            raise ComposeFailed(f"{each['Service']} ended with {each['ExitCode']}; `make logs ARGS={each['Service']}` says why")
+            raise ComposeFailed(stack.last_words())
         if each["State"] != "exited" and each["Health"] != "healthy":
             unready.append(f"{each['Service']} ({each['Health'] or each['State']})")
     return unready

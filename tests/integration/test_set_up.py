@@ -1,6 +1,7 @@
 """The stack's set-up makes two companies into partners, and is safe to run again, whatever was there or got lost on the way."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -8,6 +9,7 @@ from deploy.kafka.secured import SecuredKafka
 from deploy.stack import setup
 from deploy.stack.company import SPECS, Company
 from deploy.stack.setup import SetUpFailed, pair, set_up
+from shared_schema.crm.database import DatabaseUnavailable
 from shared_schema.crm.migrations import migrate
 from shared_schema.crm.users import find_bearer
 from shared_schema.sync import joining, partnerships
@@ -15,7 +17,7 @@ from shared_schema.sync.broker import KafkaBroker
 from shared_schema.sync.broker.access import KafkaGate
 from shared_schema.sync.settings import Settings, secure
 from shared_schema.sync.station import Author
-from shared_schema.sync.transport import CredentialRefused
+from shared_schema.sync.transport import BrokerUnavailable, CredentialRefused
 from vendor_node import partners
 
 Companies = tuple[Company, Company]
@@ -80,10 +82,29 @@ async def test_a_broker_that_does_not_know_its_users_yet_is_waited_for_and_one_t
 ) -> None:
     monkeypatch.setattr(setup, "PAUSE_S", 0.01)
     with pytest.raises(CredentialRefused):
-        await setup.admit_vendor(FreshBroker(secured_kafka, 1_000), companies[0])
+        await set_up(FreshBroker(secured_kafka, 1_000), *companies)
     await set_up(FreshBroker(secured_kafka, 3), *companies)
     (row,) = await list_partnerships(companies[0])
     assert await can_come_in(companies[1], str(row["id"]))
+
+
+@pytest.mark.parametrize("outage", [BrokerUnavailable("it does not answer"), DatabaseUnavailable("it starts"), SetUpFailed("half done")])
+async def test_who_is_away_for_a_moment_amid_it_is_waited_for(
+    secured_kafka: SecuredKafka, companies: Companies, monkeypatch: pytest.MonkeyPatch, outage: Exception
+) -> None:
+    join, tried = joining.join, []
+
+    async def join_late(*arguments: Any) -> str:
+        tried.append(1)
+        if len(tried) == 1:
+            raise outage
+        return await join(*arguments)
+
+    monkeypatch.setattr(setup, "PAUSE_S", 0.01)
+    monkeypatch.setattr(joining, "join", join_late)
+    await set_up(gate_of(secured_kafka), *companies)
+    (row,) = await list_partnerships(companies[0])
+    assert await can_come_in(companies[1], str(row["id"])) and len(tried) == 2
 
 
 async def test_two_empty_companies_are_partners_with_an_admin_each_and_again_changes_nothing(
