@@ -1,6 +1,7 @@
 """What `make up` says when a container ended badly: which, and its own last words."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,6 @@ def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Compose:
 
 
 @pytest.mark.parametrize("act", [start, list_unready])
-def test_a_step_that_failed_is_told_with_its_last_words(stack: Compose, act) -> None:
-    with pytest.raises(ComposeFailed, match="setup ended with 1: set-up: the broker does not do it$"):
+def test_a_step_that_failed_is_told_with_its_last_words(stack: Compose, act: Callable[[Compose], object]) -> None:
+    with pytest.raises(ComposeFailed, match=r"setup ended with 1: set-up: the broker does not do it$"):
         act(stack)
