@@ -35,7 +35,7 @@ from shared_schema.sync.tables import refusals, restorations
 
 Row = dict[str, Any]
 ASK_MS = 5_000
-SUSPECT_MS = 60_000  # refusals so long before the sign was seen were signs themselves
+SUSPECT_MS = 7_200_000  # refusals so long before the sign was seen were signs themselves; a clock may jump by an hour meanwhile
 DOCUMENTS = select(shared_records.c.uid, shared_records.c.document).where(Among(shared_records.c.uid, "uids"))
 
 

@@ -14,6 +14,7 @@ from deploy.kafka.secured import SecuredKafka
 from shared_schema.contract.topics import record_topic
 from shared_schema.crm.problems import WrongState
 from shared_schema.sync.broker import KafkaBroker
+from shared_schema.sync.broker.access import KafkaGate
 from shared_schema.sync.broker.reasons import client_options
 from shared_schema.sync.deals import save_shared
 from shared_schema.sync.tables import journal
@@ -115,6 +116,23 @@ async def test_a_revoked_partner_loses_its_rights_its_user_and_its_connections_f
         await wire.do(partners.change_status, "active")
     with pytest.raises(WrongState, match="terminated"):
         await wire.do(partners.rotate)
+
+
+async def test_a_broker_that_is_started_anew_knows_who_is_left_after_others_were_dismissed(tmp_path: Path) -> None:
+    kafka = SecuredKafka(tmp_path / "kafka")
+    await asyncio.to_thread(kafka.start)
+    try:
+        gate = KafkaGate(kafka.address, kafka.operator)
+        users = [f"{name}.1" for name in ("acme", "umbra", "hooli", "stark", "wonka", "tyrell")]
+        for user in users:
+            await gate.admit(user, "a password of theirs")
+        await gate.dismiss(users[:-1])
+        await asyncio.to_thread(kafka.restart)
+        assert await gate.list_users() == ["operator", users[-1]]
+        with pytest.raises(CredentialRefused):
+            await KafkaBroker(kafka.address, kafka.security(users[0], "a password of theirs")).open_producer()
+    finally:
+        await asyncio.to_thread(kafka.stop)
 
 
 async def test_what_was_said_while_the_broker_was_away_is_done_by_the_nodes_own_sync(wire: Wire) -> None:

@@ -3,6 +3,7 @@ the topics at the start, and whenever a partnership or a topic is another one; u
 """
 
 import asyncio
+import gc
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -81,6 +82,7 @@ class Insights:
                 streams, now = await self.find_topics()
             except (BrokerError, DatabaseUnavailable):
                 self.behind = None
+                gc.collect()  # faust connects thirty times a second meanwhile, and each try over TLS leaves 256 kB in cycles
                 await asyncio.sleep(LOOK_S)
                 continue
             if {topic: info.topic_id for topic, info in now.items()} != {topic: info.topic_id for topic, info in found.items()}:
