@@ -19,7 +19,7 @@ LISTENERS = "listeners=CLIENTS://127.0.0.1:{port},CONTROLLER://127.0.0.1:{contro
 
 
 class SecuredKafka(EmbeddedKafka):
-    """`reauth_ms`: a connection lives no longer without proving its credential anew, so a deleted user's ends by then."""
+    """`reauth_ms`: a connection lives no longer without proving its credential anew, so a dismissed user's ends by then."""
 
     def __init__(self, directory: Path | None = None, port: int | None = None, reauth_ms: int = 60_000) -> None:
         super().__init__(directory, port)
