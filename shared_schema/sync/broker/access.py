@@ -8,7 +8,6 @@ A right names the beginning of a topic's name up to the direction, so that it op
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from secrets import token_urlsafe
 from typing import Any
 
 from kafka import KafkaAdminClient
@@ -28,6 +27,7 @@ from kafka.errors import ClusterAuthorizationFailedError, KafkaError, SecurityDi
 from shared_schema.contract.registers import Side
 from shared_schema.contract.topics import TOPIC_PREFIX, other, record_topic
 from shared_schema.sync.broker.reasons import MECHANISM, client_options, find_reason, say
+from shared_schema.sync.clock import SystemClock
 from shared_schema.sync.security import Security
 from shared_schema.sync.transport import AccessDenied, BrokerUnavailable
 
@@ -116,7 +116,7 @@ class KafkaGate:
             delete_rights(admin, users)
             known = set(find_users(admin.describe_user_scram_credentials()))
             gone = [user for user in users if user in known]
-            alter_users(admin, [UserScramCredentialUpsertion(user, MECHANISM, token_urlsafe(48), DISMISSED) for user in gone])
+            alter_users(admin, [UserScramCredentialUpsertion(user, MECHANISM, draw_secret(), DISMISSED) for user in gone])
 
         await self.ask(both)
 
@@ -161,6 +161,11 @@ def alter_users(admin: Any, changes: Sequence[Any]) -> None:
             raise ClusterAuthorizationFailedError(user)
         if error:
             raise KafkaError(f"{user}: {error}")
+
+
+def draw_secret() -> str:
+    """A password that nobody is told."""
+    return f"{SystemClock().random_bits(256):064x}"
 
 
 def find_users(described: Mapping[str, Mapping[str, Any]]) -> list[str]:
