@@ -130,9 +130,8 @@ def operator_gate(root: Path, address: str) -> KafkaGate:
 
 def main() -> None:
     try:
-        asyncio.run(
-            set_up(operator_gate(ROOT, os.environ["BROKER_ADDRESS"]), *(load_company(side, ROOT) for side in ("vendor", "partner")))
-        )
+        gate = operator_gate(ROOT, os.environ["BROKER_ADDRESS"])
+        asyncio.run(set_up(gate, load_company("vendor", ROOT), load_company("partner", ROOT)))
     except TimeoutError:
         sys.exit(f"set-up: not done after {PATIENCE_S} s; the last line above says what was waited for")
     except (*ERRORS, SetUpFailed) as error:
