@@ -107,7 +107,9 @@ async def set_up(gate: KafkaGate, own: Company, other: Company, patience_s: floa
                 refusals += isinstance(error, (CredentialRefused, SetUpFailed))
                 if refusals > REFUSALS or isinstance(error, BrokerUntrusted):
                     raise
-                said = said if said == str(error) else tell(f"waiting: {error}").removeprefix("waiting: ")
+                if str(error) != said:
+                    said = str(error)
+                    tell(f"waiting: {said}")
                 await asyncio.sleep(PAUSE_S)
 
 
