@@ -36,9 +36,8 @@ class SetUpFailed(RuntimeError):
     """What could not be done, and what to do."""
 
 
-def tell(text: str) -> str:
+def tell(text: str) -> None:
     print(text, flush=True)
-    return text
 
 
 async def admit_vendor(gate: KafkaGate, vendor: Company) -> None:
