@@ -68,7 +68,7 @@ class Compose:
 
     def last_words(self) -> str:
         """Of each container that ended badly: with what, and what it said last."""
-        ended = [each for each in self.list_containers() if each["State"] == "exited" and each["ExitCode"] != 0]
+        ended = [each for each in self.list_containers() if has_failed(each)]
         return "; ".join(f"{each['Service']} ended with {each['ExitCode']}: {self.read_last_line(each['Service'])}" for each in ended)
 
     def read_last_line(self, service: str) -> str:
@@ -78,6 +78,11 @@ class Compose:
         """Every container of the project, ended ones too: Service, State, Health, ExitCode, ID, …"""
         lines = self.read("ps", "--all", "--format", "json").splitlines()
         return [json.loads(line) for line in lines if line.strip()]
+
+
+def has_failed(container: Mapping[str, Any]) -> bool:
+    """Whether a step of `list_containers` ended badly."""
+    return bool(container["State"] == "exited" and container["ExitCode"] != 0)
 
 
 def find_engine() -> None:

@@ -28,7 +28,6 @@ from vendor_node import partners
 ERRORS = (Problem, NotMigrated, DatabaseUnavailable, BadSettings, BrokerError, CredentialUnreadable)
 PATIENCE_S = 120
 PAUSE_S = 1.0
-REFUSALS = 15  # a broker that has just begun answers some moments before it knows its users
 EMAIL = "admin@{side}.example"
 
 
@@ -94,17 +93,16 @@ async def has_joined(partner: Station, company: Company, partnership: str, addre
 
 
 async def set_up(gate: KafkaGate, own: Company, other: Company, patience_s: float = PATIENCE_S) -> None:
-    """Everything, once broker and stores answer and the broker has read who its users are; what was done before that is not done again.
-    Raises what is still in the way then, and TimeoutError."""
-    said, refusals = "", 0
+    """Everything, once broker and stores answer; what was done before that is not done again. Raises what is in the way then, and
+    TimeoutError."""
+    said = ""
     async with asyncio.timeout(patience_s):
         while True:
             try:
                 await make_partners(gate, own, other)
                 return
-            except (BrokerUnavailable, DatabaseUnavailable, SetUpFailed) as error:
-                refusals += isinstance(error, (CredentialRefused, SetUpFailed))
-                if refusals > REFUSALS or isinstance(error, BrokerUntrusted):
+            except (BrokerUnavailable, DatabaseUnavailable) as error:
+                if isinstance(error, CredentialRefused | BrokerUntrusted):
                     raise
                 if str(error) != said:
                     said = str(error)

@@ -4,7 +4,7 @@ import argparse
 import sys
 import time
 
-from deploy.stack.engine import NO_ENGINE, Compose, ComposeFailed, NoEngine, find_engine
+from deploy.stack.engine import NO_ENGINE, Compose, ComposeFailed, NoEngine, find_engine, has_failed
 
 WAIT_S = 300
 PROFILES = ("demo", "chaos", "grafana")
@@ -52,7 +52,7 @@ def list_unready(stack: Compose) -> list[str]:
     for each in stack.list_containers():
         if each["Service"] not in wanted:
             continue
-        if each["State"] == "exited" and each["ExitCode"] != 0:
+        if has_failed(each):
             raise ComposeFailed(stack.last_words())
         if each["State"] != "exited" and each["Health"] != "healthy":
             unready.append(f"{each['Service']} ({each['Health'] or each['State']})")

@@ -35,7 +35,7 @@ from shared_schema.sync.tables import refusals, restorations
 
 Row = dict[str, Any]
 ASK_MS = 5_000
-SUSPECT_MS = 7_200_000  # refusals so long before the sign was seen were signs themselves; a clock may jump by an hour meanwhile
+TAKEN_BACK_MS = 7_200_000  # refusals so long before the sign was seen were signs themselves; a clock may jump by an hour meanwhile
 DOCUMENTS = select(shared_records.c.uid, shared_records.c.document).where(Among(shared_records.c.uid, "uids"))
 
 
@@ -145,7 +145,7 @@ async def finish(work: Work, row: Row, restored: Restored) -> bool:
 
 async def take_back(work: Work, partnership: str, since_ms: int) -> list[Event]:
     """Refusals of what was our own after all: they go, and the peer is told."""
-    of_ours = (refusals.c.partnership == partnership, refusals.c.reason.in_(AHEAD), refusals.c.at_ms >= since_ms - SUSPECT_MS)
+    of_ours = (refusals.c.partnership == partnership, refusals.c.reason.in_(AHEAD), refusals.c.at_ms >= since_ms - TAKEN_BACK_MS)
     columns = (refusals.c.uid, refusals.c.field, refusals.c.event)
     gone = [row for row in await work.tx.execute(delete(refusals).where(*of_ours).returning(*columns))]
     answers = [

@@ -120,9 +120,7 @@ async def test_states_that_are_owed_are_found_without_sorting_all_of_them(postgr
     await database.close()
 
 
-async def test_a_list_of_uids_leads_to_its_rows_by_the_index_also_where_the_plan_was_made_for_an_empty_table(
-    postgres: EmbeddedPostgres,
-) -> None:
+async def test_a_list_of_uids_is_looked_up_by_the_index_even_by_a_plan_for_an_empty_table(postgres: EmbeddedPostgres) -> None:
     """A connection keeps its plans until PostgreSQL has counted again; compared with each row, a list costs the product of both."""
     database = await open_store("vendor", postgres.fresh_database())
     async with database.transaction() as tx:

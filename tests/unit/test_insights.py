@@ -41,6 +41,11 @@ async def begin():
 asyncio.run(begin())
 """
 
+NOW_MS = 29_840_000 * MINUTE_MS + 30_000
+EPOCH = "0123456789abcdef"
+DEAL, OTHER = make_uid(NOW_MS, 1), make_uid(NOW_MS, 2)
+bits = count(100)
+
 
 class Knot:
     """Garbage that only a collection finds."""
@@ -48,11 +53,6 @@ class Knot:
     def __init__(self) -> None:
         self.itself = self
 
-
-NOW_MS = 29_840_000 * MINUTE_MS + 30_000
-EPOCH = "0123456789abcdef"
-DEAL, OTHER = make_uid(NOW_MS, 1), make_uid(NOW_MS, 2)
-bits = count(100)
 
 Taken = tuple[Side, Event | Acknowledgement, int]
 

@@ -1,0 +1,34 @@
+"""What a store that went back makes of what it refused before it knew."""
+
+from pathlib import Path
+
+from sqlalchemy import insert, select
+
+from partner_node.spec import SPEC
+from shared_schema.contract.refusal import AHEAD
+from shared_schema.sync.clock import SystemClock
+from shared_schema.sync.restoration import take_back
+from shared_schema.sync.station import Station
+from shared_schema.sync.tables import refusals
+from tests.bench.population import PARTNERSHIP, open_store
+
+HOUR_MS = 3_600_000
+
+
+async def test_what_was_refused_before_the_sign_was_seen_is_taken_back_also_when_the_clock_jumped_by_an_hour(tmp_path: Path) -> None:
+    """A forgery of another day is still one, and so is what was refused for another reason."""
+    station = Station(SPEC, await open_store("partner", f"sqlite:///{tmp_path}/partner.db"), SystemClock())
+    now_ms = station.clock.now_ms()
+    ages = {"a minute ago": 60_000, "amid a jump": HOUR_MS, "another day": 24 * HOUR_MS}
+    ahead = [(event, AHEAD[0], now_ms - age_ms) for event, age_ms in ages.items()]
+    async with station.working() as work:
+        for event, reason, at_ms in [*ahead, ("not writable", "not_writable", now_ms)]:
+            row = {"partnership": PARTNERSHIP, "uid": event, "field": "name", "event": event, "reason": reason, "at_ms": at_ms}
+            await work.tx.execute(insert(refusals).values(row))
+    async with station.working() as work:
+        told = await take_back(work, PARTNERSHIP, now_ms)
+        left = set((await work.tx.execute(select(refusals.c.event))).scalars())
+    await station.database.close()
+    outcomes = {(each.event, each.outcome) for event in told for each in event.data.outcomes}
+    assert outcomes == {("a minute ago", "applied"), ("amid a jump", "applied")}
+    assert left == {"another day", "not writable"}
