@@ -131,11 +131,17 @@ class Database:
         """What a driver's error is for whoever ran the statement; a lost connection is noticed."""
         gone = connection.info[LINK].is_gone or _said_goodbye(error)
         if gone:
-            self._lose()
+            self.note_loss()
             _forget(connection)
         if gone or _is_outage(error):
             return DatabaseUnavailable(f"database unavailable: {_one_line(error)}")
         return IntegrityError(None, None, error, hide_parameters=True) if isinstance(error, BROKEN_RULES) else error
+
+    def note_loss(self) -> None:
+        """From now on nothing that memory says about the store is certain."""
+        self.losses += 1
+        for tell in self.on_loss:
+            tell()
 
     async def _await_turn(self) -> None:
         if self.dialect == "sqlite":
@@ -189,7 +195,7 @@ class Database:
             raise
         except (Exception, asyncio.CancelledError) as error:
             if self.losses == losses:
-                self._lose()
+                self.note_loss()
             if isinstance(error, (DatabaseUnavailable, asyncio.CancelledError)):
                 raise
             raise DatabaseUnavailable(f"the outcome of a commit is unknown: {_one_line(error)}") from error
@@ -205,11 +211,6 @@ class Database:
             raise
         except Exception as error:
             raise self.explain(sync_of(connection), error) from error
-
-    def _lose(self) -> None:
-        self.losses += 1
-        for tell in self.on_loss:
-            tell()
 
     def _listen(self) -> None:
         engine = self.engine.sync_engine
@@ -229,7 +230,7 @@ class Database:
     def _check_alive(self, _connection: DBAPIConnection, entry: ConnectionPoolEntry, _proxy: Any) -> None:
         """A server that went away while its connection lay in the pool is a loss as well; all of the pool's are opened anew."""
         if entry.info[LINK].is_gone:
-            self._lose()
+            self.note_loss()
             raise InvalidatePoolError
 
     def _map_error(self, context: ExceptionContext) -> None:
@@ -241,7 +242,7 @@ class Database:
             return
         lost = context.is_disconnect or _said_goodbye(error)
         if lost:
-            self._lose()
+            self.note_loss()
         if lost or _is_outage(error):
             raise DatabaseUnavailable(f"database unavailable: {_one_line(error)}") from error
 
@@ -253,7 +254,7 @@ class Database:
         cursor.close()
         started = str(row[0]) if row else None
         if self._server_started not in (None, started):
-            self._lose()
+            self.note_loss()
         self._server_started = started
 
 

@@ -130,7 +130,7 @@ class Actor:
             nonlocal server
             if server != fate.server:  # PostgreSQL tells a new connection when its server began
                 server = fate.server
-                database._lose()
+                database.note_loss()
             return SimulatedConnection(str(self.path), fate)
 
         database = Database("sqlite://", async_creator=connect, poolclass=AsyncAdaptedQueuePool)

@@ -36,7 +36,7 @@ async def test_after_a_lost_connection_nothing_more_is_published_under_the_epoch
     serving = asyncio.create_task(relay.serve_epoch())
     while not await is_marked(database):
         await asyncio.sleep(0.01)
-    database._lose()
+    database.note_loss()
     await queue_edits(database, [second])
     relay.wake.set()
     with pytest.raises(LeaseLost):
