@@ -24,6 +24,8 @@ class Bell:
     def ring(self, names: Iterable[str]) -> None:
         """Wake this process, and tell whoever carries it to the others."""
         rung = frozenset(names)
+        if not rung:
+            return
         self.wake(rung)
         for tell in self.on_ring:
             tell(rung)

@@ -38,8 +38,8 @@ from shared_schema.sync.transport import Broker, BrokerError, Producer, Reader, 
 
 BATCH_RECORDS = 2_000
 BATCH_BYTES = 4 << 20  # of one transaction: a fetch is compressed, and an event may hold fifty whole states
-WAIT_MS = 500
-SILENCE_CHECKS = 10
+WAIT_MS = 1_000
+SILENCE_CHECKS = 60
 SUSPECT_MS = 60_000
 
 log = logging.getLogger(__name__)
@@ -281,7 +281,7 @@ class Consumer:
             reach = await self.count(tx, arrivals, standing.reach)
             await hear_peer(tx, self.partnership, arrivals, desk.now_ms)
             reply = await controls.obey(tx, self.incarnation, reach, arrivals.controls)
-            changed = desk.answers or arrivals.controls
+            changed = desk.answers or reply.released
             withheld = await outbox.read_withheld(tx, self.partnership) if changed else standing.withheld
         self.restoring = desk.restoring
         if reply.went_back:

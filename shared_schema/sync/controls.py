@@ -86,8 +86,9 @@ async def take_acknowledgement(tx: AsyncConnection, partnership: str, control: A
     """Drop the rows below each watermark. One that went back means that the peer was restored: it is owed states, and what follows goes
     under a new epoch, so that the numbers which it lacks can be void. One that we can not explain means that this store went back."""
     claims, gone = [], set()
+    reached = await outbox.raise_acknowledged(tx, partnership, {epoch: each.watermark for epoch, each in control.epochs.items()})
     for epoch, each in sorted(control.epochs.items()):
-        before = await outbox.raise_acknowledged(tx, partnership, epoch, each.watermark)
+        before = reached.get(epoch)
         if before is None:
             if each.watermark:
                 claims.append(Claim(epoch, each.watermark, each.event, False))
@@ -97,11 +98,11 @@ async def take_acknowledgement(tx: AsyncConnection, partnership: str, control: A
             reply.owes_state = True
             if await is_running(tx, partnership, epoch):
                 await end_epoch(tx, f"relay:{partnership}")
-        removed = await outbox.remove_acknowledged(tx, partnership, epoch, each.watermark, control.withheld)
+        removed = await outbox.remove_acknowledged(tx, partnership, epoch, each.watermark, control.withheld) if before.bears else []
         reply.acknowledged += [(row.kind, row.created_ms) for row in removed]
         reply.released += sum(row.answers is not None for row in removed)
         gone |= {row.event for row in removed}
-        if each.watermark > max(*before, *(row.sequence for row in removed)):
+        if each.watermark > max(before.acknowledged, before.dropped, *(row.sequence for row in removed)):
             claims.append(Claim(epoch, each.watermark, each.event, True))
         if any(row.registration is None for row in removed):
             await owed_states.forget_paid(tx, partnership)

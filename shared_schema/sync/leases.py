@@ -1,5 +1,7 @@
 """Leases in SQL: they save work, they do not protect data. Two relays at once are harmless."""
 
+from collections.abc import Collection
+
 from sqlalchemy import or_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -23,6 +25,11 @@ async def renew(tx: AsyncConnection, name: str, epoch: str, now_ms: int) -> bool
     """Keep a lease for as long as it names this epoch; whether it does."""
     statement = update(leases).where(leases.c.name == name, leases.c.epoch == epoch)
     return (await tx.execute(statement.values(expires_ms=now_ms + LEASE_MS))).rowcount == 1
+
+
+async def renew_all(tx: AsyncConnection, epochs: Collection[str], now_ms: int) -> None:
+    """Keep the leases that name these epochs still; whoever has lost one notices where it would mark."""
+    await tx.execute(update(leases).where(leases.c.epoch.in_(sorted(epochs))).values(expires_ms=now_ms + LEASE_MS))
 
 
 async def end_epoch(tx: AsyncConnection, name: str) -> None:

@@ -3,11 +3,8 @@
 import asyncio
 from collections.abc import Callable
 
-from sqlalchemy import select
-
 from shared_schema.crm.database import DatabaseUnavailable
-from shared_schema.crm.tables import SYNCED, partnerships
-from shared_schema.sync import bell
+from shared_schema.sync import bell, leases, outbox
 from shared_schema.sync.consumer import Consumer
 from shared_schema.sync.eraser import Eraser
 from shared_schema.sync.limits import Limits
@@ -22,7 +19,8 @@ from shared_schema.sync.transport import Broker
 from shared_schema.sync.trash import Emptier
 from shared_schema.sync.verifier import Verifier
 
-POLL_S = 2.0
+POLL_S = 1.0
+RENEW_S = 4.0
 FindBroker = Callable[[str], Broker]
 
 
@@ -46,6 +44,8 @@ class Node:
         self.sweeper = Sweeper(station, limits.keep_days)
         self.verifier = Verifier(station, self.find_broker, limits.verify_minutes)
         self.served: dict[str, asyncio.Task[None]] = {}
+        self.relays: dict[str, Relay] = {}
+        self.restorer = Restorer(station, self.find_broker, self.served.keys())
         self.wake = station.bell.listen("partnerships")
 
     async def run(self) -> None:
@@ -53,25 +53,37 @@ class Node:
         await self.broker.start()
         try:
             async with asyncio.TaskGroup() as group:
-                loops = (self.reactor, self.restater, self.sweeper, self.verifier, Eraser(self.station), Emptier(self.station))
+                pacing = (self.reactor, self.restater, self.restorer, self.verifier)
+                loops = (*pacing, self.sweeper, Eraser(self.station), Emptier(self.station))
                 for each in loops:
                     group.create_task(each.run())
+                group.create_task(keep_at("leases", self.keep_leases, (DatabaseUnavailable,)))
                 await keep_at("partnerships", lambda: self.tend(group), (DatabaseUnavailable,))
         finally:
             await self.broker.stop()
 
+    async def keep_leases(self) -> None:
+        """Renew the relays' leases, all at once: the pause between two heartbeats may be longer than a lease."""
+        if epochs := [relay.epoch for relay in self.relays.values() if relay.epoch]:
+            async with self.station.database.transaction() as tx:
+                await leases.renew_all(tx, epochs, self.station.clock.now_ms())
+        await asyncio.sleep(RENEW_S)
+
     async def tend(self, group: asyncio.TaskGroup) -> None:
         """Start serving what is new, stop serving what ended; a new partnership is noticed at once, or within seconds."""
-        wanted = await self.read_partnerships()
+        found = await self.read_partnerships()
+        self.station.bell.wake(each for each, pending in found.items() if pending)
+        wanted = set(found)
         for partnership in sorted(wanted - set(self.served)):
             self.served[partnership] = group.create_task(self.serve(partnership))
         for partnership in sorted(set(self.served) - wanted):
             self.served.pop(partnership).cancel()
         await bell.wait(self.wake, POLL_S)
 
-    async def read_partnerships(self) -> set[str]:
-        async with self.station.database.reading() as connection:
-            return set((await connection.execute(select(partnerships.c.id).where(partnerships.c.status.in_(SYNCED)))).scalars())
+    async def read_partnerships(self) -> dict[str, bool]:
+        """The partnerships to serve, and whether rows wait to be published, of which another process may have told nobody."""
+        async with self.station.database.glancing() as connection:
+            return await outbox.read_servable(connection)
 
     async def serve(self, partnership: str) -> None:
         """One partnership's two streams."""
@@ -81,10 +93,11 @@ class Node:
         consumer = Consumer(station.database, broker, station.incarnation, partnership, station.spec.due, station.bell)
         consumer.limits, consumer.brake = self.limits, station.keeping.brake
         consumer.proofs = station.proofs
+        self.relays[partnership] = relay
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(relay.run())
                 group.create_task(consumer.run())
-                group.create_task(Restorer(station, broker, partnership).run())
         finally:
+            self.relays.pop(partnership)
             station.bell.forget(partnership, relay.wake)

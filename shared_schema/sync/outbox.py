@@ -1,15 +1,16 @@
 """The outbox: the durable queue of facts. A row stays until the peer has acknowledged it; Kafka is only transport."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, and_, bindparam, delete, exists, func, not_, or_, select, update
+from sqlalchemy import BigInteger, and_, bindparam, delete, exists, func, not_, or_, select, true, union_all, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.contract.codec import Event, encode_event
 from shared_schema.contract.envelope import EVENT_BYTES_MAX
 from shared_schema.crm.rows import Among, insert_rows
 from shared_schema.crm.statements import Statement
+from shared_schema.crm.tables import SYNCED, partnerships
 from shared_schema.sync.tables import leases, outbound_epochs, outbox, restorations
 
 BACKLOG_MAX = 100_000
@@ -118,24 +119,21 @@ async def names_epoch(tx: AsyncConnection, lease: str, epoch: str, last: tuple[i
     return [tuple(row) for row in await NAMED.fetch(tx, {"lease": lease, "last": id})] == [(epoch, event)]
 
 
-LAST_NUMBERS = Statement(
-    select(outbox.c.epoch, func.max(outbox.c.sequence)).where(OURS, outbox.c.epoch.is_not(None)).group_by(outbox.c.epoch)
-)
-
-
-REACHED = Statement(
+LAST_NUMBERS = select(outbox.c.epoch, func.max(outbox.c.sequence)).where(OURS, outbox.c.epoch.is_not(None)).group_by(outbox.c.epoch)
+NEWEST = (
     select(outbound_epochs.c.epoch, outbound_epochs.c.acknowledged)
     .where(outbound_epochs.c.partnership == bindparam("partnership"), outbound_epochs.c.acknowledged > 0)
     .order_by(outbound_epochs.c.began_ms.desc(), outbound_epochs.c.epoch)
     .limit(REMINDED)
+    .subquery()
 )
+NUMBERS = Statement(union_all(select(NEWEST), LAST_NUMBERS))
 
 
 async def read_last_numbers(connection: AsyncConnection, partnership: str) -> dict[str, int]:
     """For the heartbeat: the last number of every epoch with unacknowledged rows, and of the newest the last acknowledged; the higher one
     where an epoch has both."""
-    named = {"partnership": partnership}
-    rows = [*await REACHED.fetch(connection, named), *await LAST_NUMBERS.fetch(connection, named)]
+    rows = await NUMBERS.fetch(connection, {"partnership": partnership})
     return {epoch: last for epoch, last in sorted(tuple(row) for row in rows)}
 
 
@@ -178,25 +176,35 @@ async def remove_acknowledged(
     return [Removed(*row) for row in await REMOVE.fetch(tx, parameters)]
 
 
-EPOCH = (outbound_epochs.c.partnership == bindparam("partnership"), outbound_epochs.c.epoch == bindparam("epoch"))
-ACKNOWLEDGED = Statement(select(outbound_epochs.c.acknowledged, outbound_epochs.c.dropped).where(*EPOCH).with_for_update())
-ACKNOWLEDGE = Statement(update(outbound_epochs).where(*EPOCH).values(acknowledged=bindparam("watermark")))
+OF_OURS = outbound_epochs.c.partnership == bindparam("partnership")
+BORNE = (outbox.c.partnership == outbound_epochs.c.partnership, outbox.c.epoch == outbound_epochs.c.epoch)
+BEARS = select(true()).where(*BORNE).limit(1).scalar_subquery()  # else PostgreSQL may look at all of the outbox at once
+ACKNOWLEDGED = Statement(
+    select(outbound_epochs.c.epoch, outbound_epochs.c.acknowledged, outbound_epochs.c.dropped, BEARS)
+    .where(OF_OURS, Among(outbound_epochs.c.epoch, "epochs"))
+    .order_by(outbound_epochs.c.epoch)
+    .with_for_update()
+)
+ACKNOWLEDGE = Statement(
+    update(outbound_epochs).where(OF_OURS, outbound_epochs.c.epoch == bindparam("at")).values(acknowledged=bindparam("watermark"))
+)
 
 
 class Reached(NamedTuple):
-    """Of an epoch of ours: the peer's watermark, and the highest number whose row was taken out unacknowledged."""
+    """Of an epoch of ours: the peer's watermark, the highest number whose row was taken out unacknowledged, and whether a row bears it."""
 
     acknowledged: int
     dropped: int
+    bears: bool
 
 
-async def raise_acknowledged(tx: AsyncConnection, partnership: str, epoch: str, watermark: int) -> Reached | None:
-    """Keep the peer's watermark of an epoch of ours; what was reached before, or None if we never had that epoch."""
-    named = {"partnership": partnership, "epoch": epoch}
-    found = await ACKNOWLEDGED.fetch(tx, named)
-    before = Reached(*found[0]) if found else None
-    if before is not None and watermark != before.acknowledged:
-        await ACKNOWLEDGE.fetch(tx, {**named, "watermark": watermark})
+async def raise_acknowledged(tx: AsyncConnection, partnership: str, watermarks: Mapping[str, int]) -> dict[str, Reached]:
+    """Keep the peer's watermarks of epochs of ours; what was reached before, of those that we ever had."""
+    found = await ACKNOWLEDGED.fetch(tx, {"partnership": partnership, "epochs": sorted(watermarks)})
+    before = {epoch: Reached(acknowledged, dropped, bool(bears)) for epoch, acknowledged, dropped, bears in found}
+    moved = [epoch for epoch, reached in before.items() if watermarks[epoch] != reached.acknowledged]
+    for epoch in moved:
+        await ACKNOWLEDGE.fetch(tx, {"partnership": partnership, "at": epoch, "watermark": watermarks[epoch]})
     return before
 
 
@@ -208,10 +216,24 @@ async def read_withheld(connection: AsyncConnection, partnership: str) -> list[s
     return sorted(answered for (answered,) in await WITHHELD.fetch(connection, {"partnership": partnership}))
 
 
+FIRST_WAITING = select(outbox.c.id).where(OURS, *WAITING).limit(BACKLOG_MAX).subquery()
+COUNT_WAITING = Statement(select(func.count()).select_from(FIRST_WAITING))
+
+
 async def count_pending(connection: AsyncConnection, partnership: str) -> int:
     """Rows that wait to be published, counted up to BACKLOG_MAX."""
-    first = select(outbox.c.id).where(outbox.c.partnership == partnership, *WAITING).limit(BACKLOG_MAX).subquery()
-    return int((await connection.execute(select(func.count()).select_from(first))).scalar_one())
+    ((count,),) = await COUNT_WAITING.fetch(connection, {"partnership": partnership})
+    return int(count)
+
+
+PENDING_OF = (outbox.c.partnership == partnerships.c.id, *WAITING)
+PENDS = select(true()).where(*PENDING_OF).limit(1).scalar_subquery()
+SERVABLE = Statement(select(partnerships.c.id, PENDS).where(partnerships.c.status.in_(SYNCED)))
+
+
+async def read_servable(connection: AsyncConnection) -> dict[str, bool]:
+    """The partnerships that are to be synced, and whether rows of theirs wait to be published."""
+    return {partnership: bool(pends) for partnership, pends in await SERVABLE.fetch(connection, {})}
 
 
 async def is_longer(connection: AsyncConnection, partnership: str, rows: int, *, pending: bool = False) -> bool:

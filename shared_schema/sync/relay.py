@@ -22,8 +22,8 @@ from shared_schema.sync.transport import Broker, BrokerError, Producer, Record
 
 BATCH_ROWS = 500
 IN_FLIGHT_BATCHES = 3
-POLL_S = 1.0
 HEARTBEAT_MS = 5_000
+REST_MS = 15_000  # between heartbeats while nothing is unacknowledged
 SEND_DEADLINE_S = 60.0
 
 
@@ -42,7 +42,7 @@ class Shipment(NamedTuple):
 
 
 class Relay:
-    """One partnership's outbound topic."""
+    """One partnership's outbound topic. `wake` is set by whoever makes rows pending, or finds such: nothing is looked for between beats."""
 
     def __init__(self, database: Database, broker: Broker, clock: Clock, side: Side, partnership: str) -> None:
         self.database = database
@@ -52,6 +52,7 @@ class Relay:
         self.topic = record_topic(partnership, side)
         self.lease = f"relay:{partnership}"
         self.owner = f"{clock.random_bits(64):016x}"
+        self.epoch = ""
         self.losses = 0
         self.wake = asyncio.Event()
 
@@ -71,12 +72,14 @@ class Relay:
         try:
             self.losses = self.database.losses
             await self.take_lease(epoch)
+            self.epoch = epoch
             await self.publish_on(producer, epoch)
         finally:
+            self.epoch = ""
             await producer.close()
 
     async def publish_on(self, producer: Producer, epoch: str) -> None:
-        sequence, beaten_ms = 0, 0
+        sequence, beaten_ms, pause_ms = 0, 0, HEARTBEAT_MS
         flying: deque[Shipment] = deque()
         settling: asyncio.Task[None] | None = None
         try:
@@ -86,14 +89,14 @@ class Relay:
                 if rows:
                     flying.append(await self.ship(producer, epoch, sequence, rows))
                     sequence += len(flying[-1].numbered)
+                    pause_ms = HEARTBEAT_MS
                 settling = self.settle_next(flying, settling, epoch)
                 now_ms = self.clock.now_ms()
-                if abs(now_ms - beaten_ms) >= HEARTBEAT_MS:
+                if abs(now_ms - beaten_ms) >= pause_ms:
                     beaten_ms = now_ms
-                    await self.renew_lease(epoch)
-                    await self.beat(producer)
+                    pause_ms = HEARTBEAT_MS if await self.beat(producer, epoch) else REST_MS
                 if not rows:
-                    await bell.wait(self.wake, POLL_S)
+                    await bell.wait(self.wake, (pause_ms - abs(now_ms - beaten_ms)) / 1000)
         finally:
             await end(settling)
 
@@ -114,11 +117,6 @@ class Relay:
             if not await leases.take(tx, self.lease, self.owner, epoch, now_ms):
                 raise LeaseLost(f"another process relays {self.partnership}")
             await leases.begin_epoch(tx, self.partnership, epoch, now_ms)
-
-    async def renew_lease(self, epoch: str) -> None:
-        async with self.database.transaction() as tx:
-            if not await leases.renew(tx, self.lease, epoch, self.clock.now_ms()):
-                raise LeaseLost(f"the lease of {self.partnership} names another epoch")
 
     async def read_rows(self, flying: deque[Shipment]) -> list[outbox.Pending]:
         in_flight = {id for each in flying for id, _ in each.numbered} | {id for each in flying for id in each.resent}
@@ -162,14 +160,18 @@ class Relay:
         if self.database.losses != self.losses:
             raise LeaseLost("the store may have gone back, and ids in flight stand for other rows: they are sent again")
 
-    async def beat(self, producer: Producer) -> None:
-        """Name the last numbers, after the rows themselves."""
-        async with self.database.reading() as connection:
-            epochs = await outbox.read_last_numbers(connection, self.partnership)
-            backlog = await outbox.count_pending(connection, self.partnership)
+    async def beat(self, producer: Producer, epoch: str) -> bool:
+        """Renew the lease, and name the last numbers, after the rows themselves; whether anything is unacknowledged."""
+        async with self.database.transaction() as tx:
+            if not await leases.renew(tx, self.lease, epoch, self.clock.now_ms()):
+                raise LeaseLost(f"the lease of {self.partnership} names another epoch")
+            epochs = await outbox.read_last_numbers(tx, self.partnership)
+            backlog = await outbox.count_pending(tx, self.partnership)
+            unacknowledged = await outbox.is_longer(tx, self.partnership, 0)
         beat = Heartbeat(partnership=self.partnership, sent_ms=self.clock.now_ms(), epochs=epochs, backlog=backlog)
         record = Record(None, encode_control(beat), ((HEADER_CONTROL, beat.type.encode()),))
         await deliver(await producer.send(self.topic, [record]))
+        return unacknowledged
 
 
 def make_record(row: outbox.Pending, epoch: str, sequence: int) -> Record:

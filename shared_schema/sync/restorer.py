@@ -1,7 +1,9 @@
-"""The restorer: asks the peer for its states while this store is being restored, and ends the restoration; or tells the peer, where that
-one asks, when it has got all of ours."""
+"""The restorer: asks the peers for their states while this store is being restored, and ends the restoration; or tells a peer that asks
+when it has got all of ours."""
 
+import asyncio
 import logging
+from collections.abc import Callable, Collection
 
 from shared_schema.contract.codec import HEADER_CONTROL, encode_control
 from shared_schema.contract.envelope import Restated, Restore
@@ -20,63 +22,65 @@ log = logging.getLogger(__name__)
 
 
 class Restorer:
-    """One partnership's. Several processes beside each other only do each other's work."""
+    """One per process, for the partnerships that it serves; several processes beside each other only do each other's work. `find_broker`
+    says where a partnership's topics are."""
 
-    def __init__(self, station: Station, broker: Broker, partnership: str) -> None:
+    def __init__(self, station: Station, find_broker: Callable[[str], Broker], served: Collection[str]) -> None:
         self.station = station
-        self.broker = broker
-        self.partnership = partnership
-        self.topic = record_topic(partnership, station.spec.side)
-        self.told = ""
+        self.find_broker = find_broker
+        self.served = served
+        self.told: set[str] = set()
         self.wake = station.bell.listen("restorations")
 
     async def run(self) -> None:
         """Until cancelled."""
-        try:
-            await keep_at(f"restoration of {self.partnership}", self.turn, (BrokerError, DatabaseUnavailable))
-        finally:
-            self.station.bell.forget("restorations", self.wake)
+        await keep_at("restorations", self.turn, (BrokerError, DatabaseUnavailable))
 
     async def turn(self) -> None:
         async with self.station.database.reading() as connection:
-            restoring = await restoration.load(connection, self.partnership)
-            asked = await statements.load(connection, self.partnership)
-        if restoring is not None:
-            await self.restore(restoring)
-        stating = asked is not None and not asked["done"]
-        if stating:
-            await self.state()
+            restoring = await restoration.read_restorations(connection)
+            stating = await statements.list_begun(connection)
+        mine = sorted(each for each in self.served if each in restoring or each in stating)
+        results = await asyncio.gather(*(self.serve(each, restoring.get(each), each in stating) for each in mine), return_exceptions=True)
+        for each in results:
+            if each is not None:
+                raise each
         await bell.wait(self.wake, STATING_S if stating else POLL_S)
 
-    async def restore(self, row: restoration.Row) -> None:
+    async def serve(self, partnership: str, restoring: restoration.Row | None, stating: bool) -> None:
+        if restoring is not None:
+            await self.restore(partnership, restoring)
+        if stating:
+            await self.state(partnership)
+
+    async def restore(self, partnership: str, row: restoration.Row) -> None:
         """Ask again if no answer came, or end it if the states are here."""
-        if row["request"] != self.told:
-            self.told = row["request"]
+        if row["request"] not in self.told:
+            self.told.add(row["request"])
             self.station.begin_anew()
-            about = ids(self.partnership)
-            log.error("this store went back: %s; reactions, timers and deletions wait", row["why"], extra=about)
+            log.error("this store went back: %s; reactions, timers and deletions wait", row["why"], extra=ids(partnership))
         if row["merged"]:
             async with self.station.working() as work:
                 finished = await restoration.finish(work, row, self.station.spec.restored)
             if finished:
-                log.warning("the peer's states are here, and everything goes on", extra=ids(self.partnership))
+                log.warning("the peer's states are here, and everything goes on", extra=ids(partnership))
             return
         async with self.station.database.transaction() as tx:
-            asked = await restoration.ask(tx, self.partnership, self.station.clock.now_ms())
+            asked = await restoration.ask(tx, partnership, self.station.clock.now_ms())
         if asked is not None:
             await self.send(asked)
 
-    async def state(self) -> None:
+    async def state(self, partnership: str) -> None:
         """Tell the peer when it has got all that it asked for."""
         async with self.station.database.transaction() as tx:
-            ended = await statements.end(tx, self.partnership, self.station.clock.now_ms())
+            ended = await statements.end(tx, partnership, self.station.clock.now_ms())
         if ended is not None:
             await self.send(ended)
 
     async def send(self, message: Restore | Restated) -> None:
-        producer = await self.broker.open_producer()
+        producer = await self.find_broker(message.partnership).open_producer()
         try:
             record = Record(None, encode_control(message), ((HEADER_CONTROL, message.type.encode()),))
-            await deliver(await producer.send(self.topic, [record]))
+            await deliver(await producer.send(record_topic(message.partnership, self.station.spec.side), [record]))
         finally:
             await producer.close()

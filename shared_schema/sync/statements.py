@@ -54,6 +54,11 @@ async def end(tx: AsyncConnection, partnership: str, now_ms: int) -> Restated | 
     return await make_end(tx, row, now_ms)
 
 
+async def list_begun(connection: AsyncConnection) -> set[str]:
+    """The partnerships whose peers wait for the end of a statement."""
+    return set((await connection.execute(select(statements.c.partnership).where(statements.c.done.is_(False)))).scalars())
+
+
 async def load(tx: AsyncConnection, partnership: str, *, lock: bool = False) -> Row | None:
     statement = select(statements).where(statements.c.partnership == partnership)
     row = (await tx.execute(statement.with_for_update() if lock else statement)).mappings().one_or_none()

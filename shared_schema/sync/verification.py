@@ -27,7 +27,7 @@ from shared_schema.sync.tables import outbox, peers, verifications
 
 Row = dict[str, Any]
 ANSWER_MS = 10_000
-HEARD_MS = 20_000
+HEARD_MS = 45_000
 PAUSE_MS = 1_000
 PAUSES_MAX = 30
 PART_RECORDS = 8_000

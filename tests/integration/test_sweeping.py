@@ -160,7 +160,7 @@ async def test_a_peer_that_acknowledged_for_months_is_acknowledged_in_few_words(
 async def test_a_pair_at_rest_grows_neither_store(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     """A hundred heartbeats each way, and their acknowledgements."""
     monkeypatch.setattr(relay, "HEARTBEAT_MS", 0)
-    monkeypatch.setattr(relay, "POLL_S", 0.01)
+    monkeypatch.setattr(relay, "REST_MS", 0)
     tables = [table for table in metadata.sorted_tables if table.name not in ("reps", "assignments")]
     sides = (pair.partner, pair.vendor)
     before = [[await count(side, table) for table in tables] for side in sides]

@@ -13,6 +13,7 @@ from shared_schema.sync.consumer import Consumer
 from shared_schema.sync.deals import save_shared
 from shared_schema.sync.relay import LeaseLost, Relay, Shipment
 from shared_schema.sync.station import Station
+from shared_schema.sync.transport import Producer
 from tests.checker import check_removed, demand
 from tests.simulation.actor import Actor
 from tests.simulation.fate import Fate
@@ -95,13 +96,13 @@ class PausedRelay(Relay):
     """A process that was put to sleep between the broker's answer and its mark, one row per batch, after its first heartbeat."""
 
     woken: asyncio.Event
-    renewals = 0
+    beats = 0
 
-    async def renew_lease(self, epoch: str) -> None:
-        self.renewals += 1
-        if self.renewals > 1:
+    async def beat(self, producer: Producer, epoch: str) -> bool:
+        self.beats += 1
+        if self.beats > 1:
             await self.woken.wait()
-        await super().renew_lease(epoch)
+        return await super().beat(producer, epoch)
 
     async def settle(self, shipment: Shipment, epoch: str) -> None:
         await self.woken.wait()

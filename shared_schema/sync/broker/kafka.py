@@ -19,6 +19,7 @@ from aiokafka.errors import (
 
 from shared_schema.sync.broker.access import KafkaGate
 from shared_schema.sync.broker.line import Line
+from shared_schema.sync.broker.looks import Looks
 from shared_schema.sync.broker.reasons import say
 from shared_schema.sync.broker.topics import (
     MAX_REQUEST_BYTES,
@@ -48,7 +49,7 @@ from shared_schema.sync.transport import (
 BATCH_BYTES = 131_072
 BUILT_FROM = 20
 FETCH_BYTES = 4_194_304
-FETCH_WAIT_MS = 500
+FETCH_WAIT_MS = 5_000
 ANSWER_DEADLINE_S = 10.0
 DELIVERY_DEADLINE_S = 30.0
 SILENCE_S = 3.0  # a reader that has heard nothing for this long asks whether its topic and the broker are still there
@@ -71,13 +72,14 @@ class KafkaBroker:
         self.delivery_s = delivery_s
         self.line = Line(address, security, answer_s)
         self.gate: Gate | None = KafkaGate(address, security, answer_s) if security.protocol == "sasl_tls" else None
+        self.looks = Looks(self.describe_topics)
         self.opened: list[KafkaProducer | KafkaReader] = []
 
     async def start(self) -> None:
         quieten_loggers()
 
     async def stop(self) -> None:
-        await asyncio.gather(*(each.close() for each in list(self.opened)))
+        await asyncio.gather(self.looks.stop(), *(each.close() for each in list(self.opened)))
         await self.line.drop_admin()
 
     async def create_topics(self, names: Sequence[str]) -> None:
@@ -141,6 +143,7 @@ class KafkaBroker:
             enable_auto_commit=False,
             auto_offset_reset="none",
             fetch_max_wait_ms=FETCH_WAIT_MS,
+            consumer_timeout_ms=FETCH_WAIT_MS,  # aiokafka's fetching would look around five times a second
             max_partition_fetch_bytes=FETCH_BYTES,
             **self.line.options(),
         )
@@ -291,7 +294,7 @@ class KafkaReader:
     async def explain_silence(self) -> None:
         """A deleted topic and a broker that is away answer nothing, for ever: ask."""
         topic = self.partition.topic
-        found = (await self.broker.describe_topics([topic])).get(topic)
+        found = await self.broker.looks.look(topic)
         if found is None:
             raise TopicMissing(topic)
         if found.topic_id != self.topic_id:
