@@ -2,14 +2,17 @@
 
 from collections.abc import Collection
 
-from sqlalchemy import or_, update
+from sqlalchemy import bindparam, or_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from shared_schema.crm.rows import insert_for
+from shared_schema.crm.rows import Among, insert_for
+from shared_schema.crm.statements import Statement
 from shared_schema.sync.tables import leases, outbound_epochs
 
 LEASE_MS = 10_000
 ASTRAY_MS = 60_000  # a lease that would run longer than this was taken before the clock went back: nobody need wait for it
+
+RENEW_ALL = Statement(update(leases).where(Among(leases.c.epoch, "epochs")).values(expires_ms=bindparam("until_ms")))
 
 
 async def take(tx: AsyncConnection, name: str, owner: str, epoch: str, now_ms: int) -> bool:
@@ -29,7 +32,8 @@ async def renew(tx: AsyncConnection, name: str, epoch: str, now_ms: int) -> bool
 
 async def renew_all(tx: AsyncConnection, epochs: Collection[str], now_ms: int) -> None:
     """Keep the leases that name these epochs still; whoever has lost one notices where it would mark."""
-    await tx.execute(update(leases).where(leases.c.epoch.in_(sorted(epochs))).values(expires_ms=now_ms + LEASE_MS))
+    if epochs:
+        await RENEW_ALL.fetch(tx, {"epochs": sorted(epochs), "until_ms": now_ms + LEASE_MS})
 
 
 async def end_epoch(tx: AsyncConnection, name: str) -> None:

@@ -2,9 +2,10 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 
 from shared_schema.crm.database import DatabaseUnavailable
-from shared_schema.sync import bell, leases, outbox
+from shared_schema.sync import bell, leases, outbox, shares
 from shared_schema.sync.consumer import Consumer
 from shared_schema.sync.eraser import Eraser
 from shared_schema.sync.limits import Limits
@@ -20,13 +21,13 @@ from shared_schema.sync.trash import Emptier
 from shared_schema.sync.verifier import Verifier
 
 POLL_S = 1.0
-RENEW_S = 4.0
+APPEAR_S = 2.0
 FindBroker = Callable[[str], Broker]
 
 
 class Node:
-    """One process that syncs a store. Several may run beside each other: leases and positions keep them apart. `find_broker` says which
-    broker a partnership is on, where that is not the one for all."""
+    """One process that syncs a store. Several may run beside each other: each serves its share, and leases and positions keep apart those
+    that overlap. `find_broker` says which broker a partnership is on, where that is not the one for all."""
 
     def __init__(
         self,
@@ -43,8 +44,9 @@ class Node:
         self.restater = Restater(station, limits.outbox_max)
         self.sweeper = Sweeper(station, limits.keep_days)
         self.verifier = Verifier(station, self.find_broker, limits.verify_minutes)
+        self.name = f"{station.clock.random_bits(64):016x}"
         self.served: dict[str, asyncio.Task[None]] = {}
-        self.relays: dict[str, Relay] = {}
+        self.relays: set[Relay] = set()
         self.restorer = Restorer(station, self.find_broker, self.served.keys())
         self.wake = station.bell.listen("partnerships")
 
@@ -57,33 +59,38 @@ class Node:
                 loops = (*pacing, self.sweeper, Eraser(self.station), Emptier(self.station))
                 for each in loops:
                     group.create_task(each.run())
-                group.create_task(keep_at("leases", self.keep_leases, (DatabaseUnavailable,)))
+                group.create_task(keep_at("shares", self.appear, (DatabaseUnavailable,)))
                 await keep_at("partnerships", lambda: self.tend(group), (DatabaseUnavailable,))
         finally:
             await self.broker.stop()
+            with suppress(DatabaseUnavailable):  # then the others wait until it was not seen for a while
+                async with self.station.database.transaction() as tx:
+                    await shares.leave(tx, self.name)
 
-    async def keep_leases(self) -> None:
-        """Renew the relays' leases, all at once: the pause between two heartbeats may be longer than a lease."""
-        if epochs := [relay.epoch for relay in self.relays.values() if relay.epoch]:
-            async with self.station.database.transaction() as tx:
-                await leases.renew_all(tx, epochs, self.station.clock.now_ms())
-        await asyncio.sleep(RENEW_S)
+    async def appear(self) -> None:
+        """Say that this process lives, and renew its relays' leases, all at once: their heartbeats may be further apart than that."""
+        now_ms = self.station.clock.now_ms()
+        async with self.station.database.transaction() as tx:
+            await shares.appear(tx, self.name, now_ms)
+            await leases.renew_all(tx, [relay.epoch for relay in self.relays if relay.epoch], now_ms)
+        await asyncio.sleep(APPEAR_S)
 
     async def tend(self, group: asyncio.TaskGroup) -> None:
-        """Start serving what is new, stop serving what ended; a new partnership is noticed at once, or within seconds."""
-        found = await self.read_partnerships()
-        self.station.bell.wake(each for each, pending in found.items() if pending)
-        wanted = set(found)
+        """Start serving what is this process's share, stop serving what is not; a new partnership is noticed at once, or within seconds."""
+        found, living = await self.look_around()
+        wanted = shares.find_share(self.name, living, found)
+        self.station.bell.wake(each for each in wanted if found[each])
         for partnership in sorted(wanted - set(self.served)):
             self.served[partnership] = group.create_task(self.serve(partnership))
         for partnership in sorted(set(self.served) - wanted):
             self.served.pop(partnership).cancel()
         await bell.wait(self.wake, POLL_S)
 
-    async def read_partnerships(self) -> dict[str, bool]:
-        """The partnerships to serve, and whether rows wait to be published, of which another process may have told nobody."""
+    async def look_around(self) -> tuple[dict[str, bool], list[str]]:
+        """The partnerships to sync, and whether rows wait to be published, of which another process may have told nobody; who lives."""
         async with self.station.database.glancing() as connection:
-            return await outbox.read_servable(connection)
+            found = await outbox.read_servable(connection)
+            return found, await shares.read_living(connection, self.station.clock.now_ms())
 
     async def serve(self, partnership: str) -> None:
         """One partnership's two streams."""
@@ -93,11 +100,11 @@ class Node:
         consumer = Consumer(station.database, broker, station.incarnation, partnership, station.spec.due, station.bell)
         consumer.limits, consumer.brake = self.limits, station.keeping.brake
         consumer.proofs = station.proofs
-        self.relays[partnership] = relay
+        self.relays.add(relay)
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(relay.run())
                 group.create_task(consumer.run())
         finally:
-            self.relays.pop(partnership)
+            self.relays.discard(relay)
             station.bell.forget(partnership, relay.wake)

@@ -4,9 +4,9 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import delete, select
 
-from shared_schema.contract.codec import HEADER_EPOCH
+from shared_schema.contract.codec import HEADER_CONTROL, HEADER_EPOCH
 from shared_schema.contract.topics import record_topic
 from shared_schema.crm.database import Database
 from shared_schema.sync.clock import SystemClock
@@ -43,3 +43,49 @@ async def test_after_a_lost_connection_nothing_more_is_published_under_the_epoch
         await serving
     assert len(published()) == 1
     await database.close()
+
+
+class SetClock(SystemClock):
+    """The machine's, but for the time, which the test says."""
+
+    def __init__(self) -> None:
+        self.ms = 1_790_000_000_000
+
+    def now_ms(self) -> int:
+        return self.ms
+
+
+async def turn(relay: Relay) -> None:
+    """Have it go once round, whatever it waits for."""
+    for _ in range(2):  # at the second waking the first turn is over
+        relay.wake.set()
+        while relay.wake.is_set():
+            await asyncio.sleep(0.001)
+
+
+async def test_a_heartbeat_comes_every_five_seconds_while_anything_is_unacknowledged_and_else_every_fifteen(tmp_path: Path) -> None:
+    database, cluster, clock = await open_store("partner", f"sqlite:///{tmp_path}/partner.db"), MemoryCluster(), SetClock()
+    topic = record_topic(PARTNERSHIP, "partner")
+    cluster.create_topic(topic)
+    relay = Relay(database, MemoryBroker(cluster), clock, "partner", PARTNERSHIP)
+
+    async def beats_after(*seconds: int) -> list[int]:
+        counts = []
+        for each in seconds:
+            clock.ms += each * 1_000
+            await turn(relay)
+            counts.append(sum(dict(record.headers).get(HEADER_CONTROL) == b"sync.heartbeat" for record in cluster.logs[topic].records))
+        return counts
+
+    serving = asyncio.create_task(relay.serve_epoch())
+    try:
+        assert await beats_after(0, 14, 1, 14, 1) == [1, 1, 2, 2, 3]
+        await queue_edits(database, make_edits(1, 10))
+        assert await beats_after(0, 5, 4, 1, 5) == [3, 4, 4, 5, 6]
+        async with database.transaction() as tx:
+            await tx.execute(delete(outbox))
+        assert await beats_after(5, 14, 1) == [7, 7, 8]
+    finally:
+        serving.cancel()
+        await asyncio.gather(serving, return_exceptions=True)
+        await database.close()

@@ -2,15 +2,22 @@
 
 from pathlib import Path
 
+import pytest
 from sqlalchemy import insert, select
 
 from partner_node.spec import SPEC
+from shared_schema.contract.codec import HEADER_CONTROL
 from shared_schema.contract.refusal import AHEAD
+from shared_schema.contract.topics import record_topic
+from shared_schema.sync import restoration
 from shared_schema.sync.clock import SystemClock
 from shared_schema.sync.restoration import take_back
+from shared_schema.sync.restorer import Restorer
 from shared_schema.sync.station import Station
 from shared_schema.sync.tables import refusals
+from shared_schema.sync.transport import BrokerUnavailable, Producer
 from tests.bench.population import PARTNERSHIP, open_store
+from tests.twins.memory_broker import MemoryBroker, MemoryCluster
 
 HOUR_MS = 3_600_000
 
@@ -32,3 +39,24 @@ async def test_what_was_refused_before_the_sign_was_seen_is_taken_back_also_when
     outcomes = {(each.event, each.outcome) for event in told for each in event.data.outcomes}
     assert outcomes == {("a minute ago", "applied"), ("amid a jump", "applied")}
     assert left == {"another day", "not writable"}
+
+
+class ShutBroker(MemoryBroker):
+    async def open_producer(self) -> Producer:
+        raise BrokerUnavailable("this vendor's broker is away")
+
+
+async def test_a_broker_that_is_away_keeps_no_other_partnership_from_its_restoration(tmp_path: Path) -> None:
+    database, cluster = await open_store("partner", f"sqlite:///{tmp_path}/partner.db", ["away", "here", "not-served"]), MemoryCluster()
+    station = Station(SPEC, database, SystemClock())
+    for each in ("away", "here", "not-served"):
+        cluster.create_topic(record_topic(each, "partner"))
+    brokers = {"away": ShutBroker(cluster), "here": MemoryBroker(cluster)}
+    async with database.transaction() as tx:
+        await restoration.start(tx, station.incarnation, "a test")
+    with pytest.raises(BrokerUnavailable, match="this vendor's broker"):
+        await Restorer(station, brokers.__getitem__, brokers.keys()).turn()
+    logs = {each: cluster.logs[record_topic(each, "partner")].records for each in ("here", "not-served")}
+    told = {each: [dict(record.headers) for record in records] for each, records in logs.items()}
+    assert told == {"here": [{HEADER_CONTROL: b"sync.restore"}], "not-served": []}
+    await database.close()
