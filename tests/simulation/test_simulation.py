@@ -79,7 +79,7 @@ def test_one_name_is_one_history(template: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["random-shared:732961122:partner@334:partner@496=restore-9:vendor@20=restore-12", "brake:77:partner@421=fail over-3"]
+    "name", ["random-shared:732961123:partner@334:partner@496=restore-9:vendor@20=restore-12", "brake:77:partner@421=fail over-3"]
 )
 def test_one_name_is_one_history_in_every_process(name: str) -> None:
     """Whatever the order in which a process keeps its sets."""
