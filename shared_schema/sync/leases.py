@@ -9,7 +9,7 @@ from shared_schema.crm.rows import Among, insert_for
 from shared_schema.crm.statements import Statement
 from shared_schema.sync.tables import leases, outbound_epochs
 
-LEASE_MS = 10_000
+LEASE_MS = 6_000
 ASTRAY_MS = 60_000  # a lease that would run longer than this was taken before the clock went back: nobody need wait for it
 
 RENEW_ALL = Statement(update(leases).where(Among(leases.c.epoch, "epochs")).values(expires_ms=bindparam("until_ms")))

@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 
 from tests.simulation.fate import DEEDS
-from tests.simulation.histories import History, all_points, be_quiet, pairs, parse, random_histories, single, singles
+from tests.simulation.histories import History, all_points, be_quiet, pairs, parse, random_histories, single, singles, twice
 from tests.simulation.jobs import live_all
 from tests.simulation.script import SCRIPTS
 from tests.simulation.tally import describe, list_failures
@@ -37,7 +37,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--every", action="store_true", help="a history for every point of every script, killed there")
     parser.add_argument("--script", choices=list(SCRIPTS), action="append", help="with --every: only these")
     parser.add_argument("--deed", choices=list(DEEDS), default="die", help="with --every: what happens at the point")
-    parser.add_argument("--only", choices=["single", "pairs", "random"], help="histories of one kind")
+    parser.add_argument("--only", choices=["single", "pairs", "twice", "random"], help="histories of one kind")
     parser.add_argument("--replay", help="one history by its name")
     return parser.parse_args()
 
@@ -51,7 +51,7 @@ def choose(arguments: argparse.Namespace, template: Path) -> Sequence[History]:
     places = all_points(seed, template, arguments.script or list(SCRIPTS))
     if arguments.every:
         return [single(seed, place, arguments.deed) for place in places]
-    kinds = {"single": singles(seed, places), "pairs": pairs(seed, places), "random": random_histories(seed)}
+    kinds = {"single": singles(seed, places), "pairs": pairs(seed, places), "twice": twice(seed, places), "random": random_histories(seed)}
     if arguments.only:
         return list(islice(kinds[arguments.only], wanted))
     third = wanted // 3

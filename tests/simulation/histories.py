@@ -23,6 +23,8 @@ POINTS_RANDOM = 500
 BACK_MAX = 30
 # What a stroke is that is drawn: each as often as it stands here.
 DRAWN: tuple[Deed, ...] = ("die", "die", "die", "die", "freeze", "freeze", "restore", "fail over")
+BACKWARDS: tuple[Deed, ...] = ("restore", "fail over")
+APART_MAX = 600
 STROKE = re.compile(r"^(?P<who>[a-z]+)@(?P<point>\d+)(=(?P<deed>[a-z ]+?)(-(?P<back>\d+))?)?$")
 
 
@@ -143,6 +145,16 @@ def pairs(seed: int, places: Sequence[tuple[str, str, int]]) -> Iterator[History
         play = random.choice(places)[0]
         drawn = (draw_stroke(random, who, point) for _, who, point in random.sample(by_play[play], 2))
         yield History(play, seed, tuple(sorted(drawn)))
+
+
+def twice(seed: int, places: Sequence[tuple[str, str, int]]) -> Iterator[History]:
+    """One store that goes back twice in one script, the second time soon after the first, drawn."""
+    random = Random(f"twice {seed}")
+    while True:
+        play, who, point = random.choice(places)
+        points = (point, point + random.randint(1, APART_MAX))
+        strokes = [Stroke(each, random.choice(BACKWARDS), random.randint(1, BACK_MAX)) for each in points]
+        yield History(play, seed, tuple(Planned(who, each) for each in strokes))
 
 
 def draw_stroke(random: Random, who: str, point: int) -> Planned:

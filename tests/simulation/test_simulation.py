@@ -13,7 +13,7 @@ import pytest
 from partner_node.spec import SPEC as PARTNER
 from shared_schema.contract.envelope import CONTROL_TYPES, EVENT_TYPES
 from tests.simulation import scenes
-from tests.simulation.histories import History, all_points, be_quiet, live, pairs, parse, random_histories, singles
+from tests.simulation.histories import History, all_points, be_quiet, live, pairs, parse, random_histories, singles, twice
 from tests.simulation.judge import SCENES, catch, find_killer
 from tests.simulation.script import SCRIPTS, Script
 from tests.simulation.tally import OUTCOMES, Tally
@@ -21,7 +21,7 @@ from tests.simulation.template import drop_template, make_template
 from tests.simulation.variants import VARIANTS
 from vendor_node.spec import SPEC as VENDOR
 
-SINGLE, DOUBLE, RANDOM = 60, 25, 20
+SINGLE, DOUBLE, TWICE, RANDOM = 60, 25, 15, 20
 TELL = """
 import sys
 from tests.simulation.histories import be_quiet, live, parse
@@ -112,6 +112,15 @@ def test_a_history_struck_at_any_point_leaves_all_sides_whole(template: Path, se
 def test_a_history_struck_twice_leaves_all_sides_whole(template: Path, seed: int, places: list[tuple[str, str, int]]) -> None:
     tally = Tally()
     for history in islice(pairs(seed, places), DOUBLE):
+        live(history, template, tally)
+    assert not tally.failures
+
+
+def test_a_store_that_goes_back_twice_soon_after_leaves_all_sides_whole(
+    template: Path, seed: int, places: list[tuple[str, str, int]]
+) -> None:
+    tally = Tally()
+    for history in islice(twice(seed, places), TWICE):
         live(history, template, tally)
     assert not tally.failures
 
