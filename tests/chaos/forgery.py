@@ -1,5 +1,7 @@
 """What a forger with a way to the broker would send: an event that claims to have seen a thousand million writes of whoever gets it."""
 
+import json
+from collections.abc import Mapping
 from typing import Any
 
 from shared_schema.contract.codec import RecordChange
@@ -7,12 +9,16 @@ from shared_schema.contract.documents import Document
 from shared_schema.contract.registers import Dot, Register, Sibling, Side, Stamp
 from shared_schema.sync.transport import Record
 from tests.hand_made import make_event, make_message
+from tests.stores import StoreCopy
 
 FORGED = "written by a forger"
 IDS = "01a0c450-0000-7000-8000-f06ed"  # how the ids of forged events begin
 FAR = 10**9
 DEALS = """SELECT r.uid, r.registration, r.parent, r.side, r.document, h.incarnation
     FROM shared_records r JOIN property_history h ON h.uid = r.uid AND h.source = 'local' WHERE r.kind = 'deal' LIMIT 1"""
+
+TAKEN = f"SELECT incarnation, counter, event, at_ms FROM property_history WHERE value = '\"{FORGED}\"'"
+RESTORED = "SELECT detail, at_ms FROM journal WHERE what = 'store restored'"
 
 
 def forge_event(partnership: str, sender: Side, row: tuple[Any, ...], number: int) -> Record:
@@ -24,3 +30,26 @@ def forge_event(partnership: str, sender: Side, row: tuple[Any, ...], number: in
     register = Register({forger.incarnation: number, theirs: FAR}, (Sibling(forger, stamp, None, FORGED),))
     change = RecordChange(uid, "deal", parent, registration, side, {"next_step": register})
     return make_message(make_event(f"{IDS}{number:07x}", "deal.changed", (partnership, sender), change, stamp), f"{number:016x}")
+
+
+def find_taken(stores: Mapping[str, StoreCopy]) -> tuple[list[str], list[str]]:
+    """By side, what it took of a forger: without a reason, and amid a restoration. Then the peer may name writes that a store knows nothing
+    of, for it may bring them back; and what one side took like that goes on to the other as any edit."""
+    amid = {(incarnation, counter) for store in stores.values() for incarnation, counter in find_amid(store)}
+    taken, excused = [], []
+    for side, store in stores.items():
+        dots = {(incarnation, counter) for incarnation, counter, *_ in store.rows(TAKEN)}
+        if dots - amid or (not dots and FORGED.encode() in store.path.read_bytes()):
+            taken.append(f"{side} took what a forger sent")
+        excused += [f"{side} took what a forger sent while it was restored: {dot}" for dot in sorted(dots & amid)]
+    return taken, excused
+
+
+def find_amid(store: StoreCopy) -> list[tuple[str, int]]:
+    """The forged writes that came to this store itself, while it was restored."""
+    spans = [(json.loads(detail)["since_ms"], ended_ms) for detail, ended_ms in store.rows(RESTORED)]
+    return [
+        (incarnation, counter)
+        for incarnation, counter, event, at_ms in store.rows(TAKEN)
+        if event.startswith(IDS) and any(since_ms <= at_ms <= ended_ms for since_ms, ended_ms in spans)
+    ]

@@ -17,7 +17,7 @@ from tests.chaos.schedule import ENDS
 
 FIGURES = Path("chaos.json")
 FAILED = Path("chaos-failed")
-COUNTED = ("lost", "overwritten", "divergent", "wrongly_applied", "doubled", "leaks", "other", "gone")
+COUNTED = ("lost", "overwritten", "divergent", "wrongly_applied", "doubled", "leaks", "other", "gone", "forged")
 WORDS = {
     "acknowledged": "commands acknowledged",
     "refused": "commands refused in words",
@@ -30,6 +30,7 @@ WORDS = {
     "leaks": "private leaks",
     "other": "anything else amiss",
     "gone": "gone with the older copy, before the peer had it",
+    "forged": "forgeries taken by a store that was being restored",
     "quiet_s": "seconds until quiet at the end",
 }
 SHOWN = 20
@@ -82,7 +83,7 @@ def print_table(console: Console, figures: Mapping[str, Json]) -> None:
     for what in sorted({what for store in stores for what in figures[store]["faults"]}):
         table.add_row(what, *(describe_fault(figures[store]["faults"].get(what)) for store in stores))
     for name, words in WORDS.items():
-        table.add_row(words, *(f"{figures[store][name]:,}" for store in stores))
+        table.add_row(words, *(f"{figures[store].get(name, 0):,}" for store in stores))
     console.print(table)
 
 

@@ -12,7 +12,7 @@ from tests import checker
 from tests.chaos.client_log import Command, Context, Reached, Written
 from tests.chaos.evidence import Evidence
 from tests.chaos.faults import MARK, Replacement
-from tests.chaos.forgery import FORGED, IDS
+from tests.chaos.forgery import IDS, find_taken
 from tests.checker import Broken, Store
 from tests.stores import StoreCopy
 
@@ -28,7 +28,8 @@ TWICE = "SELECT registration FROM assignments WHERE automatic GROUP BY registrat
 
 class Verdicts(NamedTuple):
     """What was found of each kind, as sentences. `gone`: acknowledged by a store that was then replaced by an older copy, before the peer
-    had it: no defect, and counted apart. `other`: whatever else is not as it must be."""
+    had it; `forged`: taken of a forger by a store that was being restored. Both are no defects, and are counted apart. `other`: whatever
+    else is not as it must be."""
 
     acknowledged: int
     refused: int
@@ -41,6 +42,7 @@ class Verdicts(NamedTuple):
     doubled: Sequence[str]
     leaks: Sequence[str]
     other: Sequence[str]
+    forged: Sequence[str]
 
     @property
     def defects(self) -> list[str]:
@@ -86,6 +88,7 @@ def judge(evidence: Evidence) -> Verdicts:
         [f"{registration} was assigned twice" for (registration,) in stores["vendor"].store.rows(TWICE)],
         list(trial.find_leaks()),
         list(trial.find_other()),
+        trial.forgeries[1],
     )
 
 
@@ -100,6 +103,7 @@ class Trial:
         self.unshared = unshared
         self.replaced = replaced
         self.restored = {each.side for each in evidence.replacements}
+        self.forgeries = find_taken(evidence.stores)
         self.pair: tuple[StoreCopy, StoreCopy] = (evidence.stores["partner"], evidence.stores["vendor"])
 
     def find_lost(self) -> tuple[list[str], list[str]]:
@@ -204,13 +208,12 @@ class Trial:
     def find_other(self) -> Iterator[str]:
         yield from (f"never in step: {what} ({count})" for what, count in self.evidence.left.items())
         yield from self.evidence.deaths
+        yield from self.forgeries[0]
         for command in self.evidence.commands:
             if command.result == "failed":
                 yield f"{command.side}: {command.do}: {command.detail}"
         for side, stored in self.stores.items():
             store = stored.store
-            if FORGED.encode() in store.path.read_bytes():
-                yield f"{side} took what a forger sent"
             yield from (f"{side} refused what was honest: {row}" for row in store.rows(REFUSED))
             for reason, detail, payload in store.rows(PARKED):
                 if MARK not in (payload or b""):

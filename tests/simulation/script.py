@@ -240,6 +240,7 @@ async def heal(world: World) -> None:
     partner, vendor = world.partner, world.vendor
     await world.settle()
     uid = one(partner, "SELECT uid FROM shared_records WHERE kind = 'person' AND side = 'vendor' ORDER BY uid LIMIT 1")
+    world.torn = True
     partner.rows("DELETE FROM shared_records WHERE uid = ?", uid)
     tear_field(partner, "expires")
     await begin_verification(world, partner, repair=False)
@@ -322,7 +323,8 @@ async def agree(world: World) -> None:
         went_back = -1
         while went_back != world.count_restores(asking):  # then its request may have gone with its store
             went_back = world.count_restores(asking)
-            repair = world.play_ended_early  # then what it tore out may still be missing
+            torn_again = world.torn and world.count_restores(world.partner)  # then what was repaired may have gone with its store
+            repair = world.play_ended_early or bool(torn_again)  # what a play tore out and did not repair is missing still
             await begin_verification(world, asking, repair=repair, partnership=partnership)
             await world.until(lambda by=asking, at=partnership, was=went_back: is_verified(world, by, at, was), "the verification ends")
         drift = asking.rows("SELECT uid, ours, theirs FROM drifts WHERE partnership = ? AND looks >= 2", partnership)

@@ -122,6 +122,7 @@ class World:
         self.background: list[asyncio.Task[Any]] = []
         self.forged = False
         self.play_ended_early = False
+        self.torn = False
         self.playing = False
         self.went_back_s = -float(SIGN_S)
         self.attempted: list[Attempt] = []
