@@ -272,8 +272,13 @@ class KafkaReader:
         self.partition = partition
         self.topic_id = topic_id
         self.heard_at_s = asyncio.get_running_loop().time()
+        self.looking: asyncio.Task[None] | None = None
 
     async def fetch(self, max_records: int, wait_ms: int) -> list[Received]:
+        """Also raises what a look at the topic found that was silent before: what arrives meanwhile does not wait for the look."""
+        if self.looking is not None and self.looking.done():
+            done, self.looking = self.looking, None
+            done.result()
         try:
             async with self.broker.line.answering(wait_ms / 1000 + self.broker.line.answer_s, self.partition.topic, READING):
                 found = await self.client.getmany(self.partition, timeout_ms=wait_ms, max_records=max_records)
@@ -286,9 +291,9 @@ class KafkaReader:
             self.heard_at_s = now_s
             self.broker.line.be_well(self.partition.topic, READING)
             return [read_back(each) for each in found[self.partition]]
-        if now_s - self.heard_at_s >= SILENCE_S:
+        if now_s - self.heard_at_s >= SILENCE_S and self.looking is None:
             self.heard_at_s = now_s
-            await self.explain_silence()
+            self.looking = asyncio.create_task(self.explain_silence())
         return []
 
     async def explain_silence(self) -> None:
@@ -303,4 +308,7 @@ class KafkaReader:
 
     async def close(self) -> None:
         self.broker.forget(self)
+        if self.looking is not None:
+            self.looking.cancel()
+            await asyncio.gather(self.looking, return_exceptions=True)
         await close_within(self.client.stop)
