@@ -76,7 +76,8 @@ OUTAGES = (BrokerError, DatabaseUnavailable, PositionMoved, StreamStopped)
 
 
 class Consumer:
-    """One partnership's inbound topic. The bell rings after every batch, for whoever has work by it."""
+    """One partnership's inbound topic. The bell rings after every batch, for whoever has work by it. Who cancels it while `writing` is held
+    by nobody cuts no batch off."""
 
     def __init__(  # the parts of a stream, once, from the composition root
         self,
@@ -98,6 +99,7 @@ class Consumer:
         self.restoring = False
         self.suspected_ms = 0
         self.fetched: Sequence[Received] = ()
+        self.writing = asyncio.Lock()
         self.inbound = record_topic(partnership, other(incarnation.side))
         self.outbound = record_topic(partnership, incarnation.side)
         self.bell = bell or Bell()
@@ -132,7 +134,8 @@ class Consumer:
                 ahead = asyncio.ensure_future(self.fetch_ahead(reader))
                 silent = 0 if batch else silent + 1
                 if batch:
-                    await self.take(producer, batch, offset, arrivals)
+                    async with self.writing:
+                        await self.take(producer, batch, offset, arrivals)
                     offset = batch[-1].offset + 1
         finally:
             ahead.cancel()

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from typing import NamedTuple
 
 from shared_schema.crm.database import DatabaseUnavailable
 from shared_schema.sync import bell, leases, outbox, shares
@@ -22,7 +23,25 @@ from shared_schema.sync.verifier import Verifier
 
 POLL_S = 1.0
 APPEAR_S = 2.0
+LET_GO_S = 5.0
 FindBroker = Callable[[str], Broker]
+
+
+class Served(NamedTuple):
+    """A partnership's two streams, and the task that they are."""
+
+    relay: Relay
+    consumer: Consumer
+    task: asyncio.Task[None]
+
+    async def let_go(self) -> None:
+        """End both between two writes: a commit that is cut off counts as a lost connection, after which all others begin anew. Who
+        writes for too long is cut off all the same."""
+        try:
+            async with asyncio.timeout(LET_GO_S), self.relay.writing, self.consumer.writing:
+                self.task.cancel()
+        except TimeoutError:
+            self.task.cancel()
 
 
 class Node:
@@ -45,8 +64,7 @@ class Node:
         self.sweeper = Sweeper(station, limits.keep_days)
         self.verifier = Verifier(station, self.find_broker, limits.verify_minutes)
         self.name = f"{station.clock.random_bits(64):016x}"
-        self.served: dict[str, asyncio.Task[None]] = {}
-        self.relays: set[Relay] = set()
+        self.served: dict[str, Served] = {}
         self.restorer = Restorer(station, self.find_broker, self.served.keys())
         self.wake = station.bell.listen("partnerships")
 
@@ -72,7 +90,7 @@ class Node:
         now_ms = self.station.clock.now_ms()
         async with self.station.database.transaction() as tx:
             await shares.appear(tx, self.name, now_ms)
-            await leases.renew_all(tx, [relay.epoch for relay in self.relays if relay.epoch], now_ms)
+            await leases.renew_all(tx, [each.relay.epoch for each in self.served.values() if each.relay.epoch], now_ms)
         await asyncio.sleep(APPEAR_S)
 
     async def tend(self, group: asyncio.TaskGroup) -> None:
@@ -81,9 +99,9 @@ class Node:
         wanted = shares.find_share(self.name, living, found)
         self.station.bell.wake(each for each in wanted if found[each])
         for partnership in sorted(wanted - set(self.served)):
-            self.served[partnership] = group.create_task(self.serve(partnership))
-        for partnership in sorted(set(self.served) - wanted):
-            self.served.pop(partnership).cancel()
+            self.served[partnership] = self.serve(group, partnership)
+        leaving = [self.served.pop(each) for each in sorted(set(self.served) - wanted)]
+        await asyncio.gather(*(each.let_go() for each in leaving))
         await bell.wait(self.wake, POLL_S)
 
     async def look_around(self) -> tuple[dict[str, bool], list[str]]:
@@ -92,19 +110,20 @@ class Node:
             found = await outbox.read_servable(connection)
             return found, await shares.read_living(connection, self.station.clock.now_ms())
 
-    async def serve(self, partnership: str) -> None:
-        """One partnership's two streams."""
+    def serve(self, group: asyncio.TaskGroup, partnership: str) -> Served:
         station, broker = self.station, self.find_broker(partnership)
         relay = Relay(station.database, broker, station.clock, station.spec.side, partnership)
-        relay.wake = station.bell.listen(partnership)
         consumer = Consumer(station.database, broker, station.incarnation, partnership, station.spec.due, station.bell)
         consumer.limits, consumer.brake = self.limits, station.keeping.brake
         consumer.proofs = station.proofs
-        self.relays.add(relay)
+        return Served(relay, consumer, group.create_task(self.sync(relay, consumer)))
+
+    async def sync(self, relay: Relay, consumer: Consumer) -> None:
+        """Both streams of a partnership, until cancelled."""
+        relay.wake = self.station.bell.listen(relay.partnership)
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(relay.run())
                 group.create_task(consumer.run())
         finally:
-            self.relays.discard(relay)
-            station.bell.forget(partnership, relay.wake)
+            self.station.bell.forget(relay.partnership, relay.wake)

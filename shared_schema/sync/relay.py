@@ -42,7 +42,8 @@ class Shipment(NamedTuple):
 
 
 class Relay:
-    """One partnership's outbound topic. `wake` is set by whoever makes rows pending, or finds such: nothing is looked for between beats."""
+    """One partnership's outbound topic. `wake` is set by whoever makes rows pending, or finds such: nothing is looked for between beats.
+    Who cancels it while `writing` is held by nobody cuts no commit off."""
 
     def __init__(self, database: Database, broker: Broker, clock: Clock, side: Side, partnership: str) -> None:
         self.database = database
@@ -55,6 +56,7 @@ class Relay:
         self.epoch = ""
         self.losses = 0
         self.wake = asyncio.Event()
+        self.writing = asyncio.Lock()
 
     async def run(self) -> None:
         """Until cancelled; then another relay can go on at once."""
@@ -145,7 +147,7 @@ class Relay:
         loop = asyncio.get_running_loop()
         began_s = loop.time()
         await deliver(shipment.delivery)
-        async with self.database.transaction() as tx:
+        async with self.writing, self.database.transaction() as tx:
             self.check_store()
             now_ms = self.clock.now_ms()
             marked = await outbox.mark_published(tx, self.lease, epoch, shipment.numbered, shipment.last_event, now_ms)
@@ -162,7 +164,7 @@ class Relay:
 
     async def beat(self, producer: Producer, epoch: str) -> bool:
         """Renew the lease, and name the last numbers, after the rows themselves; whether anything is unacknowledged."""
-        async with self.database.transaction() as tx:
+        async with self.writing, self.database.transaction() as tx:
             if not await leases.renew(tx, self.lease, epoch, self.clock.now_ms()):
                 raise LeaseLost(f"the lease of {self.partnership} names another epoch")
             epochs = await outbox.read_last_numbers(tx, self.partnership)

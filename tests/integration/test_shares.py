@@ -149,3 +149,17 @@ async def test_a_rest_between_heartbeats_costs_no_lease(office: Office, monkeypa
         return min(await read_leases()) > 0
 
     await until(are_renewed)
+
+
+async def test_who_takes_a_share_over_cuts_no_commit_of_the_other_off(office: Office) -> None:
+    """It would count as a lost connection, after which a process begins anew with all that it serves."""
+    first = office.begin()
+    await office.settle(first)
+    for place in range(5):
+        for each in NAMES:
+            await office.queue(each, place)
+        if place == 2:
+            second = office.begin()
+    await office.settle(first, second)
+    await until(office.is_all_published)
+    assert first.database.losses == 0
