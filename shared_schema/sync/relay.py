@@ -91,9 +91,10 @@ class Relay:
                 if rows:
                     flying.append(await self.ship(producer, epoch, sequence, rows))
                     sequence += len(flying[-1].numbered)
-                    pause_ms = HEARTBEAT_MS
                 settling = self.settle_next(flying, settling, epoch)
                 now_ms = self.clock.now_ms()
+                if rows and pause_ms == REST_MS:
+                    beaten_ms, pause_ms = now_ms, HEARTBEAT_MS
                 if abs(now_ms - beaten_ms) >= pause_ms:
                     beaten_ms = now_ms
                     pause_ms = HEARTBEAT_MS if await self.beat(producer, epoch) else REST_MS
