@@ -23,7 +23,8 @@ from shared_schema.sync.transport import Broker, BrokerError, Producer, Record
 BATCH_ROWS = 500
 IN_FLIGHT_BATCHES = 3
 HEARTBEAT_MS = 5_000
-REST_MS = 15_000  # between heartbeats while nothing is unacknowledged
+REST_MS = 15_000  # at most, between heartbeats while nothing is unacknowledged
+SPREAD_BITS = 12  # so many milliseconds less, at random: the relays of a process began together, and are not to beat together for ever
 SEND_DEADLINE_S = 60.0
 
 
@@ -93,15 +94,18 @@ class Relay:
                     sequence += len(flying[-1].numbered)
                 settling = self.settle_next(flying, settling, epoch)
                 now_ms = self.clock.now_ms()
-                if rows and pause_ms == REST_MS:
+                if rows and pause_ms > HEARTBEAT_MS:
                     beaten_ms, pause_ms = now_ms, HEARTBEAT_MS
                 if abs(now_ms - beaten_ms) >= pause_ms:
                     beaten_ms = now_ms
-                    pause_ms = HEARTBEAT_MS if await self.beat(producer, epoch) else REST_MS
+                    pause_ms = HEARTBEAT_MS if await self.beat(producer, epoch) else self.draw_rest_ms()
                 if not rows:
                     await bell.wait(self.wake, (pause_ms - abs(now_ms - beaten_ms)) / 1000)
         finally:
             await end(settling)
+
+    def draw_rest_ms(self) -> int:
+        return REST_MS - self.clock.random_bits(SPREAD_BITS)
 
     def settle_next(self, flying: deque[Shipment], settling: asyncio.Task[None] | None, epoch: str) -> asyncio.Task[None] | None:
         """Have the oldest shipment settled while the next ones go; raises what kept the last one from it."""

@@ -161,6 +161,7 @@ async def test_a_pair_at_rest_grows_neither_store(pair: Pair, monkeypatch: pytes
     """A hundred heartbeats each way, and their acknowledgements."""
     monkeypatch.setattr(relay, "HEARTBEAT_MS", 0)
     monkeypatch.setattr(relay, "REST_MS", 0)
+    monkeypatch.setattr(relay, "SPREAD_BITS", 0)
     tables = [table for table in metadata.sorted_tables if table.name not in ("reps", "assignments")]
     sides = (pair.partner, pair.vendor)
     before = [[await count(side, table) for table in tables] for side in sides]
