@@ -81,7 +81,7 @@ class Node:
                 await keep_at("partnerships", lambda: self.tend(group), (DatabaseUnavailable,))
         finally:
             await self.broker.stop()
-            with suppress(DatabaseUnavailable):  # then the others wait until it was not seen for a while
+            with suppress(DatabaseUnavailable):  # then the others wait until its lease runs out
                 async with self.station.database.transaction() as tx:
                     await shares.leave(tx, self.name)
 

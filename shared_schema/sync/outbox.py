@@ -202,9 +202,9 @@ async def raise_acknowledged(tx: AsyncConnection, partnership: str, watermarks: 
     """Keep the peer's watermarks of epochs of ours; what was reached before, of those that we ever had."""
     found = await ACKNOWLEDGED.fetch(tx, {"partnership": partnership, "epochs": sorted(watermarks)})
     before = {epoch: Reached(acknowledged, dropped, bool(bears)) for epoch, acknowledged, dropped, bears in found}
-    moved = [epoch for epoch, reached in before.items() if watermarks[epoch] != reached.acknowledged]
-    for epoch in moved:
-        await ACKNOWLEDGE.fetch(tx, {"partnership": partnership, "at": epoch, "watermark": watermarks[epoch]})
+    for epoch, reached in before.items():
+        if watermarks[epoch] != reached.acknowledged:
+            await ACKNOWLEDGE.fetch(tx, {"partnership": partnership, "at": epoch, "watermark": watermarks[epoch]})
     return before
 
 

@@ -79,11 +79,6 @@ async def start(tx: AsyncConnection, incarnation: Incarnation, why: str, seen_in
     await insert_missing(tx, restorations, [{"partnership": each, "request": incarnation.new_uid(), **fresh} for each in known])
 
 
-async def load(connection: AsyncConnection, partnership: str) -> Row | None:
-    row = (await connection.execute(select(restorations).where(restorations.c.partnership == partnership))).mappings().one_or_none()
-    return dict(row) if row else None
-
-
 async def is_restoring(connection: AsyncConnection, partnership: str) -> bool:
     found = await connection.execute(select(restorations.c.partnership).where(restorations.c.partnership == partnership))
     return found.scalar_one_or_none() is not None

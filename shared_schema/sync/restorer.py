@@ -3,7 +3,7 @@ when it has got all of ours."""
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, KeysView
 
 from shared_schema.contract.codec import HEADER_CONTROL, encode_control
 from shared_schema.contract.envelope import Restated, Restore
@@ -25,7 +25,7 @@ class Restorer:
     """One per process, for the partnerships that it serves; several processes beside each other only do each other's work. `find_broker`
     says where a partnership's topics are."""
 
-    def __init__(self, station: Station, find_broker: Callable[[str], Broker], served: Collection[str]) -> None:
+    def __init__(self, station: Station, find_broker: Callable[[str], Broker], served: KeysView[str]) -> None:
         self.station = station
         self.find_broker = find_broker
         self.served = served
@@ -39,8 +39,8 @@ class Restorer:
     async def turn(self) -> None:
         async with self.station.database.reading() as connection:
             restoring = await restoration.read_restorations(connection)
-            stating = await statements.list_begun(connection)
-        mine = sorted(each for each in self.served if each in restoring or each in stating)
+            stating = self.served & await statements.list_unfinished(connection)
+        mine = sorted(stating | (self.served & restoring.keys()))
         results = await asyncio.gather(*(self.serve(each, restoring.get(each), each in stating) for each in mine), return_exceptions=True)
         for each in results:
             if each is not None:

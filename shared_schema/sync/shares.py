@@ -1,5 +1,5 @@
 """Shares: of the processes that sync one store, each serves some of its partnerships. Which ones follows from the names of those that live,
-so that nobody need hand anything over, and one that comes or goes moves as few as can be.
+so that nobody need hand anything over, and one that comes or goes moves as few as can be. Who lives is who holds the lease on its own name.
 
 A share saves work and protects nothing: two processes that serve the same partnership, as one that slept may, are harmless.
 """
@@ -7,18 +7,15 @@ A share saves work and protects nothing: two processes that serve the same partn
 from collections.abc import Collection, Iterable
 from hashlib import sha256
 
-from sqlalchemy import bindparam, delete, func, select
+from sqlalchemy import bindparam, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from shared_schema.crm.rows import upsert
 from shared_schema.crm.statements import Statement
-from shared_schema.sync.tables import processes
+from shared_schema.sync.leases import ASTRAY_MS, release, take
+from shared_schema.sync.tables import leases
 
-ALIVE_MS = 6_000
-FORGOTTEN_MS = 600_000
-
-FAR = func.abs(processes.c.seen_ms - bindparam("now_ms"))  # a clock may have gone back
-LIVING = Statement(select(processes.c.name).where(FAR < ALIVE_MS))
+OF_PROCESS = leases.c.name.startswith("process:")
+LIVING = Statement(select(leases.c.owner).where(OF_PROCESS, leases.c.expires_ms.between(bindparam("after_ms"), bindparam("until_ms"))))
 
 
 def find_share(process: str, living: Collection[str], partnerships: Iterable[str]) -> set[str]:
@@ -32,16 +29,16 @@ def draw_number(process: str, partnership: str) -> bytes:
 
 
 async def appear(tx: AsyncConnection, process: str, now_ms: int) -> None:
-    """Say that a process lives; those that were not seen for ten minutes are forgotten."""
-    await upsert(tx, processes, [{"name": process, "seen_ms": now_ms}], ("seen_ms",))
-    await tx.execute(delete(processes).where(func.abs(processes.c.seen_ms - now_ms) > FORGOTTEN_MS))
+    """Say that a process lives."""
+    await take(tx, f"process:{process}", process, process, now_ms)
 
 
 async def leave(tx: AsyncConnection, process: str) -> None:
     """Say that a process ends, so that the others need not wait for it."""
-    await tx.execute(delete(processes).where(processes.c.name == process))
+    await release(tx, f"process:{process}", process)
 
 
 async def read_living(connection: AsyncConnection, now_ms: int) -> list[str]:
-    """The processes that were seen within the last six seconds."""
-    return [name for (name,) in await LIVING.fetch(connection, {"now_ms": now_ms})]
+    """The processes whose leases run; not those that were taken before the clock went back."""
+    rows = await LIVING.fetch(connection, {"after_ms": now_ms + 1, "until_ms": now_ms + ASTRAY_MS})
+    return [name for (name,) in rows]

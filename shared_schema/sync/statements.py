@@ -54,7 +54,7 @@ async def end(tx: AsyncConnection, partnership: str, now_ms: int) -> Restated | 
     return await make_end(tx, row, now_ms)
 
 
-async def list_begun(connection: AsyncConnection) -> set[str]:
+async def list_unfinished(connection: AsyncConnection) -> set[str]:
     """The partnerships whose peers wait for the end of a statement."""
     return set((await connection.execute(select(statements.c.partnership).where(statements.c.done.is_(False)))).scalars())
 

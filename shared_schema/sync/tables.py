@@ -1,6 +1,6 @@
-"""The runtime's tables: the outbox, what each stream has reached, leases, which processes live, what is parked, refused and stopped, states
-that are owed, restorations, verifications and drift, reactions to run, what the brake counts, what is erased, a journal for people, and
-when each peer was heard."""
+"""The runtime's tables: the outbox, what each stream has reached, leases, what is parked, refused and stopped, states that are owed,
+restorations, verifications and drift, reactions to run, what the brake counts, what is erased, a journal for people, and when each peer
+was heard."""
 
 from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, String, Table, Text, UniqueConstraint, and_
 
@@ -58,13 +58,6 @@ leases = Table(
     Column("owner", String(36), nullable=False),
     Column("epoch", String(16), nullable=False),
     Column("expires_ms", BigInteger, nullable=False),
-)
-
-processes = Table(
-    "processes",
-    metadata,
-    Column("name", String(16), primary_key=True),
-    Column("seen_ms", BigInteger, nullable=False),
 )
 
 inbound_positions = Table(

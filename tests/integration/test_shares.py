@@ -13,8 +13,9 @@ from partner_node.spec import SPEC
 from shared_schema.contract.codec import HEADER_CONTROL
 from shared_schema.contract.topics import all_topics, record_topic
 from shared_schema.crm.database import Database, DatabaseUnavailable
-from shared_schema.sync import node
+from shared_schema.sync import node, relay
 from shared_schema.sync.clock import SystemClock
+from shared_schema.sync.leases import LEASE_MS
 from shared_schema.sync.node import Node
 from shared_schema.sync.station import Station
 from shared_schema.sync.tables import leases, outbox
@@ -22,6 +23,7 @@ from tests.bench.population import make_edits, open_store, queue_edits
 from tests.integration.pair import until
 from tests.twins.memory_broker import MemoryBroker, MemoryCluster
 
+WEEK_MS = 7 * 86_400_000
 NAMES = [f"bench-{number:02}" for number in range(12)]
 
 
@@ -79,8 +81,17 @@ class Office:
             return all((await connection.execute(select(outbox.c.published_ms))).scalars())
 
     def relayed(self, partnership: str) -> int:
+        return self.count(partnership, None)
+
+    def beats(self, partnership: str) -> int:
+        return self.count(partnership, b"sync.heartbeat")
+
+    async def has_beaten(self) -> bool:
+        return all(self.beats(each) for each in NAMES)
+
+    def count(self, partnership: str, control: bytes | None) -> int:
         records = self.cluster.logs[record_topic(partnership, "partner")].records
-        return sum(HEADER_CONTROL not in dict(each.headers) for each in records)
+        return sum(dict(each.headers).get(HEADER_CONTROL) == control for each in records)
 
 
 @pytest.fixture
@@ -125,11 +136,15 @@ async def test_the_share_of_a_process_that_was_killed_is_taken_over(office: Offi
     for each in NAMES:
         await office.queue(each, 0)
     await until(office.is_all_published)
+    assert [office.relayed(each) for each in NAMES] == [1] * len(NAMES)
+    assert second.share == set(NAMES)
 
 
 async def test_a_rest_between_heartbeats_costs_no_lease(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The process renews the leases of all its relays at once."""
+    """The process renews the leases of all its relays at once; they themselves would not for a week."""
     monkeypatch.setattr(node, "APPEAR_S", 0.05)
+    monkeypatch.setattr(relay, "REST_MS", WEEK_MS)
+    before_ms = SystemClock().now_ms()
     first = office.begin()
     await office.settle(first)
 
@@ -142,6 +157,7 @@ async def test_a_rest_between_heartbeats_costs_no_lease(office: Office, monkeypa
         return len(await read_leases()) == len(NAMES)
 
     await until(are_there)
+    await until(office.has_beaten)
     async with office.database.transaction() as tx:
         await tx.execute(update(leases).values(expires_ms=0))
 
@@ -149,6 +165,8 @@ async def test_a_rest_between_heartbeats_costs_no_lease(office: Office, monkeypa
         return min(await read_leases()) > 0
 
     await until(are_renewed)
+    assert min(await read_leases()) > before_ms + LEASE_MS
+    assert [office.beats(each) for each in NAMES] == [1] * len(NAMES)
 
 
 async def test_who_takes_a_share_over_cuts_no_commit_of_the_other_off(office: Office) -> None:

@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import delete, func, insert, select, update
 
 from shared_schema.crm.tables import deal_history, metadata, property_history
 from shared_schema.sync import relay, sweeper
 from shared_schema.sync.deals import save_shared
 from shared_schema.sync.notes import add_note
 from shared_schema.sync.sweeper import Sweeper
-from shared_schema.sync.tables import inbound_epochs, journal, outbound_epochs, outbox, parked, peer_outcomes
+from shared_schema.sync.tables import inbound_epochs, journal, leases, outbound_epochs, outbox, parked, peer_outcomes
 from tests.integration.pair import Pair, Side, open_pair, until
 from tests.twins.memory_broker import MemoryBroker, MemoryCluster
 
@@ -140,6 +140,17 @@ async def test_epochs_that_are_long_over_go_and_those_that_count_stay(pair: Pair
     kept = {row.epoch for row in await vendor.rows(select(inbound_epochs.c.epoch).where(inbound_epochs.c.moved_ms < 1_000))}
     assert kept == {"f" * 16, *(f"{number:016x}" for number in range(20 - (8 - real), 20))}
     assert {row.epoch for row in await vendor.rows(select(outbound_epochs.c.epoch))} == running | {f"{4:016x}"}
+
+
+async def test_the_leases_of_processes_that_were_go_and_no_relays(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    vendor = pair.vendor
+    await vendor.stop()
+    now_ms = vendor.station.clock.now_ms()
+    ran_out = {"relay:gone": 1, "process:gone": 1, "process:today": now_ms - 3_600_000, "process:here": now_ms + 1_000}
+    rows = [{"name": name, "owner": "somebody", "epoch": "", "expires_ms": expires_ms} for name, expires_ms in ran_out.items()]
+    await change(vendor, delete(leases), insert(leases).values(rows))
+    await sweep(vendor, 0, monkeypatch)
+    assert {row.name for row in await vendor.rows(select(leases.c.name))} - {"sweeper"} == {"relay:gone", "process:today", "process:here"}
 
 
 async def test_a_peer_that_acknowledged_for_months_is_acknowledged_in_few_words(pair: Pair) -> None:

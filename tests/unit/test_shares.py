@@ -4,10 +4,9 @@ from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import select
 
-from shared_schema.sync.shares import ALIVE_MS, FORGOTTEN_MS, appear, find_share, leave, read_living
-from shared_schema.sync.tables import processes
+from shared_schema.sync.leases import ASTRAY_MS, LEASE_MS, take
+from shared_schema.sync.shares import appear, find_share, leave, read_living
 from tests.bench.population import open_store
 
 NOW_MS = 1_790_000_000_000
@@ -34,19 +33,25 @@ def test_two_processes_have_about_half_each() -> None:
     assert 20 <= len(find_share("a" * 16, ["b" * 16], PARTNERSHIPS)) <= 40
 
 
-async def test_who_was_not_seen_lately_does_not_live_and_is_forgotten_later(tmp_path: Path) -> None:
-    """Also where the clock that saw it was far ahead."""
+async def test_who_lives_is_who_appeared_lately(tmp_path: Path) -> None:
+    """Not who left, and not who appeared by a clock that was far ahead."""
     database = await open_store("partner", f"sqlite:///{tmp_path}/partner.db")
+    appeared = {
+        "early": NOW_MS - LEASE_MS,
+        "astray": NOW_MS + ASTRAY_MS,
+        "left": NOW_MS,
+        "here": NOW_MS - LEASE_MS + 1,
+        "ahead": NOW_MS + 1,
+    }
     async with database.transaction() as tx:
-        await appear(tx, "early", NOW_MS - ALIVE_MS)
-        await appear(tx, "ahead", NOW_MS + ALIVE_MS)
-        await appear(tx, "left", NOW_MS)
-        await appear(tx, "here", NOW_MS - ALIVE_MS + 1)
+        for name, now_ms in appeared.items():
+            await appear(tx, name, now_ms)
         await leave(tx, "left")
+        await take(tx, "relay:bench", "no process", "an epoch", NOW_MS)
     async with database.reading() as connection:
-        assert await read_living(connection, NOW_MS) == ["here"]
+        assert sorted(await read_living(connection, NOW_MS)) == ["ahead", "here"]
     async with database.transaction() as tx:
-        await appear(tx, "later", NOW_MS + FORGOTTEN_MS)
+        await appear(tx, "early", NOW_MS)
     async with database.reading() as connection:
-        assert set((await connection.execute(select(processes.c.name))).scalars()) == {"ahead", "later"}
+        assert sorted(await read_living(connection, NOW_MS)) == ["ahead", "early", "here"]
     await database.close()

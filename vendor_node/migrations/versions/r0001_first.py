@@ -139,12 +139,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("name", name=op.f("pk_leases")),
     )
     op.create_table(
-        "processes",
-        sa.Column("name", sa.String(length=16), nullable=False),
-        sa.Column("seen_ms", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("name", name=op.f("pk_processes")),
-    )
-    op.create_table(
         "members",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("partnership", sa.String(length=63), nullable=False),
@@ -772,7 +766,6 @@ def downgrade() -> None:
         "restorations",
         "statements",
         "members",
-        "processes",
         "leases",
         "journal",
         "inbound_positions",
