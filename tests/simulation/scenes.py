@@ -233,9 +233,13 @@ async def say_what_stands(world: World) -> None:
 
 
 async def hold_back_an_outcome(world: World) -> None:
-    """An event is not called applied while it is on its way that it made a conflict."""
-    world.faults.delay = 1.0
+    """An event is not called applied while it is on its way that it made a conflict: the vendor acknowledges it, but another process has the
+    lease of the relay that would say so."""
+    vendor, relay_lease = world.vendor, f"relay:{world.partnership}"
     watching = world.spawn(watch_outcomes(world))
+    async with vendor.station.database.transaction() as tx:
+        await leases.end_epoch(tx, relay_lease)
+        assert await leases.take(tx, relay_lease, "another process", "another epoch", vendor.station.clock.now_ms())
     await collide(world)
     await world.settle()
     watching.cancel()
