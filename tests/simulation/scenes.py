@@ -233,8 +233,8 @@ async def say_what_stands(world: World) -> None:
 
 
 async def hold_back_an_outcome(world: World) -> None:
-    """An event is not called applied while it is on its way that it made a conflict: the vendor acknowledges it, but another process has the
-    lease of the relay that would say so."""
+    """An event is not called applied while it is on its way that it made a conflict: the vendor acknowledges it, but another process has
+    the lease of the relay that would say so."""
     vendor, relay_lease = world.vendor, f"relay:{world.partnership}"
     watching = world.spawn(watch_outcomes(world))
     async with vendor.station.database.transaction() as tx:
