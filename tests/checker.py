@@ -126,6 +126,14 @@ def refused_dots(store: Store) -> set[tuple[Any, ...]]:
     return set(store.rows(f"SELECT partnership, uid, field, incarnation, counter, value FROM property_history WHERE {said}"))
 
 
+def dropped_here(store: Store, peer: Store) -> set[str]:
+    """Records of which the brake held a deletion here that a person dropped: a peer whose store went back gets its own write again in a
+    state from here, under that event's name and not under the one that was refused."""
+    refused = {event for (event,) in peer.rows("SELECT event FROM peer_outcomes WHERE outcome = 'refused'")}
+    judged = store.rows("SELECT uid, event FROM brake_acts WHERE direction = 'in' AND NOT passed")
+    return {uid for uid, event in judged if event in refused}
+
+
 def is_erased(found: Mapping[Place, tuple[Any, ...]], dot: tuple[Any, ...]) -> bool:
     """Whether a write was in what is erased: nothing of that is in any history any more."""
     row = found.get(dot[:2])
@@ -157,6 +165,7 @@ def find_unknown(partner: Store, vendor: Store, unshared: set[str], together: se
         lost = {each for each in lost if not is_erased(all_records[store.side], each)}
         lost = {each for each in lost if not is_cleared(all_records[store.side], each)}
         whole = {uid for (_, uid), row in all_records[store.side].items() if store.side in restored or row[1] == "person"}
+        whole |= dropped_here(store, peer) if peer.side in restored else set()
         lost = {each for each in lost if each[1] not in whole or not is_overwritten(all_records[store.side], each)}
         yield from (f"{store.side} does not know a write that {peer.side} has: {each}" for each in sorted(lost))
 

@@ -134,6 +134,7 @@ class Actor:
             return SimulatedConnection(str(self.path), fate)
 
         database = Database("sqlite://", async_creator=connect, poolclass=AsyncAdaptedQueuePool)
+        database.engine.pool._pool.use_lifo = True
         share_compiled(database)
         spec = PARTNER if self.side == "partner" else VENDOR
         return Station(spec, database, Clock(self.world, self.name), self.world.rules.keeping)

@@ -115,13 +115,19 @@ async def flood(world: World) -> None:
     """So much can not be read that the stream stops; what is honest waits until somebody has looked and resumes it."""
     partner, vendor = world.partner, world.vendor
     world.spawn(resume_in_the_end(world))
-    garble(world, world.rules.limits.parked_max + 2)
+    many = world.rules.limits.parked_max + 2
+    garble(world, many)
     await partner.act("note", lambda work: notes.add_note(work, 1, "behind the flood"))
     await world.until(lambda: count(vendor, "stops", "why IS NOT NULL"), "the stream stops")
     await vendor.act("resume", lambda work: stops.resume(work, world.partnership))
-    await world.until(lambda: count(vendor, "shared_notes"), "what came behind the flood is there")
+    await world.until(lambda: count(vendor, "shared_notes") or is_lost(world, many), "what came behind the flood is there")
     for (letter,) in vendor.rows("SELECT id FROM parked ORDER BY id"):
         await vendor.act("discard", lambda work, at=letter: dead_letters.discard(work, at, "no sense in it"))
+
+
+def is_lost(world: World, many: int) -> bool:
+    """Whether the note may have gone with the store of who wrote it, and all of the flood is here."""
+    return bool(world.known_before) and count(world.vendor, "parked") >= many
 
 
 async def resume_in_the_end(world: World) -> None:

@@ -13,10 +13,11 @@ class Endless(RuntimeError):
 
 
 TURNS_MAX = 400_000
+CANCELLED_MAX = 32  # timers that nobody waits for any more: most deadlines are never reached
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """No threads, no sockets, no real time."""
+    """No threads, no sockets, no real time: a turn asks no selector, for there is nothing outside that could call."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -27,16 +28,38 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self.now_s
 
     def _run_once(self) -> None:
+        """One turn, as asyncio's own: what is ready now, and not what becomes ready by it."""
         self.turns += 1
         if self.turns > TURNS_MAX:
             self.turns = 0  # so that what is to be cleaned up has its turns
             raise Endless(f"more than {TURNS_MAX:,} turns until {self.now_s:,.0f} s")
-        if not self._ready:
-            while self._scheduled and self._scheduled[0]._cancelled:
-                timer = heapq.heappop(self._scheduled)
-                timer._scheduled = False
+        ready = self._ready
+        if not ready or self._scheduled:
+            self.take_due()
+        for _ in range(len(ready)):
+            handle = ready.popleft()
+            if not handle._cancelled:
+                handle._run()
+
+    def take_due(self) -> None:
+        """What is due is ready; with nothing ready, time jumps to the next timer."""
+        if self._timer_cancelled_count > CANCELLED_MAX:
+            self.drop_cancelled()
+        scheduled = self._scheduled
+        while scheduled and (scheduled[0]._cancelled or scheduled[0]._when <= self.now_s or not self._ready):
+            timer = heapq.heappop(scheduled)
+            timer._scheduled = False
+            if timer._cancelled:
                 self._timer_cancelled_count -= 1
-            if not self._scheduled:
-                raise Deadlock("nothing will ever happen again")
-            self.now_s = max(self.now_s, self._scheduled[0]._when)
-        super()._run_once()
+            else:
+                self.now_s = max(self.now_s, timer._when)
+                self._ready.append(timer)
+        if not self._ready:
+            raise Deadlock("nothing will ever happen again")
+
+    def drop_cancelled(self) -> None:
+        for timer in self._scheduled:
+            timer._scheduled = not timer._cancelled
+        self._scheduled = [timer for timer in self._scheduled if timer._scheduled]
+        heapq.heapify(self._scheduled)
+        self._timer_cancelled_count = 0
