@@ -67,7 +67,12 @@ def in_partnership(table: Table, partnership: str) -> ColumnElement[bool]:
 
 def insert_for(connection: AsyncConnection, table: Table) -> Any:
     """An INSERT that knows ON CONFLICT, in the store's own dialect."""
-    return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
+    return dialect_insert(connection.dialect.name, table)
+
+
+def dialect_insert(store: str, table: Table) -> Any:
+    """The same for a store by its name."""
+    return postgresql.insert(table) if store == "postgresql" else sqlite.insert(table)
 
 
 def is_spread(connection: AsyncConnection, rows: Sequence[Row]) -> bool:
@@ -128,7 +133,7 @@ def make_insert(table: Table, names: tuple[str, ...], arrays: bool, conflict: tu
     changing, key = conflict
 
     def build(store: str) -> Any:
-        statement = postgresql.insert(table) if store == "postgresql" else sqlite.insert(table)
+        statement = dialect_insert(store, table)
         placed = {name: bindparam(name, type_=table.c[name].type) for name in names}
         statement = statement.from_select(names, select(spread(table, names))) if arrays else statement.values(placed)
         if changing is None:

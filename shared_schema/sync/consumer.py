@@ -17,7 +17,7 @@ from shared_schema.contract.envelope import Acknowledgement, Control, Heartbeat,
 from shared_schema.contract.policy import Policy
 from shared_schema.contract.topics import other, record_topic
 from shared_schema.crm.database import Database, DatabaseUnavailable
-from shared_schema.crm.rows import insert_for, upsert
+from shared_schema.crm.rows import upsert
 from shared_schema.crm.statements import Statement
 from shared_schema.sync import batch_log, controls, metrics, outbox, parking, progress, restoration, stops
 from shared_schema.sync.answers import answer, make_answers
@@ -44,7 +44,8 @@ SUSPECT_MS = 60_000
 
 log = logging.getLogger(__name__)
 
-
+OF_TOPIC = select(inbound_positions.c.topic_id, inbound_positions.c.next_offset).where(inbound_positions.c.topic == bindparam("topic"))
+POSITION, LOCKED_POSITION = Statement(OF_TOPIC), Statement(OF_TOPIC.with_for_update())
 MOVE = Statement(
     update(inbound_positions)
     .where(inbound_positions.c.topic == bindparam("at"), inbound_positions.c.next_offset == bindparam("before"))
@@ -197,24 +198,27 @@ class Consumer:
 
     async def find_position(self) -> int:
         """Where to read on. Another topic id, or an end before our position, is an alarm and a read from the beginning."""
-        position = select(inbound_positions).where(inbound_positions.c.topic == self.inbound)
         async with self.database.reading() as connection:
-            stored = (await connection.execute(position)).one_or_none()
+            stored = await self.read_position(connection, POSITION)
         # The topic is looked at after the position: one that another process moved on meanwhile would seem to lie past the end.
         info = (await self.broker.describe_topics([self.inbound])).get(self.inbound)
         if info is None:
             raise TopicMissing(f"{self.inbound} does not exist yet; the vendor node creates it")
-        if stored and stored.topic_id == info.topic_id and info.start_offset <= stored.next_offset <= info.end_offset:
-            return int(stored.next_offset)
+        topic_id, next_offset = stored or (None, 0)
+        if topic_id == info.topic_id and info.start_offset <= next_offset <= info.end_offset:
+            return next_offset
         async with self.database.transaction() as tx:
-            if (await tx.execute(position.with_for_update())).one_or_none() != stored:
+            if await self.read_position(tx, LOCKED_POSITION) != stored:
                 raise PositionMoved(f"another process reads {self.inbound}, too")
             if stored:
                 log.error("%s was lost, cut or re-created; it is read from its beginning", self.inbound, extra=ids(self.partnership))
             row = {"topic": self.inbound, "topic_id": info.topic_id, "next_offset": info.start_offset}
-            statement = insert_for(tx, inbound_positions).values(row)
-            await tx.execute(statement.on_conflict_do_update(index_elements=[inbound_positions.c.topic], set_=row))
+            await upsert(tx, inbound_positions, [row], ("topic_id", "next_offset"))
             return info.start_offset
+
+    async def read_position(self, connection: AsyncConnection, statement: Statement) -> tuple[str, int] | None:
+        """Which topic was read, and up to where; None if none was."""
+        return next(((topic_id, offset) for topic_id, offset in await statement.fetch(connection, {"topic": self.inbound})), None)
 
     async def receive(self, batch: Sequence[Received], offset: int, arrivals: Arrivals | None = None) -> list[Control]:
         """Apply one batch; the control messages to send now that it is committed. A record that can not be applied at all is parked

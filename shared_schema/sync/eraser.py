@@ -4,9 +4,11 @@ the peer that asked for it is told by when it is gone everywhere."""
 from typing import Any
 
 from sqlalchemy import select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.contract.codec import Outcome
 from shared_schema.crm.database import DatabaseUnavailable
+from shared_schema.crm.statements import Statement
 from shared_schema.crm.tables import metadata
 from shared_schema.sync import bell, erasure_list, outbox
 from shared_schema.sync.answers import Answer, make_answers
@@ -19,6 +21,10 @@ from shared_schema.sync.tables import erasures, reactions
 Row = dict[str, Any]
 POLL_S = 5.0
 BATCH = 1_000
+OLDEST = select(erasures).order_by(erasures.c.id).limit(BATCH)
+WAITING = select(reactions.c.registration).where(reactions.c.kind == "forget")
+UNLISTED = Statement(OLDEST.where(erasures.c.listed_ms.is_(None)))
+UNCLEANED = Statement(OLDEST.where(erasures.c.cleaned_ms.is_(None), erasures.c.uid.not_in(WAITING)))
 
 
 class Eraser:
@@ -48,7 +54,7 @@ async def write_list(station: Station) -> None:
     if path is None:
         return
     async with station.database.reading() as connection:
-        rows = await read_rows(connection, erasures.c.listed_ms.is_(None))
+        rows = await read_rows(connection, UNLISTED)
     if rows:
         erasure_list.append(path, rows)
         async with station.database.transaction() as tx:
@@ -58,9 +64,8 @@ async def write_list(station: Station) -> None:
 
 async def clean(station: Station) -> int:
     """Rid the store's files of what was deleted from the rows, then say so to the peers that asked."""
-    waits = select(reactions.c.registration).where(reactions.c.kind == "forget")
     async with station.database.reading() as connection:
-        rows = await read_rows(connection, erasures.c.cleaned_ms.is_(None), erasures.c.uid.not_in(waits))
+        rows = await read_rows(connection, UNCLEANED)
     if not rows:
         return 0
     await station.database.compact([table.name for table in metadata.sorted_tables])
@@ -81,6 +86,6 @@ def tell_gone(row: Row, station: Station) -> tuple[str, Answer]:
     return row["partnership"], Answer(row["event"], (outcome,), row["uid"], row["registration"])
 
 
-async def read_rows(connection: Any, *where: Any) -> list[Row]:
-    statement = select(erasures).where(*where).order_by(erasures.c.id).limit(BATCH)
-    return [dict(row) for row in (await connection.execute(statement)).mappings()]
+async def read_rows(connection: AsyncConnection, statement: Statement) -> list[Row]:
+    names = erasures.c.keys()
+    return [dict(zip(names, row, strict=True)) for row in await statement.fetch(connection, {})]

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, and_, bindparam, delete, exists, func, not_, or_, select, true, union_all, update
+from sqlalchemy import BigInteger, Integer, and_, bindparam, delete, exists, func, not_, or_, select, true, union_all, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.contract.codec import Event, encode_event
@@ -236,17 +236,20 @@ async def read_servable(connection: AsyncConnection) -> dict[str, bool]:
     return {partnership: bool(pends) for partnership, pends in await SERVABLE.fetch(connection, {})}
 
 
+LONGER = select(outbox.c.id).where(outbox.c.partnership == bindparam("of")).limit(1).offset(bindparam("rows", type_=Integer()))
+LONGER_AT_ALL, LONGER_WAITING = Statement(LONGER), Statement(LONGER.where(*WAITING))
+PARTNERSHIPS = Statement(select(outbox.c.partnership).distinct())
+
+
 async def is_longer(connection: AsyncConnection, partnership: str, rows: int, *, pending: bool = False) -> bool:
     """Whether more than so many rows of a partnership are here, or wait to be published."""
-    statement = select(outbox.c.id).where(outbox.c.partnership == partnership)
-    if pending:
-        statement = statement.where(*WAITING)
-    return (await connection.execute(statement.offset(rows).limit(1))).one_or_none() is not None
+    statement = LONGER_WAITING if pending else LONGER_AT_ALL
+    return bool(await statement.fetch(connection, {"of": partnership, "rows": rows}))
 
 
 async def list_partnerships(connection: AsyncConnection) -> list[str]:
     """The partnerships that have rows here."""
-    return sorted((await connection.execute(select(outbox.c.partnership).distinct())).scalars())
+    return sorted(partnership for (partnership,) in await PARTNERSHIPS.fetch(connection, {}))
 
 
 async def take_oldest(tx: AsyncConnection, partnership: str, limit: int) -> list[str]:

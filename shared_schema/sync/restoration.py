@@ -11,7 +11,7 @@ import json
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import delete, or_, select, update
+from sqlalchemy import bindparam, delete, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.contract.codec import Event, Outcome
@@ -22,6 +22,7 @@ from shared_schema.contract.registers import Side
 from shared_schema.contract.restored import Claim, find_false_claim, find_lost_fact
 from shared_schema.crm.problems import WrongState
 from shared_schema.crm.rows import Among, insert_missing
+from shared_schema.crm.statements import Statement
 from shared_schema.crm.tables import partnerships, property_history, shared_records
 from shared_schema.sync import outbox, owed_states
 from shared_schema.sync.answers import Answer, make_answers
@@ -36,7 +37,11 @@ from shared_schema.sync.tables import refusals, restorations
 Row = dict[str, Any]
 ASK_MS = 5_000
 TAKEN_BACK_MS = 7_200_000  # refusals so long before the sign was seen were signs themselves; a clock may jump by an hour meanwhile
-DOCUMENTS = select(shared_records.c.uid, shared_records.c.document).where(Among(shared_records.c.uid, "uids"))
+OF_UIDS = (shared_records.c.partnership == bindparam("of"), Among(shared_records.c.uid, "uids"))
+DOCUMENTS = Statement(select(shared_records.c.uid, shared_records.c.document).where(*OF_UIDS))
+QUEUED = Statement(select(rows.c.event).where(Among(rows.c.event, "events")))
+RESTORATIONS = Statement(select(restorations))
+RESTORING = Statement(select(restorations.c.partnership).where(restorations.c.partnership == bindparam("of")))
 
 
 async def find_lost(connection: AsyncConnection, side: Side, partnership: str, facts: Sequence[Event]) -> str | None:
@@ -44,7 +49,7 @@ async def find_lost(connection: AsyncConnection, side: Side, partnership: str, f
     events = sorted({fact.id for fact in facts})
     queued = await find_queued(connection, events)
     uids = sorted({change.uid for fact in facts if fact.id not in queued for change in fact.data.records})
-    here = await connection.execute(DOCUMENTS.where(shared_records.c.partnership == partnership), {"uids": uids})
+    here = await DOCUMENTS.fetch(connection, {"of": partnership, "uids": uids})
     lost = find_lost_fact(side, facts, queued, {uid: Document.decode(document) for uid, document in here})
     return f"the topic of this side holds the event {lost}, whose writes this store lacks" if lost else None
 
@@ -52,7 +57,7 @@ async def find_lost(connection: AsyncConnection, side: Side, partnership: str, f
 async def find_queued(connection: AsyncConnection, events: Sequence[str]) -> set[str]:
     if not events:
         return set()
-    return set((await connection.execute(select(rows.c.event).where(Among(rows.c.event, "events")), {"events": events})).scalars())
+    return {event for (event,) in await QUEUED.fetch(connection, {"events": events})}
 
 
 async def judge_claims(tx: AsyncConnection, claims: Sequence[Claim], removed: Collection[str]) -> str | None:
@@ -80,13 +85,14 @@ async def start(tx: AsyncConnection, incarnation: Incarnation, why: str, seen_in
 
 
 async def is_restoring(connection: AsyncConnection, partnership: str) -> bool:
-    found = await connection.execute(select(restorations.c.partnership).where(restorations.c.partnership == partnership))
-    return found.scalar_one_or_none() is not None
+    return bool(await RESTORING.fetch(connection, {"of": partnership}))
 
 
 async def read_restorations(connection: AsyncConnection) -> dict[str, Row]:
     """By partnership, of those that are being restored now."""
-    return {row["partnership"]: dict(row) for row in (await connection.execute(select(restorations))).mappings()}
+    names = restorations.c.keys()
+    found = [dict(zip(names, row, strict=True)) for row in await RESTORATIONS.fetch(connection, {})]
+    return {row["partnership"]: row for row in found}
 
 
 async def confirm(work: Work) -> list[str]:

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from shared_schema.contract.codec import Event
 from shared_schema.contract.envelope import Restated
 from shared_schema.crm.rows import upsert
+from shared_schema.crm.statements import Statement
 from shared_schema.sync import outbox, owed_states, parking
 from shared_schema.sync.incarnation import Incarnation
 from shared_schema.sync.restate import restate
@@ -17,6 +18,7 @@ from shared_schema.sync.tables import outbound_epochs, statements
 
 Row = dict[str, Any]
 EPOCHS_TOLD = 100
+UNFINISHED = Statement(select(statements.c.partnership).where(statements.c.done.is_(False)))
 
 
 async def answer(tx: AsyncConnection, incarnation: Incarnation, partnership: str, request: str) -> Restated | None:
@@ -56,7 +58,7 @@ async def end(tx: AsyncConnection, partnership: str, now_ms: int) -> Restated | 
 
 async def list_unfinished(connection: AsyncConnection) -> set[str]:
     """The partnerships whose peers wait for the end of a statement."""
-    return set((await connection.execute(select(statements.c.partnership).where(statements.c.done.is_(False)))).scalars())
+    return {partnership for (partnership,) in await UNFINISHED.fetch(connection, {})}
 
 
 async def load(tx: AsyncConnection, partnership: str, *, lock: bool = False) -> Row | None:

@@ -1,12 +1,13 @@
 """The stop of an inbound stream: so many records parked are a bug or an attack and not a poison pill. The position is kept until a person
 resumes; what is parked by then is forgiven."""
 
-from sqlalchemy import func, select, update
+from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.contract.envelope import Control
 from shared_schema.crm.problems import WrongState
 from shared_schema.crm.rows import upsert
+from shared_schema.crm.statements import Statement
 from shared_schema.sync.journal import note
 from shared_schema.sync.limits import Limits
 from shared_schema.sync.parking import PATIENT
@@ -14,6 +15,7 @@ from shared_schema.sync.station import Work
 from shared_schema.sync.tables import parked, stops
 
 MINUTE_MS = 60_000
+STOPPED = Statement(select(stops.c.why).where(stops.c.partnership == bindparam("of"), stops.c.why.is_not(None)))
 
 
 class StreamStopped(Exception):
@@ -44,8 +46,7 @@ async def stop(tx: AsyncConnection, partnership: str, why: str, now_ms: int) -> 
 
 async def check_running(connection: AsyncConnection, partnership: str) -> None:
     """Raises StreamStopped if the stream is stopped."""
-    why = (await connection.execute(select(stops.c.why).where(stops.c.partnership == partnership))).scalar_one_or_none()
-    if why is not None:
+    for (why,) in await STOPPED.fetch(connection, {"of": partnership}):
         raise StreamStopped(why)
 
 

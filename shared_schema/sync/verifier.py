@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from shared_schema.contract.codec import HEADER_CONTROL, encode_control
 from shared_schema.contract.topics import record_topic
 from shared_schema.crm.database import DatabaseUnavailable
+from shared_schema.crm.statements import Statement
 from shared_schema.crm.tables import partnerships
 from shared_schema.sync import bell, verification
 from shared_schema.sync.patience import keep_at
@@ -18,7 +19,7 @@ from shared_schema.sync.transport import Broker, BrokerError, Record
 
 POLL_S = 1.0
 MINUTE_MS = 60_000
-UNDER_WAY = select(verifications.c.partnership).where(verifications.c.phase != "done").order_by(verifications.c.partnership)
+UNDER_WAY = Statement(select(verifications.c.partnership).where(verifications.c.phase != "done").order_by(verifications.c.partnership))
 
 
 class Verifier:
@@ -38,7 +39,7 @@ class Verifier:
     async def turn(self) -> None:
         await self.start_scheduled()
         async with self.station.database.reading() as connection:
-            under_way = list((await connection.execute(UNDER_WAY)).scalars())
+            under_way = [partnership for (partnership,) in await UNDER_WAY.fetch(connection, {})]
         failures = [failure for each in under_way if (failure := await self.ask(each)) is not None]
         if failures:
             raise failures[0]

@@ -115,8 +115,7 @@ class Actor:
         fate = Fate(self.world.random, self.course)
         fate.on_death = self.gone.set
         fate.on_stroke = self.suffer
-        if self.course.keeps:
-            fate.on_commit = self.keep_commit
+        fate.on_commit = self.keep_commit
         self.life = Life(fate, self.open_station(fate))
         self.world.note(self.name, "begins a life")
         self.life.begin(self.make_node(self.station, fate))
@@ -134,7 +133,6 @@ class Actor:
             return SimulatedConnection(str(self.path), fate)
 
         database = Database("sqlite://", async_creator=connect, poolclass=AsyncAdaptedQueuePool)
-        database.engine.pool._pool.use_lifo = True
         share_compiled(database)
         spec = PARTNER if self.side == "partner" else VENDOR
         return Station(spec, database, Clock(self.world, self.name), self.world.rules.keeping)
@@ -197,8 +195,7 @@ class Actor:
 
     def keep_commits(self) -> None:
         """From now on the store can go back to each of its commits."""
-        self.course.keeps = True
-        self.fate.on_commit = self.keep_commit
+        self.course.asked_to_keep = True
 
     async def go_back_by(self, back: int) -> None:
         """The node is killed, and begins again on its store as it was so many commits ago."""
@@ -208,7 +205,9 @@ class Actor:
         await self.world.until(lambda: self.going_back is None, "the store went back")
 
     def keep_commit(self, connection: sqlite3.Connection) -> None:
-        """Keep the store as it is after this commit: it may go back to it."""
+        """Keep the store as it is after this commit, while it may still go back to it."""
+        if not self.course.keeps:
+            return
         path = self.path.with_suffix(f".{len(self.commits)}.kept")
         with sqlite3.connect(path) as kept:
             connection.backup(kept)

@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple, Protocol
 
 Deed = Literal["die", "freeze", "restore", "fail over"]
 DEEDS: tuple[Deed, ...] = ("die", "freeze", "restore", "fail over")
+BACKWARDS: tuple[Deed, ...] = ("restore", "fail over")
 
 
 class Connected(Protocol):
@@ -36,11 +37,16 @@ class Course:
 
     def __init__(self, strokes: Iterable[Stroke] = ()) -> None:
         self.strokes = deque(sorted(strokes))
-        self.keeps = any(each.deed in ("restore", "fail over") for each in self.strokes)
+        self.asked_to_keep = False
         self.passed = 0
         self.over = False
         self.kinds: Counter[str] = Counter()
         self.struck: Counter[tuple[str, str]] = Counter()
+
+    @property
+    def keeps(self) -> bool:
+        """Whether the store may still go back to one of its commits."""
+        return self.asked_to_keep or any(each.deed in BACKWARDS for each in self.strokes)
 
     def pass_point(self, kind: str) -> Stroke | None:
         """Count a point; what is due at it. Nothing is any more when the history is over and the nodes are stopped."""

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from tests.simulation import workload
 from tests.simulation.checker import check
-from tests.simulation.fate import DEEDS, Deed, Stroke
+from tests.simulation.fate import BACKWARDS, DEEDS, Deed, Stroke
 from tests.simulation.harm import befall
 from tests.simulation.script import SCRIPTS, agree
 from tests.simulation.tally import Tally, give_account
@@ -23,7 +23,6 @@ POINTS_RANDOM = 500
 BACK_MAX = 30
 # What a stroke is that is drawn: each as often as it stands here.
 DRAWN: tuple[Deed, ...] = ("die", "die", "die", "die", "freeze", "freeze", "restore", "fail over")
-BACKWARDS: tuple[Deed, ...] = ("restore", "fail over")
 APART_MAX = 600
 STROKE = re.compile(r"^(?P<who>[a-z]+)@(?P<point>\d+)(=(?P<deed>[a-z ]+?)(-(?P<back>\d+))?)?$")
 
