@@ -68,6 +68,7 @@ class Life:
                 break
             for task in pending:
                 task.cancel()
+            self.fate.take_away()
             await asyncio.wait(pending, timeout=1)
         else:
             raise AssertionError(f"tasks that do not end: {pending}")

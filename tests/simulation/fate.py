@@ -68,6 +68,7 @@ class Fate:
         self.dead = False
         self.asleep: asyncio.Event | None = None
         self.connections: list[Connected] = []
+        self.hanging: list[asyncio.Future[None]] = []
         self.server = 0
         self.on_death: Callable[[], None] = lambda: None
         self.on_stroke: Callable[[Stroke], None] = lambda stroke: None
@@ -95,7 +96,15 @@ class Fate:
         while self.asleep is not None and not self.dead:
             await self.asleep.wait()
         if self.dead:
-            await asyncio.get_running_loop().create_future()
+            waiting = asyncio.get_running_loop().create_future()
+            self.hanging.append(waiting)
+            await waiting
+
+    def take_away(self) -> None:
+        """End what hangs: a task that was cancelled before it died, and hangs amid its last steps, nobody cancels once more."""
+        for waiting in self.hanging:
+            waiting.cancel()
+        self.hanging.clear()
 
     async def dawdle(self) -> None:
         """Let others run, sometimes for a while."""
