@@ -23,7 +23,7 @@ from shared_schema.sync.tables import outbox as outbox_rows
 from shared_schema.sync.tables import owed_states
 
 PIECE_RECORDS = 1_000
-OWING = Statement(select(literal(1)).where(owed_states.c.partnership == bindparam("of")).limit(1))
+OWES = Statement(select(literal(1)).where(owed_states.c.partnership == bindparam("of")).limit(1))
 DEPTHS = {kind: depth_of(kind) for kind in KINDS} | {"policy": -1}  # by the policy the others are judged
 DEPTH = case(DEPTHS, value=shared_records.c.kind, else_=len(KINDS))
 OF_PARTNERSHIP = select(shared_records.c.partnership, shared_records.c.uid, DEPTH, null()).where(
@@ -100,7 +100,7 @@ async def forget_paid(tx: AsyncConnection, partnership: str) -> None:
 
 async def is_owing(connection: AsyncConnection, partnership: str) -> bool:
     """Whether states of this partnership wait to be queued or acknowledged."""
-    return bool(await OWING.fetch(connection, {"of": partnership}))
+    return bool(await OWES.fetch(connection, {"of": partnership}))
 
 
 async def count_owed(connection: AsyncConnection) -> dict[str, int]:

@@ -98,6 +98,20 @@ def names_say_something(source: Source) -> Broken:
         yield 1, f"a module named {stem} says nothing: name it after what it holds"
 
 
+def names_are_given_once(source: Source) -> Broken:
+    """A second thing of the same name in a module takes the first one's place, and its readers do not notice."""
+    given: set[str] = set()
+    for node in ast.parse(source.text, source.path).body:
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        names = {
+            each.id for target in targets for each in ast.walk(target) if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store)
+        }
+        names |= {node.name} if isinstance(node, (*FUNCTIONS, ast.ClassDef)) else set()
+        for name in sorted(names & given):
+            yield node.lineno, f"{name} is given a second time in this module"
+        given |= names
+
+
 def one_place_commits(source: Source) -> Broken:
     if not source.is_product or source.path == DATABASE:
         return
@@ -165,6 +179,7 @@ RULES: tuple[Rule, ...] = (
     functions_are_short,
     parameters_are_few,
     names_say_something,
+    names_are_given_once,
     one_place_commits,
     one_place_reads_the_clock,
     one_place_knows_kafka,

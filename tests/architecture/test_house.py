@@ -9,6 +9,7 @@ BAD_EXAMPLES = {
     "functions_are_short": Source("tests/unit/test_long.py", "def grow():\n" + "    x = 1\n" * 51),
     "parameters_are_few": Source("partner_node/wide.py", "def wide(a, b, c, d, *, e, f, g): ...\n"),
     "names_say_something": Source("vendor_node/deal_utils.py", ""),
+    "names_are_given_once": Source("shared_schema/sync/twice.py", "OWING = 1\nOWING = 2\n"),
     "one_place_commits": Source("shared_schema/sync/relay.py", "async def mark(tx):\n    await tx.commit()\n"),
     "one_place_reads_the_clock": Source("shared_schema/sync/relay.py", "from time import monotonic\n"),
     "one_place_knows_kafka": Source("shared_schema/sync/relay.py", "from aiokafka.errors import KafkaError\n"),

@@ -76,6 +76,13 @@ async def test_a_record_whose_state_is_owed_is_not_called_applied(pair: Pair) ->
     assert (await pair.vendor.read(views.read_shared_deal, "vendor", 1))["sync"] == "applied"
 
 
+async def test_what_one_partner_is_owed_keeps_no_other_waiting(pair: Pair) -> None:
+    await pair.partner.stop()
+    await owe_all(pair.vendor, pair.partnership)
+    assert await pair.vendor.read(owed_states.is_owing, pair.partnership)
+    assert not await pair.vendor.read(owed_states.is_owing, "another-partnership")
+
+
 @pytest.mark.parametrize("broker_keeps_it", [True, False])
 async def test_an_outbox_past_its_limit_becomes_states_and_nothing_is_lost(pair: Pair, broker_keeps_it: bool) -> None:
     """The peer is away for long; what the broker had of it is lost, or is not."""
