@@ -21,7 +21,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry, NullPool, Pool
 
-from shared_schema.crm.driver import LINK, Link, link_of, run, send_gathered, send_gathered_first, sync_of
+from shared_schema.crm.driver import LINK, Link, begin, link_of, send_gathered, send_gathered_first, sync_of
 
 Dialect = Literal["sqlite", "postgresql"]
 AsyncCreator = Callable[[], Awaitable[Any]]
@@ -36,6 +36,9 @@ DRIVERS: Final[Mapping[str, str]] = {
     "postgresql+asyncpg": "postgresql+asyncpg",
 }
 WRITING: Final[Mapping[Dialect, str]] = {"sqlite": "BEGIN IMMEDIATE", "postgresql": "BEGIN"}
+# A plan that PostgreSQL made once for few rows of a small table goes through all of it for each of many.
+BULK_ROWS: Final = 100
+BULK: Final = {**WRITING, "postgresql": "BEGIN; SET LOCAL plan_cache_mode = force_custom_plan"}
 READING: Final[Mapping[Dialect, str]] = {"sqlite": "BEGIN", "postgresql": "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"}
 SQLITE_PRAGMAS: Final = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON")
 SQLITE_OUTAGES: Final = ("is locked", "disk is full", "disk i/o", "unable to open database", "connection closed", "no active connection")
@@ -75,14 +78,15 @@ class Database:
         self._listen()
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[AsyncConnection]:
-        """Everything written inside is committed at the end; any exception rolls all of it back. Not to be nested.
+    async def transaction(self, *, rows: int = 1) -> AsyncIterator[AsyncConnection]:
+        """Everything written inside is committed at the end; any exception rolls all of it back. Not to be nested. `rows`: how
+        many its statements may name each; with many, PostgreSQL plans each for what it gets.
 
         Raises DatabaseUnavailable when the store is gone, full or locked for 30 s, and when the commit's outcome is unknown.
         """
         await self._await_turn()
         try:
-            async with self._begun(WRITING) as connection:
+            async with self._begun(BULK if rows > BULK_ROWS else WRITING) as connection:
                 yield connection
                 await send_gathered(connection)
                 await self._commit(connection)
@@ -166,8 +170,7 @@ class Database:
     async def _begun(self, how: Mapping[Dialect, str]) -> AsyncIterator[AsyncConnection]:
         async with self._checkout() as connection:
             try:
-                link_of(connection).gathered.clear()
-                await run(connection, how[self.dialect])
+                await begin(connection, how[self.dialect])
                 yield connection
             except BaseException:
                 await self._roll_back(connection)

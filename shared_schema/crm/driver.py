@@ -69,6 +69,16 @@ async def run(connection: AsyncConnection, text: str, arguments: Sequence[Any] =
         raise link.explain(sync_of(connection), error) from error
 
 
+async def begin(connection: AsyncConnection, text: str) -> None:
+    """Begin a transaction, by one statement or several without arguments; nothing that was gathered before is part of it."""
+    link = link_of(connection)
+    link.gathered.clear()
+    try:
+        await (link.driver.execute(text) if link.dialect == "postgresql" else link.driver.execute_fetchall(text))
+    except Exception as error:
+        raise link.explain(sync_of(connection), error) from error
+
+
 async def run_each(connection: AsyncConnection, text: str, rows: Sequence[Sequence[Any]]) -> None:
     """One statement for each of the rows of arguments."""
     link = link_of(connection)

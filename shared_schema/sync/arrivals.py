@@ -53,6 +53,10 @@ class Arrivals(NamedTuple):
     controls: list[Control]
     unreadable: list[Unreadable]
 
+    def count_records(self) -> int:
+        """How many shared records the events carry."""
+        return sum(len(each.event.data.records) for each in self.events)
+
 
 def sort_arrivals(partnership: str, batch: Sequence[Received]) -> Arrivals:
     """Decode a batch, in order, raising nothing. What does not decode, or names another partnership, is unreadable with its reason."""

@@ -275,7 +275,7 @@ class Consumer:
         loop = asyncio.get_running_loop()
         began_s = loop.time()
         arrivals = arrivals or sort_arrivals(self.partnership, batch)
-        async with self.database.transaction() as tx:
+        async with self.database.transaction(rows=arrivals.count_records()) as tx:
             await self.move_position(tx, offset, batch[-1].offset + 1)
             standing = await read_standing(tx, self.partnership)
             desk = Desk(self.incarnation, self.partnership, standing.policy, self.due, self.brake)

@@ -152,7 +152,7 @@ class Relay:
         loop = asyncio.get_running_loop()
         began_s = loop.time()
         await deliver(shipment.delivery)
-        async with self.writing, self.database.transaction() as tx:
+        async with self.writing, self.database.transaction(rows=len(shipment.numbered)) as tx:
             self.check_store()
             now_ms = self.clock.now_ms()
             marked = await outbox.mark_published(tx, self.lease, epoch, shipment.numbered, shipment.last_event, now_ms)

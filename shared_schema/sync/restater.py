@@ -37,7 +37,7 @@ class Restater:
             owing = await self.find_payable(connection)
         paid = 0
         for partnership in owing:
-            async with self.station.database.transaction() as tx:
+            async with self.station.database.transaction(rows=owed_states.PIECE_RECORDS) as tx:
                 paid += await owed_states.pay(tx, self.station.incarnation, partnership)
         self.station.bell.ring(owing)
         return paid

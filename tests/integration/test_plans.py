@@ -130,6 +130,15 @@ async def test_a_list_of_uids_is_looked_up_by_the_index_even_by_a_plan_for_an_em
     assert any("= ANY" in node.get("Index Cond", "") for node in nodes_of(plan))
 
 
+async def test_what_names_many_rows_is_planned_for_them_and_for_few_a_plan_is_kept(postgres: EmbeddedPostgres) -> None:
+    """A plan that was made while a table was empty compares each row of a partnership with each of a list."""
+    database = await open_store("vendor", postgres.fresh_database())
+    for rows, mode in ((1, "auto"), (5_000, "force_custom_plan"), (1, "auto")):
+        async with database.transaction(rows=rows) as tx:
+            assert [tuple(row) for row in await run(tx, "SHOW plan_cache_mode")] == [(mode,)]
+    await database.close()
+
+
 async def explain(connection: AsyncConnection, statement: Statement, parameters: dict[str, Any]) -> dict[str, Any]:
     """How PostgreSQL runs a statement, which it does."""
     asked = statement.on(connection)
