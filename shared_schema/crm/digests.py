@@ -1,9 +1,9 @@
-"""The store's side of digests: sums and hashes read from the index over (partnership, bucket, hash), nothing kept besides."""
+"""The store's side of digests: sums and hashes read from an index that has bucket and hash, nothing kept besides."""
 
 from collections.abc import Collection
 from typing import NamedTuple
 
-from sqlalchemy import Integer, and_, bindparam, func, literal, or_, select
+from sqlalchemy import CTE, Integer, and_, bindparam, func, literal, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.contract.digests import BUCKETS
@@ -42,9 +42,13 @@ async def read_hashes(connection: AsyncConnection, partnership: str, buckets: Co
     own_row = and_(shared_deals.c.partnership == shared_records.c.partnership, shared_deals.c.uid == shared_records.c.registration)
     erased_alone = and_(shared_deals.c.uid.is_(None), shared_records.c.state == "erased")
     shared = or_(shared_records.c.registration.is_(None), shared_deals.c.status != "unshared", erased_alone)
-    where = [shared_records.c.partnership == partnership, shared]
+    statement = select(*columns).outerjoin(shared_deals, own_row).where(shared_records.c.partnership == partnership, shared)
     if len(buckets) < BUCKETS:
-        where.append(shared_records.c.bucket.in_(sorted(buckets)))
-    joined = shared_records.outerjoin(shared_deals, own_row)
-    rows = await connection.execute(select(*columns).select_from(joined).where(*where).order_by(shared_records.c.uid))
-    return [Hashed(*row) for row in rows]
+        statement = statement.join(named := select_named(partnership, buckets), shared_records.c.uid == named.c.uid)
+    return [Hashed(*row) for row in await connection.execute(statement.order_by(shared_records.c.uid))]
+
+
+def select_named(partnership: str, buckets: Collection[int]) -> CTE:
+    """The uids in some buckets, found first: PostgreSQL looks for them in the index alone, and then at their rows."""
+    where = (shared_records.c.partnership == partnership, shared_records.c.bucket.in_(sorted(buckets)))
+    return select(shared_records.c.uid).where(*where).cte("named").prefix_with("MATERIALIZED", dialect="postgresql")

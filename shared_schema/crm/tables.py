@@ -3,7 +3,21 @@
 Private notes have no uid: nothing can name them to the outside.
 """
 
-from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Index, Integer, MetaData, String, Table, Text, UniqueConstraint, false
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    false,
+)
 
 metadata = MetaData(
     naming_convention={"ix": "ix_%(table_name)s_%(column_0_name)s", "uq": "uq_%(table_name)s_%(column_0_name)s", "pk": "pk_%(table_name)s"}
@@ -23,7 +37,9 @@ shared_records = Table(
     Column("state", String(9), nullable=False),
     Column("bucket", Integer, nullable=False),
     Column("hash", BigInteger, nullable=False),
-    Index("ix_shared_records_digest", "partnership", "bucket", "hash"),
+    # Digests are read from an index alone. PostgreSQL's key can carry what they need; SQLite needs an index of its own.
+    PrimaryKeyConstraint("partnership", "uid", postgresql_include=["bucket", "hash"]),
+    Index("ix_shared_records_digest", "partnership", "bucket", "hash").ddl_if(dialect="sqlite"),
     Index("ix_shared_records_registration", "registration", "kind"),
 )
 

@@ -31,6 +31,13 @@ from tests.stores import SQLITE, TABLES, file_of
 BATCH = 1_000
 WATCH_S = 0.5
 CONTROLS = {b"sync.digest", b"sync.hashes", b"sync.inspect", b"sync.shown", b"sync.repair"}
+WITHOUT_DIGESTS = {
+    "sqlite": ["DROP INDEX ix_shared_records_digest"],
+    "postgresql": [
+        "ALTER TABLE shared_records DROP CONSTRAINT pk_shared_records",
+        "ALTER TABLE shared_records ADD CONSTRAINT pk_shared_records PRIMARY KEY (partnership, uid)",
+    ],
+}
 TORN = 10_000_000  # more than any count that a population has
 
 
@@ -242,11 +249,12 @@ def in_batches(rows: Sequence[Any]) -> list[Sequence[Any]]:
 
 
 async def prepare_without_digests(stage: Stage, deals: int) -> tuple[tuple[str, str, list[Any]], tuple[str, str, list[Any]]]:
-    """The same edits into two stores, of which one has no index that digests are read from."""
+    """The same edits into two stores, of which one has nothing that digests are read from."""
     with_index, without = [await prepare_catch_up(stage, deals, deals, each_once=True) for _ in range(2)]
     database = Database(without[1])
     async with opened(database), database.transaction() as tx:
-        await tx.execute(text("DROP INDEX ix_shared_records_digest"))
+        for statement in WITHOUT_DIGESTS[stage.store]:
+            await tx.execute(text(statement))
     return with_index, without
 
 

@@ -470,9 +470,10 @@ def upgrade() -> None:
         sa.Column("state", sa.String(length=9), nullable=False),
         sa.Column("bucket", sa.Integer(), nullable=False),
         sa.Column("hash", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("partnership", "uid", name=op.f("pk_shared_records")),
+        sa.PrimaryKeyConstraint("partnership", "uid", name=op.f("pk_shared_records"), postgresql_include=["bucket", "hash"]),
     )
-    op.create_index("ix_shared_records_digest", "shared_records", ["partnership", "bucket", "hash"], unique=False)
+    if op.get_bind().dialect.name == "sqlite":
+        op.create_index("ix_shared_records_digest", "shared_records", ["partnership", "bucket", "hash"], unique=False)
     op.create_index("ix_shared_records_registration", "shared_records", ["registration", "kind"], unique=False)
     op.create_table(
         "users",
