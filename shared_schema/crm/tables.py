@@ -40,7 +40,7 @@ shared_records = Table(
     # Digests are read from an index alone. PostgreSQL's key can carry what they need; SQLite needs an index of its own.
     PrimaryKeyConstraint("partnership", "uid", postgresql_include=["bucket", "hash"]),
     Index("ix_shared_records_digest", "partnership", "bucket", "hash").ddl_if(dialect="sqlite"),
-    Index("ix_shared_records_registration", "registration", "kind"),
+    Index("ix_shared_records_registration", "registration", "kind", postgresql_with={"fillfactor": 70}),
 )
 
 property_history = Table(

@@ -35,7 +35,7 @@ WITHOUT_DIGESTS = {
     "sqlite": ["DROP INDEX ix_shared_records_digest"],
     "postgresql": [
         "ALTER TABLE shared_records DROP CONSTRAINT pk_shared_records",
-        "ALTER TABLE shared_records ADD CONSTRAINT pk_shared_records PRIMARY KEY (partnership, uid)",
+        "ALTER TABLE shared_records ADD CONSTRAINT pk_shared_records PRIMARY KEY (partnership, uid) WITH (fillfactor = 70)",
     ],
 }
 TORN = 10_000_000  # more than any count that a population has

@@ -472,9 +472,12 @@ def upgrade() -> None:
         sa.Column("hash", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("partnership", "uid", name=op.f("pk_shared_records"), postgresql_include=["bucket", "hash"]),
     )
+    with_room = {"fillfactor": 70}  # uids grow with time, so pages are full when the versions of later writes come
+    op.create_index("ix_shared_records_registration", "shared_records", ["registration", "kind"], unique=False, postgresql_with=with_room)
     if op.get_bind().dialect.name == "sqlite":
         op.create_index("ix_shared_records_digest", "shared_records", ["partnership", "bucket", "hash"], unique=False)
-    op.create_index("ix_shared_records_registration", "shared_records", ["registration", "kind"], unique=False)
+    else:
+        op.execute("ALTER INDEX pk_shared_records SET (fillfactor = 70)")
     op.create_table(
         "users",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
