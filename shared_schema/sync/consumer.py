@@ -99,6 +99,8 @@ class Consumer:
         self.proofs: dict[str, int] = {}
         self.restoring = False
         self.suspected_ms = 0
+        self.looked: int | None = None
+        self.hear_until = 0
         self.fetched: Sequence[Received] = ()
         self.writing = asyncio.Lock()
         self.inbound = record_topic(partnership, other(incarnation.side))
@@ -128,6 +130,7 @@ class Consumer:
     async def read_on(self, reader: Reader, producer: Producer, offset: int) -> None:
         """The next batch is fetched and decoded while the store works on this one."""
         self.fetched = ()
+        self.note_heard(offset)
         silent, ahead = 0, asyncio.ensure_future(self.fetch_ahead(reader))
         try:
             while silent < SILENCE_CHECKS and self.is_proven():
@@ -138,6 +141,7 @@ class Consumer:
                     async with self.writing:
                         await self.take(producer, batch, offset, arrivals)
                     offset = batch[-1].offset + 1
+                    self.note_heard(offset)
         finally:
             ahead.cancel()
             await asyncio.gather(ahead, return_exceptions=True)
@@ -158,11 +162,11 @@ class Consumer:
         return batch, sort_arrivals(self.partnership, batch)
 
     def is_proven(self) -> bool:
-        return self.proofs.get(self.partnership) == self.database.losses
+        return self.looked == self.database.losses
 
     async def prove(self) -> None:
         """Before anything is applied, and again after a lost connection to the store: whether the store has what this side last said.
-        If not, it went back. Until this is known nothing reacts."""
+        If not, it went back."""
         if self.is_proven():
             return
         losses = self.database.losses
@@ -174,8 +178,14 @@ class Consumer:
             async with self.database.transaction() as tx:
                 await restoration.start(tx, self.incarnation, lost, self.partnership)
             self.begin_restoring()
-        self.proofs[self.partnership] = losses
-        self.bell.ring({"restorations", "reactions"})
+        self.looked = losses
+        self.bell.ring({"restorations"})
+
+    def note_heard(self, offset: int) -> None:
+        """Nothing reacts until what the peer had said by then is taken, too: it may name what our own topic has lost as our store has."""
+        if self.looked is not None and offset >= self.hear_until and self.proofs.get(self.partnership) != self.looked:
+            self.proofs[self.partnership] = self.looked
+            self.bell.ring({"reactions"})
 
     def begin_restoring(self) -> None:
         """Writes of ours may come back from now on, this process's own among them: what it writes next is another incarnation's."""
@@ -188,6 +198,7 @@ class Consumer:
         if self.restoring or abs(now_ms - self.suspected_ms) < SUSPECT_MS:
             return
         self.suspected_ms = now_ms
+        self.looked = None
         self.proofs.pop(self.partnership, None)
         log.error(
             "%s: the peer names writes of this side that were never made here: a forgery, or this store went back; look at the refusals, "
@@ -204,6 +215,7 @@ class Consumer:
         info = (await self.broker.describe_topics([self.inbound])).get(self.inbound)
         if info is None:
             raise TopicMissing(f"{self.inbound} does not exist yet; the vendor node creates it")
+        self.hear_until = info.end_offset
         topic_id, next_offset = stored or (None, 0)
         if topic_id == info.topic_id and info.start_offset <= next_offset <= info.end_offset:
             return next_offset

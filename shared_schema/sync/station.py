@@ -143,7 +143,8 @@ class Station:
         self.introduced = frozenset()
 
     def proven(self) -> list[str]:
-        """The partnerships for which, since the last lost connection, this side's topic was found to hold nothing that the store lacks."""
+        """The partnerships for which, since the last lost connection, this side's topic was found to hold nothing that the store lacks,
+        and what the peer had said by then was taken."""
         return sorted(partnership for partnership, losses in self.proofs.items() if losses == self.database.losses)
 
     @asynccontextmanager

@@ -228,7 +228,7 @@ async def test_a_store_on_disk_keeps_the_stop_across_a_restart(tmp_path: Path) -
         await stops.stop(tx, P, "too much", 1)
     await first.station.database.close()
     again = Inbox(url)
-    again.consumer.proofs[P] = again.station.database.losses  # it has looked at its own topic
+    again.consumer.looked = again.station.database.losses  # it has looked at its own topic
     with pytest.raises(StreamStopped, match="too much"):
         await again.consumer.follow()
     await again.station.database.close()
