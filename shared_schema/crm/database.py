@@ -284,14 +284,15 @@ def _refuse(reason: str) -> NoReturn:
 
 def _engine_settings(dialect: Dialect, async_creator: AsyncCreator | None, poolclass: type[Pool] | None) -> dict[str, Any]:
     ending: dict[str, Any] = {"skip_autocommit_rollback": True}  # transactions are ended here, not by the pool
+    queue: dict[str, Any] = {"pool_size": POOL_SIZE, "max_overflow": 0, "pool_use_lifo": True}
     if async_creator is not None:
-        return {"async_creator": async_creator, "poolclass": poolclass or NullPool, **ending}
+        return {"async_creator": async_creator, **({"poolclass": poolclass, **queue} if poolclass else {"poolclass": NullPool}), **ending}
     arguments: dict[str, Any] = {"timeout": LOCK_WAIT_S, "isolation_level": None}  # None: the driver must not begin by itself
     if dialect == "postgresql":
         server = {"application_name": "dealbridge", "jit": "off"}
         arguments = {"timeout": CONNECT_WAIT_S, "command_timeout": STATEMENT_WAIT_S, "server_settings": server}
         ending["isolation_level"] = "AUTOCOMMIT"
-    pool = {"poolclass": poolclass} if poolclass else {"pool_size": POOL_SIZE, "max_overflow": 0, "pool_use_lifo": True}
+    pool = {"poolclass": poolclass} if poolclass else queue
     return {"connect_args": arguments, **pool, **ending}
 
 
