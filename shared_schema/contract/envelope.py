@@ -151,7 +151,7 @@ class Envelope(Wire):
 
 
 class EpochAcknowledgement(Wire):
-    """`watermark`: the highest number below which nothing is missing; `event`: the id of the event there."""
+    """`watermark`: the highest number below which nothing is missing; `event`: the id of the event that brought it there."""
 
     watermark: Number
     gaps: Ranges = []

@@ -23,8 +23,8 @@ NEWEST = 8  # epochs that are acknowledged every time, so that a peer whose stor
 
 @dataclass(slots=True)
 class Reach:
-    """Per epoch of the peer's, the progress, the id of the event received last, and when it moved last (ms). `touched` are the epochs
-    that the batch speaks of."""
+    """Per epoch of the peer's, the progress, the id of the event that brought the watermark where it is, and when it moved last (ms).
+    `touched` are the epochs that the batch speaks of."""
 
     partnership: str
     epochs: dict[str, Progress] = field(default_factory=dict)
@@ -47,21 +47,26 @@ class Reach:
             self.hear(control)
 
     def arrive(self, epoch: str, number: int, event: str | None) -> None:
-        self.epochs[epoch], arrival = sequence.receive(self.of(epoch), number)
+        progress, arrival = sequence.receive(self.of(epoch), number)
+        self.move(epoch, progress, event)
         self.touched.add(epoch)
         self.arrivals[arrival] += 1
-        if arrival == "new":
+
+    def move(self, epoch: str, progress: Progress, event: str | None) -> None:
+        """What is missing behind the watermark takes nothing from the event that stands there: by it a peer learns what its store lost."""
+        if sequence.watermark(progress) != sequence.watermark(self.of(epoch)):
             self.events[epoch] = event
+        self.epochs[epoch] = progress
 
     def hear(self, control: Control) -> None:
         """A heartbeat shows a lost tail, and so does the end of a statement; a void closes numbers that nobody bears."""
         if isinstance(control, Heartbeat | Restated):
             for epoch, last in control.epochs.items():
                 if last >= self.of(epoch).next:
-                    self.epochs[epoch], self.events[epoch] = sequence.announce(self.of(epoch), last), None
+                    self.move(epoch, sequence.announce(self.of(epoch), last), None)
         if isinstance(control, Void):
             for epoch, ranges in control.epochs.items():
-                self.epochs[epoch] = sequence.void(self.of(epoch), ranges)
+                self.move(epoch, sequence.void(self.of(epoch), ranges), None)
         if isinstance(control, Heartbeat | Restated | Void):
             self.touched.update(control.epochs)
 
@@ -109,7 +114,7 @@ def acknowledge(reach: Reach) -> dict[str, EpochAcknowledgement]:
         epoch: EpochAcknowledgement(
             watermark=sequence.watermark(progress),
             gaps=list(progress.gaps[:RANGES_MAX]),
-            event=None if progress.gaps else reach.events.get(epoch),
+            event=reach.events.get(epoch),
         )
         for epoch, progress in sorted(reach.epochs.items())
         if epoch in named

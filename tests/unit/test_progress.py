@@ -1,0 +1,44 @@
+"""What an acknowledgement says of an epoch: how far everything has arrived, what is missing, and the event that brought it there."""
+
+from shared_schema.contract.envelope import Heartbeat, Void
+from shared_schema.sync.progress import Reach, acknowledge
+
+EPOCH = "5bda5bb4d850d1f9"
+EVENTS = [f"01a0c451-600b-7165-819f-2d965ba0421{number}" for number in range(4)]
+P = "initech-acme"
+
+
+def arrived(*numbers: int) -> Reach:
+    reach = Reach(P)
+    for number in numbers:
+        reach.arrive(EPOCH, number, EVENTS[number])
+    return reach
+
+
+def said(reach: Reach) -> tuple[int, list[tuple[int, int]], str | None]:
+    told = acknowledge(reach)[EPOCH]
+    return told.watermark, list(told.gaps), told.event
+
+
+def test_a_tail_that_is_lost_takes_nothing_from_the_event_before_it() -> None:
+    reach = arrived(1)
+    reach.hear(Heartbeat(partnership=P, sent_ms=1, epochs={EPOCH: 2}))
+    assert said(reach) == (1, [(2, 2)], EVENTS[1])
+
+
+def test_what_is_beyond_a_gap_is_not_called_the_event_there() -> None:
+    reach = arrived(1, 3)
+    assert said(reach) == (1, [(2, 2)], EVENTS[1])
+    reach.arrive(EPOCH, 2, EVENTS[2])
+    assert said(reach) == (3, [], EVENTS[2])
+
+
+def test_where_no_row_bears_the_number_there_is_no_event() -> None:
+    reach = arrived(1, 3)
+    reach.hear(Void(partnership=P, sent_ms=1, epochs={EPOCH: [(2, 2)]}))
+    assert said(reach) == (3, [], None)
+
+
+def test_what_comes_twice_changes_nothing() -> None:
+    reach = arrived(1, 2, 1)
+    assert said(reach) == (2, [], EVENTS[2])
