@@ -19,7 +19,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection, ExceptionContext
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, InternalError, InvalidatePoolError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
-from sqlalchemy.pool import ConnectionPoolEntry, NullPool, Pool
+from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
 
 from shared_schema.crm.driver import LINK, Link, begin, link_of, send_gathered, send_gathered_first, sync_of
 
@@ -66,12 +66,12 @@ class BadDatabaseUrl(ValueError):
 class Database:
     """One store. `on_loss` is called at every lost connection, before the error reaches the caller: its writes may or may not be there."""
 
-    def __init__(self, url: str, *, async_creator: AsyncCreator | None = None, poolclass: type[Pool] | None = None) -> None:
+    def __init__(self, url: str, *, async_creator: AsyncCreator | None = None) -> None:
         parsed = parse_url(url, file_needed=async_creator is None)
         self.dialect: Final[Dialect] = "sqlite" if parsed.drivername.startswith("sqlite") else "postgresql"
         self.losses = 0
         self.on_loss: list[Callable[[], None]] = []
-        self.engine: Final = create_async_engine(parsed, hide_parameters=True, **_engine_settings(self.dialect, async_creator, poolclass))
+        self.engine: Final = create_async_engine(parsed, hide_parameters=True, **_engine_settings(self.dialect, async_creator))
         logging.getLogger("aiosqlite").setLevel(logging.INFO)  # its debug lines quote every value, of private notes too
         self._sqlite_writer = asyncio.Lock()  # SQLite's own queue for writers is neither fair nor quick
         self._server_started: str | None = None
@@ -282,17 +282,16 @@ def _refuse(reason: str) -> NoReturn:
     raise BadDatabaseUrl(f"bad database address: {reason}; {remedy}") from None
 
 
-def _engine_settings(dialect: Dialect, async_creator: AsyncCreator | None, poolclass: type[Pool] | None) -> dict[str, Any]:
+def _engine_settings(dialect: Dialect, async_creator: AsyncCreator | None) -> dict[str, Any]:
     ending: dict[str, Any] = {"skip_autocommit_rollback": True}  # transactions are ended here, not by the pool
-    queue: dict[str, Any] = {"pool_size": POOL_SIZE, "max_overflow": 0, "pool_use_lifo": True}
+    pool: dict[str, Any] = {"pool_size": POOL_SIZE, "max_overflow": 0, "pool_use_lifo": True}
     if async_creator is not None:
-        return {"async_creator": async_creator, **({"poolclass": poolclass, **queue} if poolclass else {"poolclass": NullPool}), **ending}
+        return {"async_creator": async_creator, "poolclass": AsyncAdaptedQueuePool, **pool, **ending}
     arguments: dict[str, Any] = {"timeout": LOCK_WAIT_S, "isolation_level": None}  # None: the driver must not begin by itself
     if dialect == "postgresql":
         server = {"application_name": "dealbridge", "jit": "off"}
         arguments = {"timeout": CONNECT_WAIT_S, "command_timeout": STATEMENT_WAIT_S, "server_settings": server}
         ending["isolation_level"] = "AUTOCOMMIT"
-    pool = {"poolclass": poolclass} if poolclass else queue
     return {"connect_args": arguments, **pool, **ending}
 
 

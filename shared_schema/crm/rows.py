@@ -65,13 +65,8 @@ def in_partnership(table: Table, partnership: str) -> ColumnElement[bool]:
     return table.c.partnership.concat("") == partnership
 
 
-def insert_for(connection: AsyncConnection, table: Table) -> Any:
+def insert_for(store: str, table: Table) -> Any:
     """An INSERT that knows ON CONFLICT, in the store's own dialect."""
-    return dialect_insert(connection.dialect.name, table)
-
-
-def dialect_insert(store: str, table: Table) -> Any:
-    """The same for a store by its name."""
     return postgresql.insert(table) if store == "postgresql" else sqlite.insert(table)
 
 
@@ -133,7 +128,7 @@ def make_insert(table: Table, names: tuple[str, ...], arrays: bool, conflict: tu
     changing, key = conflict
 
     def build(store: str) -> Any:
-        statement = dialect_insert(store, table)
+        statement = insert_for(store, table)
         placed = {name: bindparam(name, type_=table.c[name].type) for name in names}
         statement = statement.from_select(names, select(spread(table, names))) if arrays else statement.values(placed)
         if changing is None:

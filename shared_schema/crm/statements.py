@@ -37,6 +37,7 @@ class Compiled(NamedTuple):
     text: str
     arguments: tuple[Argument, ...]
     results: tuple[tuple[int, Convert], ...]
+    names: tuple[str, ...]
 
     def bind(self, parameters: Parameters) -> list[Any]:
         return [bind_one(each, parameters) for each in self.arguments]
@@ -75,6 +76,11 @@ class Statement:
         rows = await run(connection, compiled.text, compiled.bind(parameters))
         return compiled.convert(rows) if compiled.results else rows
 
+    async def fetch_named(self, connection: AsyncConnection, parameters: Parameters) -> list[dict[str, Any]]:
+        """Run it; the rows by the names of the expression's columns."""
+        names = self.on(connection).names
+        return [dict(zip(names, row, strict=True)) for row in await self.fetch(connection, parameters)]
+
     async def write(self, connection: AsyncConnection, table: str, parameters: Parameters) -> None:
         """Run it as one write of rows to a table, whose result nobody asks for: see `driver.gather`."""
         compiled = self.on(connection)
@@ -94,9 +100,9 @@ def compile_for(dialect: Dialect, expression: Any) -> Compiled:
         Argument(name, converter_to(types[name], dialect), None) if name in types else Argument(None, None, expanded.parameters[name])
         for name in expanded.positiontup or ()
     ]
-    returned = [each.type for each in getattr(expression, "exported_columns", ())]
-    results = [(place, bool_of) for place, type in enumerate(returned) if isinstance(type, Boolean) and dialect.name == "sqlite"]
-    return Compiled(expanded.statement, tuple(arguments), tuple(results))
+    returned = list(getattr(expression, "exported_columns", ()))
+    results = [(place, bool_of) for place, each in enumerate(returned) if isinstance(each.type, Boolean) and dialect.name == "sqlite"]
+    return Compiled(expanded.statement, tuple(arguments), tuple(results), tuple(each.key for each in returned))
 
 
 @cache

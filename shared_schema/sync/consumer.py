@@ -183,8 +183,9 @@ class Consumer:
 
     def note_heard(self, offset: int) -> None:
         """Nothing reacts until what the peer had said by then is taken, too: it may name what our own topic has lost as our store has."""
-        if self.looked is not None and offset >= self.hear_until and self.proofs.get(self.partnership) != self.looked:
-            self.proofs[self.partnership] = self.looked
+        losses = self.database.losses
+        if offset >= self.hear_until and self.is_proven() and self.proofs.get(self.partnership) != losses:
+            self.proofs[self.partnership] = losses
             self.bell.ring({"reactions"})
 
     def begin_restoring(self) -> None:

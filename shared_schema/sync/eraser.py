@@ -4,7 +4,6 @@ the peer that asked for it is told by when it is gone everywhere."""
 from typing import Any
 
 from sqlalchemy import select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.contract.codec import Outcome
 from shared_schema.crm.database import DatabaseUnavailable
@@ -22,9 +21,9 @@ Row = dict[str, Any]
 POLL_S = 5.0
 BATCH = 1_000
 OLDEST = select(erasures).order_by(erasures.c.id).limit(BATCH)
-WAITING = select(reactions.c.registration).where(reactions.c.kind == "forget")
+FORGETTING = select(reactions.c.registration).where(reactions.c.kind == "forget")
 UNLISTED = Statement(OLDEST.where(erasures.c.listed_ms.is_(None)))
-UNCLEANED = Statement(OLDEST.where(erasures.c.cleaned_ms.is_(None), erasures.c.uid.not_in(WAITING)))
+UNCLEANED = Statement(OLDEST.where(erasures.c.cleaned_ms.is_(None), erasures.c.uid.not_in(FORGETTING)))
 
 
 class Eraser:
@@ -54,7 +53,7 @@ async def write_list(station: Station) -> None:
     if path is None:
         return
     async with station.database.reading() as connection:
-        rows = await read_rows(connection, UNLISTED)
+        rows = await UNLISTED.fetch_named(connection, {})
     if rows:
         erasure_list.append(path, rows)
         async with station.database.transaction() as tx:
@@ -65,7 +64,7 @@ async def write_list(station: Station) -> None:
 async def clean(station: Station) -> int:
     """Rid the store's files of what was deleted from the rows, then say so to the peers that asked."""
     async with station.database.reading() as connection:
-        rows = await read_rows(connection, UNCLEANED)
+        rows = await UNCLEANED.fetch_named(connection, {})
     if not rows:
         return 0
     await station.database.compact([table.name for table in metadata.sorted_tables])
@@ -84,8 +83,3 @@ def tell_gone(row: Row, station: Station) -> tuple[str, Answer]:
     """What the peer of a partnership is told of an erasure that it asked for."""
     outcome = Outcome(row["event"], "applied", say_gone(row, station.keeping), row["uid"], row["fields"] or None)
     return row["partnership"], Answer(row["event"], (outcome,), row["uid"], row["registration"])
-
-
-async def read_rows(connection: AsyncConnection, statement: Statement) -> list[Row]:
-    names = erasures.c.keys()
-    return [dict(zip(names, row, strict=True)) for row in await statement.fetch(connection, {})]

@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import bindparam, or_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from shared_schema.crm.rows import Among, dialect_insert, insert_missing
+from shared_schema.crm.rows import Among, insert_for, insert_missing
 from shared_schema.crm.statements import Statement
 from shared_schema.sync.tables import leases, outbound_epochs
 
@@ -24,7 +24,7 @@ RELEASE = Statement(update(leases).where(NAMED, leases.c.owner == bindparam("by"
 def insert_or_take(store: str) -> Any:
     """A lease that is new, has run out, was taken before the clock went back, or is the owner's own."""
     names = ("name", "owner", "epoch", "expires_ms")
-    statement = dialect_insert(store, leases).values({name: bindparam(name, type_=leases.c[name].type) for name in names})
+    statement = insert_for(store, leases).values({name: bindparam(name, type_=leases.c[name].type) for name in names})
     new = statement.excluded
     free = or_(leases.c.expires_ms <= bindparam("now_ms"), leases.c.expires_ms > bindparam("astray_ms"), leases.c.owner == new.owner)
     changes = {name: new[name] for name in names[1:]}

@@ -56,7 +56,7 @@ async def owe(tx: AsyncConnection, partnership: str, uids: Collection[str]) -> N
 
 
 async def owe_selected(tx: AsyncConnection, chosen: Select[Any], parameters: dict[str, Any]) -> None:
-    statement = insert_for(tx, owed_states).from_select(["partnership", "uid", "depth", "event"], chosen)
+    statement = insert_for(tx.dialect.name, owed_states).from_select(["partnership", "uid", "depth", "event"], chosen)
     key = [owed_states.c.partnership, owed_states.c.uid]
     await tx.execute(statement.on_conflict_do_update(index_elements=key, set_={"event": null()}), parameters)
 

@@ -90,9 +90,7 @@ async def is_restoring(connection: AsyncConnection, partnership: str) -> bool:
 
 async def read_restorations(connection: AsyncConnection) -> dict[str, Row]:
     """By partnership, of those that are being restored now."""
-    names = restorations.c.keys()
-    found = [dict(zip(names, row, strict=True)) for row in await RESTORATIONS.fetch(connection, {})]
-    return {row["partnership"]: row for row in found}
+    return {row["partnership"]: row for row in await RESTORATIONS.fetch_named(connection, {})}
 
 
 async def confirm(work: Work) -> list[str]:

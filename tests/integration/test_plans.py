@@ -11,15 +11,16 @@ from sqlalchemy import event, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.crm.driver import link_of, run
+from shared_schema.crm.shared_deals import HOLD_DEALS_OF
 from shared_schema.crm.shared_records import LOCKED
-from shared_schema.crm.statements import Statement
+from shared_schema.crm.statements import DIALECTS, Statement, compile_for
 from shared_schema.sync import outbox, owed_states, trash, views
 from shared_schema.sync.clock import SystemClock
 from shared_schema.sync.deals import save_shared
 from shared_schema.sync.incarnation import Incarnation
 from shared_schema.sync.notes import add_comment, add_note, edit, remove
 from shared_schema.sync.registrations import delete_for_both, unshare
-from tests.bench.population import PARTNERSHIP, make_edits, open_store, populate, queue_edits
+from tests.bench.population import PARTNERSHIP, make_edits, open_store, populate, queue_edits, registration_uid
 from tests.integration.pair import Pair, Side, open_pair
 from tests.postgres import EmbeddedPostgres
 from tests.twins.memory_broker import MemoryBroker, MemoryCluster
@@ -28,6 +29,7 @@ GROWING = (
     *("shared_records", "property_history", "shared_deals", "deals", "companies", "contacts", "deal_history"),
     *("shared_notes", "comments", "products", "quotes", "members", "journal", "assignments"),
 )
+PLANS_OF_ITS_OWN = 5  # so often PostgreSQL plans a statement for what it gets before it keeps a plan
 STEP = re.compile(r"(SCAN|SEARCH) (\w+)")
 
 
@@ -130,12 +132,19 @@ async def test_a_list_of_uids_is_looked_up_by_the_index_even_by_a_plan_for_an_em
     assert any("= ANY" in node.get("Index Cond", "") for node in nodes_of(plan))
 
 
-async def test_what_names_many_rows_is_planned_for_them_and_for_few_a_plan_is_kept(postgres: EmbeddedPostgres) -> None:
-    """A plan that was made while a table was empty compares each row of a partnership with each of a list."""
+async def test_what_names_many_rows_is_not_run_by_the_plan_that_is_kept_for_few(postgres: EmbeddedPostgres) -> None:
+    """A plan that is kept was made while the table was empty, and compares each row of a partnership with each of a list."""
     database = await open_store("vendor", postgres.fresh_database())
-    for rows, mode in ((1, "auto"), (5_000, "force_custom_plan"), (1, "auto")):
+    statement = compile_for(DIALECTS["postgresql"], HOLD_DEALS_OF.build("postgresql"))
+    execute = f"EXECUTE kept ('{PARTNERSHIP}', ARRAY['{registration_uid(1)}', '{registration_uid(2)}'])"
+    async with database.glancing() as connection:
+        await run(connection, f"PREPARE kept (varchar, varchar[]) AS {statement.text}")
+        for _ in range(PLANS_OF_ITS_OWN + 1):
+            await run(connection, execute)
+    for rows, is_kept in ((1, True), (5_000, False), (1, True)):
         async with database.transaction(rows=rows) as tx:
-            assert [tuple(row) for row in await run(tx, "SHOW plan_cache_mode")] == [(mode,)]
+            plan = await run(tx, f"EXPLAIN {execute}")
+        assert any("$2" in line for (line,) in plan) == is_kept
     await database.close()
 
 

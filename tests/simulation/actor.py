@@ -9,7 +9,6 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import AsyncAdaptedQueuePool
 from sqlalchemy.util import LRUCache
 
 from partner_node.spec import SPEC as PARTNER
@@ -133,7 +132,7 @@ class Actor:
                 database.note_loss()
             return SimulatedConnection(str(self.path), fate)
 
-        database = Database("sqlite://", async_creator=connect, poolclass=AsyncAdaptedQueuePool)
+        database = Database("sqlite://", async_creator=connect)
         share_compiled(database)
         spec = PARTNER if self.side == "partner" else VENDOR
         return Station(spec, database, Clock(self.world, self.name), self.world.rules.keeping)

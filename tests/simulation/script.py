@@ -320,26 +320,27 @@ async def agree(world: World) -> None:
     for partner in world.partners:
         asking = world.random.choice((partner, world.vendor))
         partnership = world.partnership_of(partner)
-        before = None
-        while before != (before := tell_apart(world, asking)):
+        interrupted = None
+        while interrupted != count_interruptions(world, asking):
+            interrupted = count_interruptions(world, asking)
             torn_again = world.torn and world.count_restores(world.partner)  # then what was repaired may have gone with its store
             repair = world.play_ended_early or bool(torn_again)  # what a play tore out and did not repair is missing still
             await begin_verification(world, asking, repair=repair, partnership=partnership)
-            await world.until(lambda by=asking, at=partnership, was=before: is_verified(world, by, at, was), "the verification ends")
+            await world.until(lambda by=asking, at=partnership, was=interrupted: is_verified(world, by, at, was), "the verification ends")
             await world.settle()
         drift = asking.rows("SELECT uid, ours, theirs FROM drifts WHERE partnership = ? AND looks >= 2", partnership)
         demand(not drift, f"{asking.name}: a verification finds that these differ: {drift}")
 
 
-def tell_apart(world: World, actor: Actor) -> tuple[int, int]:
+def count_interruptions(world: World, actor: Actor) -> tuple[int, int]:
     """What makes a verification worthless while it goes on: a request goes with a store that goes back; what its repair sends and a brake
     holds is a difference until a person says a word."""
     return world.count_restores(actor), sum(count(each, "journal", "what = 'brake release'") for each in world.actors)
 
 
-def is_verified(world: World, actor: Actor, partnership: str, before: tuple[int, int]) -> bool:
+def is_verified(world: World, actor: Actor, partnership: str, interrupted: tuple[int, int]) -> bool:
     done = count(actor, "verifications", f"phase = 'done' AND partnership = '{partnership}'")
-    return bool(done) or world.count_restores(actor) != before[0]
+    return bool(done) or world.count_restores(actor) != interrupted[0]
 
 
 class Script(NamedTuple):

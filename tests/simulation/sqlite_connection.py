@@ -65,7 +65,7 @@ class SimulatedConnection:
 
     def __init__(self, path: str, fate: Fate) -> None:
         self.fate = fate
-        self.raw = sqlite3.connect(path, isolation_level=None, timeout=0, check_same_thread=False, cached_statements=512)
+        self.raw = sqlite3.connect(path, isolation_level=None, timeout=0, check_same_thread=False)
         self.isolation_level = None
         self._conn = self.raw
         self._connection: sqlite3.Connection | None = self.raw

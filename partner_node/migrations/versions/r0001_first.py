@@ -477,7 +477,7 @@ def upgrade() -> None:
     if op.get_bind().dialect.name == "sqlite":
         op.create_index("ix_shared_records_digest", "shared_records", ["partnership", "bucket", "hash"], unique=False)
     else:
-        op.execute("ALTER INDEX pk_shared_records SET (fillfactor = 70)")
+        op.execute(f"ALTER INDEX pk_shared_records SET (fillfactor = {with_room['fillfactor']})")
     op.create_table(
         "users",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
