@@ -309,6 +309,7 @@ class Consumer:
         self.bell.ring(woken_by(self.partnership, desk, reply))
         metrics.note_applied(desk, arrivals.events, reach, loop.time() - began_s)
         metrics.note_acknowledged(desk, reply.acknowledged)
+        metrics.repaired.labels(self.partnership).inc(reply.repaired)
         batch_log.tell_applied(desk, arrivals.events)
         if not is_answered(arrivals, reply):
             return []

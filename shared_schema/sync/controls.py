@@ -19,13 +19,14 @@ from shared_schema.sync.tables import leases, outbound_epochs
 
 @dataclass(slots=True)
 class Reply:
-    """What the controls of one batch ask of us: numbers to void, whether all states are owed, or some, the ended round trips by kind of
-    record and creation (ms), how many events of the peer's are no longer withheld, what else to say, why this store must have gone back if
-    it did, and whether a restoration, of either side, has moved."""
+    """What the controls of one batch ask of us: numbers to void, whether all states are owed, or some, how many for having drifted, the
+    ended round trips by kind of record and creation (ms), how many events of the peer's are no longer withheld, what else to say, why this
+    store must have gone back if it did, and whether a restoration, of either side, has moved."""
 
     void: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
     owes_state: bool = False
     owes: bool = False
+    repaired: int = 0
     resent: int = 0
     released: int = 0
     says: list[Control] = field(default_factory=list)
@@ -62,8 +63,10 @@ async def take_look(
     if isinstance(control, Digest):
         reply.says += await verification.answer_digest(tx, incarnation, control)
     if isinstance(control, Hashes):
-        reply.says += await verification.take_hashes(tx, incarnation, control)
-        reply.owes |= any(isinstance(each, Repair) for each in reply.says)
+        told = await verification.take_hashes(tx, incarnation, control)
+        reply.repaired += sum(len(each.uids) for each in told if isinstance(each, Repair))
+        reply.owes |= bool(reply.repaired)
+        reply.says += told
     if isinstance(control, Repair):
         await verification.take_repair(tx, control)
         reply.owes = True

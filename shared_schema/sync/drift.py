@@ -1,7 +1,8 @@
 """Drift: the records that differ between the sides although nothing of them is on its way, and in which fields."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import and_, bindparam, delete, func, select, update
@@ -10,12 +11,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from shared_schema.contract.codec import to_plain
 from shared_schema.contract.documents import Document
 from shared_schema.contract.envelope import SHOWN_MAX, ShownRecord
+from shared_schema.contract.refusal import REASONS
 from shared_schema.crm.digests import Hashed
 from shared_schema.crm.rows import Among, upsert
 from shared_schema.crm.shared_records import SharedRecord
 from shared_schema.crm.tables import shared_records
-from shared_schema.sync.refusals import STANDS
-from shared_schema.sync.tables import drifts, refusals
+from shared_schema.sync.refusals import STANDS, STANDS_THERE
+from shared_schema.sync.tables import drifts, peer_outcomes, refusals
 
 Row = dict[str, Any]
 SURE = 2  # looks at which a difference has stood still
@@ -35,8 +37,8 @@ def weigh(known: Mapping[str, Row], pairs: Mapping[str, tuple[int | None, int | 
         before = known.get(uid)
         stood = before is not None and (before["ours"], before["theirs"]) == (ours, theirs)
         looks = before["looks"] + (before["look"] != look) if before is not None and stood else 1
-        since_ms = before["since_ms"] if before is not None else now_ms
-        rows.append({"uid": uid, "ours": ours, "theirs": theirs, "look": look, "looks": looks, "since_ms": since_ms})
+        since_ms, fields = (before["since_ms"], before["fields"] if stood else None) if before is not None else (now_ms, None)
+        rows.append({"uid": uid, "ours": ours, "theirs": theirs, "look": look, "looks": looks, "since_ms": since_ms, "fields": fields})
     return rows
 
 
@@ -53,7 +55,7 @@ async def note_unequal(
     statement = select(drifts).where(drifts.c.partnership == partnership, Among(drifts.c.uid, "uids"))
     known = {row["uid"]: dict(row) for row in (await tx.execute(statement, {"uids": sorted(pairs)})).mappings()}
     rows = [{"partnership": partnership, **row} for row in weigh(known, pairs, look, now_ms)]
-    await upsert(tx, drifts, rows, ("ours", "theirs", "look", "looks", "since_ms"))
+    await upsert(tx, drifts, rows, ("ours", "theirs", "look", "looks", "since_ms", "fields"))
 
 
 async def forget_others(tx: AsyncConnection, partnership: str, look: str) -> None:
@@ -66,11 +68,37 @@ async def forget(tx: AsyncConnection, partnership: str, uids: Sequence[str]) -> 
     await tx.execute(delete(drifts).where(drifts.c.partnership == partnership, Among(drifts.c.uid, "uids")), {"uids": list(uids)})
 
 
-async def find_repairable(tx: AsyncConnection, partnership: str, limit: int) -> list[str]:
-    """The records that drifted; not those of which a refusal of this side stands: sending them again would be refused again."""
-    refused = select(refusals.c.uid).where(refusals.c.partnership == partnership, STANDS)
-    where = (drifts.c.partnership == partnership, SURELY, drifts.c.uid.not_in(refused))
-    return list((await tx.execute(select(drifts.c.uid).where(*where).order_by(drifts.c.uid).limit(limit))).scalars())
+async def find_refused(connection: AsyncConnection, partnership: str | None = None) -> set[tuple[str, str]]:
+    """The partnerships and records that differ rightly, because a side's refusal stands: that is no drift, and not sent again."""
+    of_record = [drifts.c[name] == table.c[name] for table in (refusals, peer_outcomes) for name in ("partnership", "uid")]
+    here = select(drifts, refusals.c.field).join(refusals, and_(*of_record[:2])).where(STANDS)
+    there = select(drifts, peer_outcomes.c.field).join(peer_outcomes, and_(*of_record[2:]))
+    there = there.where(STANDS_THERE, peer_outcomes.c.reason.in_(REASONS))  # what a person discarded or dropped excuses nothing
+    asked = (SURELY, drifts.c.partnership == partnership) if partnership else (SURELY,)
+    rows: dict[tuple[str, str], Row] = {}
+    refused: dict[tuple[str, str], set[str]] = {}
+    for statement in (here, there):
+        for row in (await connection.execute(statement.where(*asked))).mappings():
+            key = row["partnership"], row["uid"]
+            rows[key] = dict(row)
+            refused.setdefault(key, set()).add(row["field"])
+    return {key for key, row in rows.items() if is_excused(row, refused[key])}
+
+
+def is_excused(row: Row, refused: set[str]) -> bool:
+    """Whether these refused fields are all that differs; '' is the record whole. Until the fields are known it is taken for that."""
+    if "" in refused:
+        return True
+    differing = {each["field"] for each in json.loads(row["fields"] or "[]")}
+    return row["ours"] is not None and row["theirs"] is not None and differing <= refused
+
+
+async def find_drifted(connection: AsyncConnection, partnership: str, limit: int, after: str = "") -> list[str]:
+    """A page of the records that drifted, by uid. What was refused is not among them: sent again it would be refused again."""
+    refused = {uid for _, uid in await find_refused(connection, partnership)}
+    where = (drifts.c.partnership == partnership, SURELY, drifts.c.uid > after)
+    statement = select(drifts.c.uid).where(*where).order_by(drifts.c.uid).limit(limit + len(refused))
+    return [uid for uid in (await connection.execute(statement)).scalars() if uid not in refused][:limit]
 
 
 async def find_undescribed(tx: AsyncConnection, partnership: str) -> list[str]:
@@ -107,19 +135,38 @@ def compare_fields(ours: Mapping[str, list[Any]], theirs: Mapping[str, list[Any]
     return [{"field": name, "ours": ours.get(name), "theirs": theirs.get(name)} for name in names if ours.get(name) != theirs.get(name)]
 
 
-async def count_drift(connection: AsyncConnection, partnership: str, *, sure: bool = True) -> int:
-    where = (drifts.c.partnership == partnership, SURELY if sure else ~SURELY)
+async def count_unsure(connection: AsyncConnection, partnership: str) -> int:
+    """The records that differed at one look alone."""
+    where = (drifts.c.partnership == partnership, ~SURELY)
     return int((await connection.execute(select(func.count()).where(*where))).scalar_one())
 
 
-async def list_drift(connection: AsyncConnection, partnership: str) -> list[Row]:
-    """The records that differ for sure: where they are, in which fields, and since when that is known; at most 200."""
+async def count_drifts(connection: AsyncConnection) -> dict[str, int]:
+    """The records that drifted, by partnership."""
+    statement = select(drifts.c.partnership, func.count()).where(SURELY).group_by(drifts.c.partnership)
+    found = Counter({partnership: count for partnership, count in await connection.execute(statement)})
+    found.subtract(partnership for partnership, _ in await find_refused(connection))
+    return dict(+found)
+
+
+async def list_drift(connection: AsyncConnection, partnership: str, after: str = "", limit: int = LISTED_MAX) -> list[Row]:
+    """A page of the records that drifted, by uid: where they are, in which fields, and since when that is known (UTC ms)."""
+    uids = await find_drifted(connection, partnership, min(limit, LISTED_MAX), after)
     record = and_(shared_records.c.partnership == drifts.c.partnership, shared_records.c.uid == drifts.c.uid)
     named = (drifts.c.uid, shared_records.c.kind, shared_records.c.registration)
     seen = (drifts.c.ours, drifts.c.theirs, drifts.c.since_ms, drifts.c.fields)
-    where = (drifts.c.partnership == partnership, SURELY)
-    statement = select(*named, *seen).select_from(drifts.outerjoin(shared_records, record)).where(*where).order_by(drifts.c.uid)
-    return [describe_row(dict(row)) for row in (await connection.execute(statement.limit(LISTED_MAX))).mappings()]
+    statement = select(*named, *seen).select_from(drifts.outerjoin(shared_records, record)).order_by(drifts.c.uid)
+    rows = await connection.execute(statement.where(drifts.c.partnership == partnership, Among(drifts.c.uid, "uids")), {"uids": uids})
+    return [describe_row(dict(row)) for row in rows.mappings()]
+
+
+async def walk(connection: AsyncConnection, partnership: str) -> AsyncIterator[Row]:
+    """All of them, page after page."""
+    after = ""
+    while page := await list_drift(connection, partnership, after):
+        for row in page:
+            yield row
+        after = page[-1]["uid"]
 
 
 def describe_row(row: Row) -> Row:

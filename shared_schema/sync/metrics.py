@@ -67,6 +67,7 @@ trouble = Gauge(
 restoring = Gauge("dealbridge_restoring_streams", "1 while this store, which went back, waits for the peer's states.", ["partnership"])
 suspected = Gauge("dealbridge_suspected_fields", "Fields refused because they name writes of ours never made here.", ["partnership"])
 drift = Gauge("dealbridge_drift_records", "Records that differ between the sides, seen so at two looks.", ["partnership"])
+repaired = Counter("dealbridge_repaired_records_total", "Records that had drifted and whose states were sent.", ["partnership"])
 owed = Gauge("dealbridge_owed_states_records", "Records whose whole state waits to reach the peer.", ["partnership"])
 open_conflicts = Gauge("dealbridge_open_conflicts_fields", "Conflicts that nobody has settled.", ["partnership"])
 peer_backlog = Gauge("dealbridge_peer_backlog_rows", "What the peer had yet to publish, by its last heartbeat.", ["partnership"])

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import exists, or_, select
+from sqlalchemy import and_, exists, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.contract.refusal import REASONS
@@ -11,7 +11,7 @@ from shared_schema.crm.rows import upsert
 from shared_schema.crm.tables import property_history
 from shared_schema.sync.answers import Answer
 from shared_schema.sync.braking import DROPPED
-from shared_schema.sync.tables import refusals
+from shared_schema.sync.tables import peer_outcomes, refusals
 
 PAGE_MAX = 200
 # A refusal of a field, or (field '') of a record, stands until something has been written to it since.
@@ -20,6 +20,22 @@ STANDS = ~exists().where(
     property_history.c.uid == refusals.c.uid,
     or_(refusals.c.field == "", property_history.c.field == refusals.c.field),
     property_history.c.at_ms > refusals.c.at_ms,
+)
+# What the peer refused of ours likewise; a write after the refused one may be older than the news of the refusal.
+_refused, _later = property_history.alias("refused"), property_history.alias("later")
+_came_after = (
+    exists()
+    .where(_refused.c.partnership == _later.c.partnership, _refused.c.uid == _later.c.uid)
+    .where(_refused.c.field == _later.c.field, _refused.c.event == peer_outcomes.c.event, _refused.c.id < _later.c.id)
+)
+STANDS_THERE = and_(
+    peer_outcomes.c.outcome == "refused",
+    ~exists().where(
+        _later.c.partnership == peer_outcomes.c.partnership,
+        _later.c.uid == peer_outcomes.c.uid,
+        or_(peer_outcomes.c.field == "", _later.c.field == peer_outcomes.c.field),
+        or_(_later.c.at_ms > peer_outcomes.c.at_ms, _came_after),
+    ),
 )
 
 

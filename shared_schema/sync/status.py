@@ -4,20 +4,20 @@ when the peer was heard."""
 import json
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, case, exists, func, select
+from sqlalchemy import ColumnElement, and_, case, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.contract.refusal import AHEAD
 from shared_schema.crm.projected_tables import conflicts
-from shared_schema.crm.tables import partnerships, property_history
+from shared_schema.crm.tables import partnerships
 from shared_schema.sync.braking import BRAKE
-from shared_schema.sync.drift import SURELY
+from shared_schema.sync.drift import count_drifts
 from shared_schema.sync.outbox import WAITING
 from shared_schema.sync.owed_states import count_owed
-from shared_schema.sync.refusals import STANDS
+from shared_schema.sync.refusals import STANDS, STANDS_THERE
 from shared_schema.sync.restoration import read_restorations
 from shared_schema.sync.stops import read_stops
-from shared_schema.sync.tables import drifts, erasures, inbound_epochs, outbox, parked, peer_outcomes, peers, reactions, refusals
+from shared_schema.sync.tables import erasures, inbound_epochs, outbox, parked, peer_outcomes, peers, reactions, refusals
 from shared_schema.sync.troubles import find_trouble, read_troubles
 
 Row = dict[str, Any]
@@ -31,9 +31,9 @@ async def read_status(connection: AsyncConnection, now_ms: int) -> list[Row]:
     counts = {
         "open_conflicts": await count_by(connection, conflicts),
         "reactions": await count_by(connection, reactions, reactions.c.due_ms <= now_ms),
-        "refused": await count_refused(connection),
+        "refused": await count_by(connection, peer_outcomes, STANDS_THERE),
         "refused_here": await count_by(connection, refusals, STANDS),
-        "drift": await count_by(connection, drifts, SURELY),
+        "drift": await count_drifts(connection),
         "owed": await count_owed(connection),
         "held_outgoing": await count_by(connection, outbox, outbox.c.held.is_not(None)),
         "erasing": await count_by(connection, erasures, erasures.c.cleaned_ms.is_(None)),
@@ -105,13 +105,4 @@ async def count_parked(connection: AsyncConnection) -> dict[str, dict[str, int]]
 
 async def count_by(connection: AsyncConnection, table: Any, *where: ColumnElement[bool]) -> dict[str, int]:
     statement = select(table.c.partnership, func.count()).where(*where).group_by(table.c.partnership)
-    return {partnership: count for partnership, count in await connection.execute(statement)}
-
-
-async def count_refused(connection: AsyncConnection) -> dict[str, int]:
-    """Fields of ours that the peer refused, and that nobody has written since."""
-    told, mine, later = peer_outcomes.c, property_history.alias(), property_history.alias()
-    of_field = [each.c[name] == told[name] for each in (mine, later) for name in ("partnership", "uid", "field")]
-    written_since = exists().where(*of_field, mine.c.event == told.event, later.c.id > mine.c.id)
-    statement = select(told.partnership, func.count()).where(told.outcome == "refused", ~written_since).group_by(told.partnership)
     return {partnership: count for partnership, count in await connection.execute(statement)}

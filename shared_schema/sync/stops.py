@@ -6,13 +6,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.contract.envelope import Control
 from shared_schema.crm.problems import WrongState
-from shared_schema.crm.rows import upsert
+from shared_schema.crm.rows import insert_rows, upsert
 from shared_schema.crm.statements import Statement
 from shared_schema.sync.journal import note
 from shared_schema.sync.limits import Limits
 from shared_schema.sync.parking import PATIENT
-from shared_schema.sync.station import Work
-from shared_schema.sync.tables import parked, stops
+from shared_schema.sync.station import MACHINE, Work
+from shared_schema.sync.tables import journal, parked, stops
 
 MINUTE_MS = 60_000
 STOPPED = Statement(select(stops.c.why).where(stops.c.partnership == bindparam("of"), stops.c.why.is_not(None)))
@@ -40,6 +40,11 @@ async def check_flood(tx: AsyncConnection, partnership: str, limits: Limits, now
 
 
 async def stop(tx: AsyncConnection, partnership: str, why: str, now_ms: int) -> None:
+    """Stop a stream; in the journal it is the machine's own act."""
+    if await STOPPED.fetch(tx, {"of": partnership}):
+        return
+    told = {"partnership": partnership, "registration": None, "what": "stream stopped", "detail": why, "actor": MACHINE.name}
+    await insert_rows(tx, journal, [told | {"at_ms": now_ms}])
     row = {"partnership": partnership, "forgiven": 0, "why": why, "since_ms": now_ms}
     await upsert(tx, stops, [row], ("why", "since_ms"))
 

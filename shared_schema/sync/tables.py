@@ -162,7 +162,7 @@ verifications = Table(
     Column("look", String(16)),
     Column("part", Integer, nullable=False),
     Column("looks", Integer, nullable=False),
-    Column("repair", Boolean, nullable=False),
+    Column("repairs", Integer, nullable=False),
     Column("due_ms", BigInteger, nullable=False),
     Column("asked_ms", BigInteger, nullable=False),
     Column("began_ms", BigInteger, nullable=False),

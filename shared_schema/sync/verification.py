@@ -16,14 +16,15 @@ from shared_schema.contract.documents import bucket_of
 from shared_schema.contract.envelope import Control, Digest, Hashes, Inspect, Repair, Shown, ShownRecord
 from shared_schema.crm.digests import Hashed, read_hashes, read_sums
 from shared_schema.crm.problems import WrongState
-from shared_schema.crm.rows import upsert
+from shared_schema.crm.rows import insert_rows, upsert
 from shared_schema.crm.shared_records import SharedRecord, load_records
 from shared_schema.sync import drift, owed_states
 from shared_schema.sync.incarnation import Incarnation
+from shared_schema.sync.journal import note
 from shared_schema.sync.log_lines import ids
 from shared_schema.sync.restate import cut
-from shared_schema.sync.station import Work
-from shared_schema.sync.tables import outbox, peers, verifications
+from shared_schema.sync.station import MACHINE, Work
+from shared_schema.sync.tables import journal, outbox, peers, verifications
 
 Row = dict[str, Any]
 ANSWER_MS = 10_000
@@ -34,6 +35,7 @@ PART_RECORDS = 8_000
 PARTS_MAX = 5
 LOOKS_MAX = 20
 REPAIR_RECORDS = 10_000
+REPAIRS_MAX = 3  # that leave nothing untold: states, or what asks for them, may be lost on the way
 
 log = logging.getLogger(__name__)
 
@@ -41,12 +43,17 @@ log = logging.getLogger(__name__)
 async def request(work: Work, partnership: str, *, repair: bool) -> None:
     """Ask for a verification; one that is under way begins anew. Raises nothing if the peer is away: then it waits for it."""
     await start(work.tx, partnership, work.now_ms, repair=repair)
+    await note(work, partnership, None, "verification asked for", "with repair" if repair else "without repair")
     work.woken.add("verifications")
 
 
 async def start(tx: AsyncConnection, partnership: str, now_ms: int, *, repair: bool) -> None:
-    fresh: Row = {"phase": "first", "look": None, "part": 0, "looks": 0, "repair": repair, "due_ms": now_ms, "asked_ms": 0}
-    fresh |= {"began_ms": now_ms, "ended_ms": None, "repaired": 0, "busy": 0}
+    """Begin one. Repairs that one under way has still to do are not taken from it."""
+    where = (verifications.c.partnership == partnership, verifications.c.phase != "done")
+    under_way = (await tx.execute(select(verifications).where(*where).with_for_update())).mappings().one_or_none()
+    repairs, repaired = (under_way["repairs"], under_way["repaired"]) if under_way else (0, 0)
+    fresh: Row = {"phase": "first", "look": None, "part": 0, "looks": 0, "due_ms": now_ms, "asked_ms": 0}
+    fresh |= {"repairs": REPAIRS_MAX if repair else repairs, "repaired": repaired, "began_ms": now_ms, "ended_ms": None, "busy": 0}
     await upsert(tx, verifications, [{"partnership": partnership, **fresh}], tuple(fresh))
 
 
@@ -164,28 +171,36 @@ async def conclude(tx: AsyncConnection, incarnation: Incarnation, row: Row, told
     """After a whole look: look again, repair, have the differences shown, or end."""
     partnership, now_ms = told.partnership, incarnation.clock.now_ms()
     looks = row["looks"] + 1
-    unsure = await drift.count_drift(tx, partnership, sure=False)
+    unsure = await drift.count_unsure(tx, partnership)
     # What was told was mended meanwhile, and the rest has not been told yet.
-    unseen = not told.complete and not await drift.count_drift(tx, partnership)
+    unseen = not told.complete and not await drift.find_drifted(tx, partnership, 1)
     due_ms = now_ms + PAUSE_MS * min(2 ** row["looks"], PAUSES_MAX)
     again = {"look": None, "looks": looks, "busy": row["busy"], "due_ms": due_ms}
     if (unsure or unseen or row["busy"]) and looks < LOOKS_MAX:
         await change(tx, partnership, phase="second", **again)
         return []
-    uids = await drift.find_repairable(tx, partnership, REPAIR_RECORDS) if row["repair"] else []
+    uids = await drift.find_drifted(tx, partnership, REPAIR_RECORDS) if row["repairs"] else []
     if uids:
-        await owed_states.owe(tx, partnership, uids)
-        await drift.forget(tx, partnership, uids)
-        log.warning("%d records differ between the sides; their states go both ways", len(uids), extra=ids(partnership))
+        await send_states(tx, partnership, uids, now_ms)
         more = not told.complete or len(uids) == REPAIR_RECORDS
-        values = again | {"looks": 0, "repair": more, "repaired": row["repaired"] + len(uids), "due_ms": now_ms + PAUSE_MS}
-        await change(tx, partnership, phase="first", **values)
+        values = again | {"looks": 0, "repairs": row["repairs"] - (not more), "repaired": row["repaired"] + len(uids)}
+        await change(tx, partnership, phase="first", **values | {"due_ms": now_ms + PAUSE_MS})
         return [Repair(partnership=partnership, sent_ms=now_ms, look=told.look, uids=uids)]
     if await drift.find_undescribed(tx, partnership):
         await change(tx, partnership, phase="detail", **again | {"due_ms": now_ms})
         return []
     await change(tx, partnership, phase="done", looks=looks, busy=row["busy"], ended_ms=now_ms)
     return []
+
+
+async def send_states(tx: AsyncConnection, partnership: str, uids: Sequence[str], now_ms: int) -> None:
+    """Owe the peer the states of what drifted, and say in the journal and the log that something had."""
+    await owed_states.owe(tx, partnership, uids)
+    await drift.forget(tx, partnership, uids)
+    told = f"{len(uids):,} records differ between the sides; their states go both ways"
+    row = {"partnership": partnership, "registration": None, "what": "repaired", "detail": told, "actor": MACHINE.name, "at_ms": now_ms}
+    await insert_rows(tx, journal, [row])
+    log.warning("%s", told, extra=ids(partnership))
 
 
 async def change(tx: AsyncConnection, partnership: str, **values: Any) -> None:
@@ -223,16 +238,21 @@ async def take_shown(tx: AsyncConnection, incarnation: Incarnation, told: Shown)
     await drift.describe(tx, told.partnership, ours, told.records)
     if told.part + 1 < told.parts:
         await change(tx, told.partnership, part=told.part + 1)
+    elif row["repairs"] and await drift.find_drifted(tx, told.partnership, 1):  # more of them differs than what was refused
+        await change(tx, told.partnership, phase="second", look=None, due_ms=incarnation.clock.now_ms())
     else:
         await change(tx, told.partnership, phase="done", ended_ms=incarnation.clock.now_ms())
 
 
-async def read_verification(connection: AsyncConnection, partnership: str) -> Row:
-    """How the last verification stands, and the drift that it found; raises WrongState if there was none yet."""
+async def read_verification(connection: AsyncConnection, partnership: str, after: str = "", limit: int = drift.LISTED_MAX) -> Row:
+    """How the last verification stands; how many records drifted, and a page of them by uid; how many more differ only in what is refused.
+    Raises WrongState if there was none yet."""
     row = (await connection.execute(select(verifications).where(verifications.c.partnership == partnership))).mappings().one_or_none()
     if row is None:
         raise WrongState("nothing was verified yet", field="partnership", remedy="begin a verification first")
     heard = (await connection.execute(select(peers.c.heard_ms).where(peers.c.partnership == partnership))).scalar_one_or_none()
     named = ("partnership", "phase", "repaired", "busy", "began_ms", "ended_ms")
+    counted = {"drifted": (await drift.count_drifts(connection)).get(partnership, 0)}
+    counted["refused"] = len(await drift.find_refused(connection, partnership))
     told = {"peer_heard_ms": heard, "owed": (await owed_states.count_owed(connection)).get(partnership, 0)}
-    return {**{name: row[name] for name in named}, **told, "drift": await drift.list_drift(connection, partnership)}
+    return {name: row[name] for name in named} | told | counted | {"drift": await drift.list_drift(connection, partnership, after, limit)}

@@ -106,10 +106,10 @@ async def verify(partnership: str, asked: Verification, station: Here, author: A
 
 
 @router.get("/partnerships/{partnership}/verification", summary="How the last verification stands, and which records differ")
-async def read_verification(partnership: str, station: Here, _: Caller) -> Json:
+async def read_verification(partnership: str, station: Here, _: Caller, after: Line = "", limit: Limit = 200) -> Json:
     async with station.database.reading() as connection:
         await partnerships.load(connection, partnership)
-        return await verification.read_verification(connection, partnership)
+        return await verification.read_verification(connection, partnership, after, limit)
 
 
 @router.post("/partnerships/{partnership}/resume", status_code=204, summary="Let a stopped stream go on")

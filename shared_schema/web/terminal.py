@@ -319,9 +319,9 @@ def describe(value: Any) -> str:
     return "" if value is None else str(value)
 
 
-def fail(error: Exception) -> NoReturn:
-    """One line that says what is wrong and what to do."""
+def fail(error: Exception, code: int = 1) -> NoReturn:
+    """One line that says what is wrong and what to do; exits with this code, and with 2 for a bad setting."""
     remedy = getattr(error, "remedy", None)
     message = str(error)
     print(f"dealbridge: {message}" + (f" ({remedy})" if remedy and remedy not in message else ""), file=sys.stderr)
-    sys.exit(2 if isinstance(error, BadSettings) else 1)
+    sys.exit(2 if isinstance(error, BadSettings) else code)

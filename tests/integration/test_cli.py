@@ -193,6 +193,9 @@ MISTAKES = [
     (("deals", "list", "--as", "x"), 2, "--as"),
     (("trace", "7"), 1, "takes an id such as"),
     (("trace", "01998f50-0000-7000-8000-000000000002", "--store-only"), 1, "there is no event"),
+    (("verify", "nobody"), 2, "there is no partnership nobody"),
+    (("repair", "nobody", "--as", "ghost@acme.example"), 2, "there is no user ghost@acme.example"),
+    (("verify", "nobody", "--wait", "0"), 2, "should be greater than or equal to 1"),
 ]
 
 

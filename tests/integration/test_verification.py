@@ -222,7 +222,7 @@ async def test_what_was_refused_is_left_out_of_repair_until_something_is_written
     await write(vendor, tables.refusals.insert().values(place | refused))
     drifted = {"partnership": pair.partnership, "uid": uid, "ours": 1, "theirs": 2, "look": "x", "looks": drift.SURE, "since_ms": 1}
     await write(vendor, tables.drifts.insert().values(drifted))
-    assert await vendor.read(drift.find_repairable, pair.partnership, 10) == []
+    assert await vendor.read(drift.find_drifted, pair.partnership, 10) == []
     await partner.do(save_shared, 1, {"next_step": "rightly this time"})
     await pair.settle()
-    assert await vendor.read(drift.find_repairable, pair.partnership, 10) == [uid]
+    assert await vendor.read(drift.find_drifted, pair.partnership, 10) == [uid]

@@ -248,7 +248,7 @@ def upgrade() -> None:
         sa.Column("look", sa.String(length=16), nullable=True),
         sa.Column("part", sa.Integer(), nullable=False),
         sa.Column("looks", sa.Integer(), nullable=False),
-        sa.Column("repair", sa.Boolean(), nullable=False),
+        sa.Column("repairs", sa.Integer(), nullable=False),
         sa.Column("due_ms", sa.BigInteger(), nullable=False),
         sa.Column("asked_ms", sa.BigInteger(), nullable=False),
         sa.Column("began_ms", sa.BigInteger(), nullable=False),
