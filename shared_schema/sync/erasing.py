@@ -4,7 +4,7 @@ It can not be undone. The peer answers when nothing of it is left there either; 
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import Select, or_, select
@@ -64,28 +64,28 @@ def check_there(state: str, kind: str) -> None:
 
 
 async def erase_contact(work: Work, contact_id: int) -> None:
-    """Erase a contact's personal data: here, and in every registration that described this contact to a peer. What people wrote about them
-    in notes is to be erased as notes."""
+    """Erase a contact's personal data, with that of all it took over: here, and in every registration that described one of them to a peer.
+    What people wrote about them in notes is to be erased as notes."""
     contact = await load_contact(work.tx, contact_id)
     if contact["erased_ms"] is not None:
         raise WrongState("this contact is erased already", remedy="see `erasures list` for when it is gone everywhere")
-    for row in (await work.tx.execute(select_mentions(contact))).mappings().all():
-        record = (await load_records(work.tx, row["partnership"], [row["uid"]]))[row["uid"]]
-        if describes(record, contact):
-            await erase(work, row["partnership"], row["uid"], row["uid"], (CONTACT,))
     family = await find_family(work.tx, contacts.c.id == contact["id"])
+    members = [dict(row) for row in (await work.tx.execute(select(contacts).where(contacts.c.id.in_(family)))).mappings()]
+    for row in (await work.tx.execute(select_mentions(members))).mappings().all():
+        record = (await load_records(work.tx, row["partnership"], [row["uid"]]))[row["uid"]]
+        if any(describes(record, each) for each in members):
+            await erase(work, row["partnership"], row["uid"], row["uid"], (CONTACT,))
     await erase_contacts(work.tx, family, work.now_ms)
     await keep(work.tx, [Erased("", str(each), CONTACT, None, None, work.side, (), None, "here") for each in family], work.now_ms)
     await note(work, "", None, "erased", f"contact {contact['id']}")
     work.woken.add("erasures")
 
 
-def select_mentions(contact: Row) -> Select[Any]:
-    """The registrations that may describe a contact: by e-mail, or because their deal has it."""
-    linked = select(deal_contacts.c.deal_id).where(deal_contacts.c.contact_id == contact["id"])
-    meant = [shared_deals.c.deal_id.in_(linked)]
-    if contact["email"]:
-        meant.append(shared_deals.c.contact_email == contact["email"])
+def select_mentions(members: Sequence[Row]) -> Select[Any]:
+    """The registrations that may describe a person, by all contacts that are that one: by e-mail, or because their deal has one of them."""
+    linked = select(deal_contacts.c.deal_id).where(deal_contacts.c.contact_id.in_([each["id"] for each in members]))
+    emails = sorted({each["email"] for each in members if each["email"]})
+    meant = (shared_deals.c.deal_id.in_(linked), shared_deals.c.contact_email.in_(emails))
     there = select(shared_deals.c.partnership, shared_deals.c.uid).where(or_(*meant), shared_deals.c.status != "erased")
     return there.order_by(shared_deals.c.uid)
 

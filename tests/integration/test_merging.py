@@ -4,16 +4,19 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
+from partner_node.registrations import share_from_contact
 from shared_schema.crm import customers, private_notes
 from shared_schema.crm.deals import change_deal, list_deals, load_deal
 from shared_schema.crm.problems import Invalid, WrongState
 from shared_schema.crm.tables import contacts
-from shared_schema.sync import views
+from shared_schema.sync import erasing, views
 from shared_schema.sync.deals import save_deal, save_shared
 from shared_schema.sync.merging import merge_companies, merge_contacts, merge_deals
 from shared_schema.sync.registrations import leave, list_registrations
-from tests.integration.pair import Pair, open_pair, until
+from tests.integration.erasure_stage import MARK, rows_with
+from tests.integration.pair import DETAILS, Pair, open_pair, until
 from tests.twins.memory_broker import MemoryBroker, MemoryCluster
 
 
@@ -127,3 +130,25 @@ async def test_what_arrives_for_a_company_that_was_merged_finds_its_survivor(pai
     assert third["company_id"] == companies[0]
     with pytest.raises(Invalid, match="itself"):
         await vendor.do(merge_companies, companies[0], companies[1])
+
+
+async def marked_rows(pair: Pair) -> list[str]:
+    return [each for side in (pair.partner, pair.vendor) for each in await rows_with(side, MARK)]
+
+
+async def test_with_a_contact_goes_what_was_told_of_those_that_it_took_over(pair: Pair) -> None:
+    partner = pair.partner
+    async with partner.station.working(partner.author) as work:
+        company = await customers.add_company(work.tx, {"name": "Hooli", "domain": "hooli.example"}, work.now_ms)
+        told = {"name": f"Hank {MARK}", "email": f"{MARK}@old.example", "phone": "+4930901820", "company_id": company}
+        old = await customers.add_contact(work.tx, told, work.now_ms)
+        new = await customers.add_contact(work.tx, {"name": "Hank S", "email": "hank@new.example"}, work.now_ms)
+        await share_from_contact(work, pair.partnership, old, {"name": "Depots"}, DETAILS)
+    await pair.settle()
+    assert len(await marked_rows(pair)) > 2
+    await partner.do(merge_contacts, new, old)
+    await partner.do(erasing.erase_contact, new)
+    await pair.settle()
+    assert await marked_rows(pair) == []
+    assert [each.name for each in await pair.vendor.rows(select(contacts.c.name))] == ["(erased)"]
+    await pair.check_same()
