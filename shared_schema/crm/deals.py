@@ -15,6 +15,9 @@ from shared_schema.crm.customers import ERASED_NAME, find_stage, load_company, l
 from shared_schema.crm.deal_views import make_filter
 from shared_schema.crm.problems import Invalid, NotFound
 from shared_schema.crm.projected_tables import shared_deals
+from shared_schema.crm.rows import Among
+from shared_schema.crm.shared_deals import find_kept
+from shared_schema.crm.statements import Statement
 from shared_schema.crm.tables import companies, contacts, deal_contacts, deal_history, deals, pipelines, private_notes, stages, users
 
 Row = dict[str, Any]
@@ -117,36 +120,55 @@ async def change_deal(tx: AsyncConnection, deal_id: int, values: Mapping[str, An
 
 
 async def clear_shared_columns(tx: AsyncConnection, partnership: str, registrations: Collection[str]) -> None:
-    """The content of deals that were deleted for both sides too long ago to be restored; not of one that lives in another registration."""
+    """The content of deals that went with these registrations, which were deleted for both sides too long ago to be restored."""
     if not registrations:
         return
-    of_them = (shared_deals.c.partnership == partnership, shared_deals.c.uid.in_(sorted(registrations)))
-    elsewhere = select(shared_deals.c.deal_id).where(shared_deals.c.state != "deleted")
-    gone = select(deals.c.id).where(
-        deals.c.id.in_(select(shared_deals.c.deal_id).where(*of_them)), deals.c.deleted_ms.is_not(None), deals.c.id.not_in(elsewhere)
-    )
+    emptied = await find_emptied(tx, partnership, registrations)
+    gone = select(deals.c.id).where(deals.c.id.in_(emptied), deals.c.deleted_ms.is_not(None))
     await blank_shared_columns(tx, (await tx.execute(gone)).scalars().all(), "(deleted)")
 
 
-async def erase_shared_columns(tx: AsyncConnection, deal_ids: Collection[int], now_ms: int) -> None:
-    """What the other side had of these deals: columns and their history. What is the node's own stays."""
-    await blank_shared_columns(tx, deal_ids, ERASED_NAME, deleted_ms=now_ms)
+async def erase_shared_columns(tx: AsyncConnection, partnership: str, registrations: Collection[str], now_ms: int) -> None:
+    """What the other side had of the deals of these registrations, which were erased: columns and their history. What is the node's own
+    stays."""
+    await blank_shared_columns(tx, await find_emptied(tx, partnership, registrations), ERASED_NAME, deleted_ms=now_ms)
+
+
+async def erase_deals(tx: AsyncConnection, partnership: str, registrations: Collection[str], now_ms: int) -> None:
+    """The deals of these registrations, which this side's own word erased, with what only this node had of them: custom properties,
+    private notes, and the whole history."""
+    gone = await find_emptied(tx, partnership, registrations, own_word=True)
+    await blank_shared_columns(tx, gone, ERASED_NAME, deleted_ms=now_ms)
+    await tx.execute(update(deals).where(deals.c.id.in_(gone)).values(properties="{}"))
+    for table in (private_notes, deal_history):
+        await tx.execute(delete(table).where(table.c.deal_id.in_(gone)))
+
+
+async def find_emptied(tx: AsyncConnection, partnership: str, registrations: Collection[str], own_word: bool = False) -> list[int]:
+    """The deals whose content goes with these registrations: those that are not kept for another, and all that they ever took over,
+    which nobody sees any more."""
+    kept = await find_kept(tx, partnership, registrations, own_word)
+    return [deal_id for (deal_id,) in await FAMILY.fetch(tx, {"ids": sorted(kept)}) if not kept.get(deal_id)]
+
+
+def select_family() -> Select[Any]:
+    """Deals with all that they took over, and what those had taken over."""
+    family = select(deals.c.id).where(Among(deals.c.id, "ids")).cte("family", recursive=True)
+    family = family.union(select(deals.c.id).join(family, deals.c.merged_into == family.c.id))
+    return select(family.c.id).order_by(family.c.id)
+
+
+FAMILY = Statement(select_family())
 
 
 async def blank_shared_columns(tx: AsyncConnection, deal_ids: Collection[int], name: str, **more: Any) -> None:
+    """The name then stands in, so that a deal which is shared again gets one that is told."""
     if not deal_ids:
         return
-    blank = {name: None for name in (*PLAIN_DEAL_FIELDS, "amount", "currency")} | {"name": name, **more}
-    await tx.execute(update(deals).where(deals.c.id.in_(sorted(deal_ids))).values(blank))
-    of_them = (deal_history.c.deal_id.in_(sorted(deal_ids)), deal_history.c.property.in_(sorted(blank)))
+    blank = {name: None for name in (*PLAIN_DEAL_FIELDS, "amount", "currency")} | {"name": name}
+    await tx.execute(update(deals).where(deals.c.id.in_(deal_ids)).values({**blank, "stand_in": True, **more}))
+    of_them = (deal_history.c.deal_id.in_(deal_ids), deal_history.c.property.in_(sorted(blank)))
     await tx.execute(delete(deal_history).where(*of_them))
-
-
-async def erase_own_columns(tx: AsyncConnection, deal_id: int) -> None:
-    """What only this node had of a deal: custom properties, private notes, and the whole history."""
-    await tx.execute(update(deals).where(deals.c.id == deal_id).values(properties="{}"))
-    for table in (private_notes, deal_history):
-        await tx.execute(delete(table).where(table.c.deal_id == deal_id))
 
 
 async def append_history(  # one history row's columns

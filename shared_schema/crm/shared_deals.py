@@ -6,17 +6,17 @@ overwritten by a registration that it was never told to follow. The difference i
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, ScalarSelect, Select, Update, bindparam, func, or_, select, update
+from sqlalchemy import BigInteger, ColumnElement, ScalarSelect, Select, Update, bindparam, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.contract.documents import LIFE
 from shared_schema.contract.identifiers import is_uid
 from shared_schema.contract.policy import Policy, value_of
 from shared_schema.contract.records import DEAL_FIELDS, is_valid
-from shared_schema.contract.registers import Register, Side
+from shared_schema.contract.registers import EMPTY, Register, Side
 from shared_schema.contract.registration import COUNTED_ACTIVE, OPEN, status_of
 from shared_schema.crm.matching import create_deals, normalise_domain, normalise_email, text_of
 from shared_schema.crm.projected_tables import shared_deals
@@ -139,6 +139,50 @@ async def lock_deals(tx: AsyncConnection, deal_ids: Iterable[int]) -> None:
     await hold(tx, HOLD, {"ids": sorted(set(deal_ids))})
 
 
+class Tie(NamedTuple):
+    """What decides whether a registration's deal is kept for it."""
+
+    id: int
+    partnership: str
+    uid: str
+    deal_id: int
+    status: str
+    state: str
+
+
+def keeps(other: Tie, gone: Tie, own_word: bool) -> bool:
+    """Whether a registration keeps its deal although another one's content went: while it is open, or if it came later. An earlier one of
+    the same partnership that has ended does not; one of another partnership does, but the copy that was kept of it when sharing stopped
+    only until this side's own word is to erase."""
+    if other.state in GONE or other.status == "erased":
+        return False
+    if other.status in OPEN or other.id > gone.id:
+        return True
+    return other.partnership != gone.partnership and not (own_word and other.status == "unshared")
+
+
+OF_THEIR_DEALS = shared_deals.c.deal_id.in_(select(shared_deals.c.deal_id).where(*OF_REGISTRATIONS))
+TIES = Statement(select(*(shared_deals.c[name] for name in Tie._fields)).where(OF_THEIR_DEALS))
+UNLIST = Statement(
+    update(deals).where(Among(deals.c.id, "ids"), deals.c.deleted_ms.is_(None)).values(deleted_ms=bindparam("now_ms", type_=BigInteger()))
+)
+
+
+async def find_kept(tx: AsyncConnection, partnership: str, registrations: Collection[str], own_word: bool = False) -> dict[int, bool]:
+    """The deals of registrations whose content went, deleted or erased, and whether each is kept for another one."""
+    ties: dict[int, list[Tie]] = defaultdict(list)
+    for row in await TIES.fetch(tx, {"partnership": partnership, "uids": sorted(registrations)}):
+        tie = Tie(*row)
+        ties[tie.deal_id].append(tie)
+    return {deal_id: is_kept(each, partnership, registrations, own_word) for deal_id, each in ties.items()}
+
+
+def is_kept(ties: Sequence[Tie], partnership: str, registrations: Collection[str], own_word: bool) -> bool:
+    """Whether one of a deal's registrations keeps it from going with the last of those that went."""
+    last = max(each for each in ties if each.partnership == partnership and each.uid in registrations)
+    return any(keeps(each, last, own_word) for each in ties)
+
+
 def count_registrations(*which: ColumnElement[bool]) -> ScalarSelect[int]:
     """How many of a deal's registrations are such; for an UPDATE of deals."""
     return select(func.count()).select_from(shared_deals).where(shared_deals.c.deal_id == deals.c.id, *which).scalar_subquery()
@@ -218,10 +262,12 @@ def is_followed(target: Mapping[str, Any]) -> bool:
 
 
 def deal_columns(record: SharedRecord, policy: Policy, target: Mapping[str, Any]) -> dict[str, Any]:
-    """The touched fields of a deal record as columns of the deal, where the column went with the field and it can be shown."""
+    """The touched fields of a deal record as columns of the deal, where the column went with the field and it can be shown. A record that
+    comes back to a deal whose content went tells that all of its fields."""
     columns: dict[str, Any] = {}
+    otherwise = EMPTY if target["stand_in"] and LIFE in record.touched else None
     for name in DEAL_FIELDS:
-        before = record.touched.get(name)
+        before = record.touched.get(name, otherwise)
         if before is not None and went_with(name, before, target):
             columns |= columns_of(name, shown(record, policy, name))
     return columns
@@ -253,8 +299,8 @@ def columns_of(name: str, value: Any) -> dict[str, Any]:
 
 
 async def project_lives(tx: AsyncConnection, records: Sequence[SharedRecord], now_ms: int) -> None:
-    """A deal leaves the lists when the last registration that was open in it is deleted, and comes back when one is restored or
-    contested, unless this side had deleted it for itself."""
+    """A deal leaves the lists when a registration of it is deleted and it is not kept for another one, and comes back when one is restored
+    or contested, unless this side had deleted it for itself."""
     if not records:
         return
     followed = await find_followers(tx, records)
@@ -265,9 +311,9 @@ async def project_lives(tx: AsyncConnection, records: Sequence[SharedRecord], no
         await tx.execute(update(shared_deals).where(*where).values(state=state))
     if turned:
         await recount(tx, [target["deal_id"] for _, target in turned])
+    if deleted := [target["uid"] for state, target in turned if state == "deleted"]:
+        kept = await find_kept(tx, records[0].partnership, deleted)
+        await UNLIST.fetch(tx, {"ids": [deal_id for deal_id, stays in kept.items() if not stays], "now_ms": now_ms})
     for state, target in turned:
-        if state == "deleted":
-            gone = (deals.c.id == target["deal_id"], deals.c.open_registrations == 0, deals.c.deleted_ms.is_(None))
-            await tx.execute(update(deals).where(*gone).values(deleted_ms=now_ms))
-        elif state != "erased" and not target["left_here"]:
+        if state not in GONE and not target["left_here"]:
             await tx.execute(update(deals).where(deals.c.id == target["deal_id"]).values(deleted_ms=None))

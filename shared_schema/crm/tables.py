@@ -171,6 +171,8 @@ deals = Table(
     Index("ix_deals_company_id", "company_id"),
     Index("ix_deals_active_registrations", "number_of_active_deal_registrations"),
 )
+_merged = deals.c.merged_into.is_not(None)
+Index("ix_deals_merged_into", deals.c.merged_into, sqlite_where=_merged, postgresql_where=_merged)
 
 deal_contacts = Table(
     "deal_contacts",

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from shared_schema.contract.codec import Event, EventData, RecordChange, format_time
 from shared_schema.contract.policy import value_of
 from shared_schema.crm.customers import erase_contacts, find_family, load_contact
-from shared_schema.crm.deals import erase_own_columns
+from shared_schema.crm.deals import erase_deals
 from shared_schema.crm.matching import normalise_email
 from shared_schema.crm.policies import load_policy
 from shared_schema.crm.problems import NotAllowed, NotFound, WrongState
@@ -26,7 +26,7 @@ from shared_schema.sync.effects import follow
 from shared_schema.sync.erasures import ERASED, Erased, keep
 from shared_schema.sync.journal import note
 from shared_schema.sync.notes import load_text
-from shared_schema.sync.registrations import list_registrations, load_shared_deal
+from shared_schema.sync.registrations import load_shared_deal
 from shared_schema.sync.restate import state_of
 from shared_schema.sync.scrubbing import erase_below, load_around
 from shared_schema.sync.station import Keeping, Work
@@ -40,13 +40,12 @@ PAGE_MAX = 200
 
 
 async def erase_deal(work: Work, shared_deal_id: int) -> None:
-    """Erase a shared deal: the registration and every record of it on both sides, and this side's own deal, unless that is shared in
-    another registration as well. Private notes and custom properties of the other side are its own."""
+    """Erase a shared deal: the registration and every record of it on both sides, and this side's own deal, unless that is kept for
+    another registration. Private notes and custom properties of the other side are its own."""
     row = await load_shared_deal(work.tx, shared_deal_id)
     check_there(row["status"], "deal")
     await erase(work, row["partnership"], row["uid"], row["uid"])
-    if all(each["status"] == "erased" for each in await list_registrations(work.tx, row["deal_id"])):
-        await erase_own_columns(work.tx, row["deal_id"])
+    await erase_deals(work.tx, row["partnership"], [row["uid"]], work.now_ms)
 
 
 async def erase_text(work: Work, kind: str, text_id: int) -> None:

@@ -9,13 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import select
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.contract.documents import Document
 from shared_schema.crm.customers import erase_contacts
-from shared_schema.crm.deals import erase_own_columns
+from shared_schema.crm.deals import erase_deals
 from shared_schema.crm.policies import load_policy
-from shared_schema.crm.projected_tables import shared_deals
 from shared_schema.crm.shared_records import SharedRecord, load_records
 from shared_schema.crm.tables import contacts
 from shared_schema.sync.effects import follow
@@ -104,18 +102,8 @@ async def erase_again(work: Work, partnership: str, rows: list[Row]) -> None:
         else:
             erase_below(record, records.values())
     await follow(work.tx, work.incarnation, work.due, await load_policy(work.tx, partnership), records.values())
-    for row in rows:
-        if row["kind"] == "registration" and not row["fields"] and row["origin"] == "here":
-            await erase_deal_again(work.tx, partnership, row["uid"])
-
-
-async def erase_deal_again(tx: AsyncConnection, partnership: str, registration: str) -> None:
-    """What only this node had of a deal that it erased."""
-    of_it = (shared_deals.c.partnership == partnership, shared_deals.c.uid == registration)
-    for deal_id in (await tx.execute(select(shared_deals.c.deal_id).where(*of_it))).scalars().all():
-        others = select(shared_deals.c.id).where(shared_deals.c.deal_id == deal_id, shared_deals.c.status != "erased").limit(1)
-        if (await tx.execute(others)).first() is None:
-            await erase_own_columns(tx, deal_id)
+    ours = {row["uid"] for row in rows if row["kind"] == "registration" and not row["fields"] and row["origin"] == "here"}
+    await erase_deals(work.tx, partnership, ours, work.now_ms)
 
 
 async def erase_contacts_again(work: Work, rows: list[Row]) -> None:

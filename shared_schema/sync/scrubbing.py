@@ -108,13 +108,9 @@ def strip_payload(payload: bytes, gone: Gone) -> bytes | None:
 
 
 async def scrub_deals(tx: AsyncConnection, partnership: str, records: Sequence[SharedRecord], now_ms: int) -> None:
-    """The shared columns of this CRM's deals, and their history; not of a deal that is shared in another registration as well."""
-    if not records:
-        return
-    of_them = (shared_deals.c.partnership == partnership, shared_deals.c.uid.in_(sorted(str(each.registration) for each in records)))
-    touched = set((await tx.execute(select(shared_deals.c.deal_id).where(*of_them))).scalars())
-    elsewhere = select(shared_deals.c.deal_id).where(shared_deals.c.deal_id.in_(sorted(touched)), shared_deals.c.state != "erased")
-    await deals.erase_shared_columns(tx, touched - set((await tx.execute(elsewhere)).scalars()), now_ms)
+    """The shared columns of this CRM's deals, and their history; not of a deal that is kept for another registration."""
+    if records:
+        await deals.erase_shared_columns(tx, partnership, {str(each.registration) for each in records}, now_ms)
 
 
 async def scrub_contacts(tx: AsyncConnection, partnership: str, records: Sequence[SharedRecord], now_ms: int) -> None:

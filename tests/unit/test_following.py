@@ -8,7 +8,7 @@ from shared_schema.contract.documents import Document
 from shared_schema.contract.policy import Policy
 from shared_schema.contract.registers import EMPTY, Dot, Register, Sibling, Stamp
 from shared_schema.crm.problems import Invalid
-from shared_schema.crm.shared_deals import is_followed, went_with
+from shared_schema.crm.shared_deals import Tie, is_followed, keeps, went_with
 from shared_schema.sync.deals import Standing, choose_targets, find_agreeing
 
 DEAL = {"id": 3, "name": "Depots", "amount": {"amount": "5", "currency": "EUR"}, "close_date": None, "next_step": "Call"}
@@ -59,6 +59,34 @@ def test_only_the_single_open_and_living_registration_is_followed() -> None:
     for other in ({"open_registrations": 2}, {"status": "won"}, {"state": "deleted"}, {"open_registrations": 0}):
         assert not is_followed(make_row(**other))
     assert is_followed(make_row(state="contested"))
+
+
+def tie(number: int, partnership: str, status: str, state: str = "alive") -> Tie:
+    return Tie(number, partnership, str(number), 1, status, state)
+
+
+KEEPING = [
+    (tie(1, "acme", "active"), True, True),
+    (tie(1, "acme", "unshared"), False, False),
+    (tie(1, "acme", "rejected"), False, False),
+    (tie(3, "acme", "unshared"), True, True),
+    (tie(3, "acme", "rejected"), True, True),
+    (tie(3, "acme", "active", "deleted"), False, False),
+    (tie(3, "acme", "erased"), False, False),
+    (tie(1, "besta", "won"), True, True),
+    (tie(1, "besta", "unshared"), True, False),
+    (tie(1, "besta", "unshared", "deleted"), False, False),
+    (tie(1, "besta", "erased", "erased"), False, False),
+]
+
+
+@pytest.mark.parametrize(("other", "by_theirs", "by_own"), KEEPING)
+def test_a_deal_is_kept_for_what_it_is_shared_in_and_an_ended_registration_does_not_keep_what_a_later_one_said(
+    other: Tie, by_theirs: bool, by_own: bool
+) -> None:
+    for status, state in (("erased", "erased"), ("active", "deleted")):
+        gone = tie(2, "acme", status, state)
+        assert (keeps(other, gone, own_word=False), keeps(other, gone, own_word=True)) == (by_theirs, by_own)
 
 
 def test_a_registration_agrees_in_what_it_shows_alike_and_in_a_stage_that_it_was_not_told() -> None:

@@ -639,6 +639,14 @@ def upgrade() -> None:
     )
     op.create_index("ix_deals_active_registrations", "deals", ["number_of_active_deal_registrations"], unique=False)
     op.create_index("ix_deals_company_id", "deals", ["company_id"], unique=False)
+    op.create_index(
+        "ix_deals_merged_into",
+        "deals",
+        ["merged_into"],
+        unique=False,
+        sqlite_where=sa.text("merged_into IS NOT NULL"),
+        postgresql_where=sa.text("merged_into IS NOT NULL"),
+    )
     op.create_table(
         "deal_contacts",
         sa.Column("deal_id", sa.BigInteger(), nullable=False),
