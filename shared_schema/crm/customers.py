@@ -1,18 +1,20 @@
 """Companies, contacts and pipelines: the node's own CRM, never shared whole."""
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, Select, Table, and_, bindparam, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.crm.matching import normalise_domain, normalise_email, text_of
 from shared_schema.crm.problems import Invalid, NotFound
+from shared_schema.crm.rows import Among, hold
 from shared_schema.crm.statements import Statement
-from shared_schema.crm.tables import companies, contacts, deal_contacts, pipelines, stages
+from shared_schema.crm.tables import companies, contacts, deal_contacts, deals, pipelines, stages
 
 Row = dict[str, Any]
+What = Literal["company", "contact"]
 OUTCOMES = ("open", "won", "lost")
 PAGE_MAX = 200
 ERASED_NAME = "(erased)"
@@ -72,6 +74,31 @@ async def find_family(tx: AsyncConnection, meant: ColumnElement[bool]) -> list[i
     return list((await tx.execute(select(contacts.c.id).where(family).order_by(contacts.c.id))).scalars())
 
 
+async def find_described(tx: AsyncConnection, what: What, described: Any, deal_id: int) -> int | None:
+    """The company or contact of a deal, by the id that it has now, that a registration's details mean: themselves, or what was merged with
+    them. None where it is nobody of this deal's, or may be several."""
+    table = TABLES[what]
+    head = func.coalesce(table.c.merged_into, table.c.id)
+    of_company = select(deals.c.company_id).where(deals.c.id == deal_id)
+    there = of_company if what == "company" else select(deal_contacts.c.contact_id).where(deal_contacts.c.deal_id == deal_id)
+    for meant in mean(what, described) if isinstance(described, Mapping) else ():
+        found = (await tx.execute(select(head).where(meant, head.in_(there)).distinct())).scalars().all()
+        if found:
+            return found[0] if len(found) == 1 else None
+    return None
+
+
+def mean(what: What, described: Mapping[str, Any]) -> list[ColumnElement[bool]]:
+    """Which rows details may mean, the surest way first. A deal has many contacts, so one with an e-mail is no other of the same name; it
+    has one company, whose website may have been changed since."""
+    name = text_of(described, "name")
+    if what == "contact":
+        email = normalise_email(text_of(described, "email"))
+        return [contacts.c.email == email if email else contacts.c.name == name]
+    domain = normalise_domain(text_of(described, "domain"))
+    return [*([companies.c.domain == domain] if domain else []), companies.c.name == name]
+
+
 async def erase_contacts(tx: AsyncConnection, contact_ids: Sequence[int], now_ms: int) -> None:
     """The personal data of these contacts; their ids and links stay."""
     blank = {"name": ERASED_NAME, "email": None, "phone": None, "erased_ms": now_ms}
@@ -93,8 +120,13 @@ def select_by_id(table: Table) -> Statement:
     return Statement(select(table).where(table.c.id == meant))
 
 
-TABLES = {"company": companies, "contact": contacts}
+def select_locked(table: Table) -> Statement:
+    return Statement(select(table.c.id).where(Among(table.c.id, "ids")).order_by(table.c.id).with_for_update(key_share=True))
+
+
+TABLES: Mapping[What, Table] = {"company": companies, "contact": contacts}
 BY_ID = {what: select_by_id(table) for what, table in TABLES.items()}
+LOCKED = {what: select_locked(table) for what, table in TABLES.items()}
 PIPELINES = Statement(select(pipelines).order_by(pipelines.c.position, pipelines.c.id))
 STAGES = Statement(select(stages.c.pipeline_id, stages.c.id, stages.c.name, stages.c.outcome).order_by(stages.c.position))
 
@@ -107,12 +139,17 @@ async def load_contact(tx: AsyncConnection, contact_id: int) -> Row:
     return await load_row(tx, "contact", contact_id)
 
 
-async def load_row(tx: AsyncConnection, what: str, row_id: int) -> Row:
+async def load_row(tx: AsyncConnection, what: What, row_id: int) -> Row:
     """One company or contact by its id, or the one that took it over; raises NotFound."""
     found = await BY_ID[what].fetch(tx, {"id": row_id})
     if not found:
         raise NotFound(what, row_id)
     return dict(zip(TABLES[what].c.keys(), found[0], strict=True))
+
+
+async def lock_rows(tx: AsyncConnection, what: What, ids: Iterable[int]) -> None:
+    """Hold companies or contacts, in id order, until the transaction ends."""
+    await hold(tx, LOCKED[what], {"ids": sorted(ids)})
 
 
 async def take_over(tx: AsyncConnection, table: Table, survivor: Row, merged: Row) -> None:

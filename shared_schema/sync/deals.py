@@ -5,6 +5,7 @@ before it. With one open registration that shows the same as the deal, the colum
 what each registration says is read beside it: nothing that one partner writes reaches another but by a save of this side.
 """
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -96,20 +97,28 @@ async def hold(work: Work, deal_id: int) -> tuple[Row, list[Standing]]:
     """The deal and how its registrations stand to it. Their records are held, before the deal is, as apply does it; then all is read
     again, because it may have changed until they were."""
     deal_id = (await load_deal(work.tx, deal_id))["id"]
-    held: dict[int, SharedRecord] = {}
-    for row in sorted(await list_registrations(work.tx, deal_id), key=lambda each: (each["partnership"], each["uid"])):
-        uid = deal_uid(row["uid"])
-        found = await load_records(work.tx, row["partnership"], (row["uid"], uid))
-        held |= {row["id"]: found[uid]} if uid in found else {}
+    held = await hold_records(work, await list_registrations(work.tx, deal_id))
     deal = await load_deal(work.tx, deal_id)
     standings = []
     for row in await list_registrations(work.tx, deal_id):
-        record = held.get(row["id"])
+        record = held.get((row["partnership"], deal_uid(row["uid"])))
         if record is not None:
             policy = await load_policy(work.tx, row["partnership"])
             agreeing = find_agreeing(work.side, deal, record.document, policy)
             standings.append(Standing(row, record.document, policy, agreeing, find_writable(work.side, record, policy)))
     return deal, standings
+
+
+async def hold_records(work: Work, rows: Sequence[Row]) -> dict[tuple[str, str], SharedRecord]:
+    """The records of these registrations and of their deals by partnership and uid, held in the order in which everybody holds them."""
+    uids: dict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        uids[row["partnership"]] |= {row["uid"], deal_uid(row["uid"])}
+    held: dict[tuple[str, str], SharedRecord] = {}
+    for partnership, wanted in sorted(uids.items()):
+        found = await load_records(work.tx, partnership, wanted)
+        held |= {(partnership, uid): record for uid, record in found.items()}
+    return held
 
 
 def find_writable(side: Side, record: SharedRecord, policy: Policy) -> frozenset[str]:

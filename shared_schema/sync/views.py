@@ -1,7 +1,7 @@
 """What people and programs read of a shared deal: values with `seen` tokens and sync state per field, its parts, and its audit trail."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import RowMapping, Table, select
@@ -14,10 +14,10 @@ from shared_schema.contract.registers import Side, differs, encode_token, latest
 from shared_schema.contract.registration import status_of
 from shared_schema.contract.topics import other
 from shared_schema.crm import projected_tables as tables
-from shared_schema.crm import tables as crm
+from shared_schema.crm.customers import What, find_described
 from shared_schema.crm.policies import load_policy
 from shared_schema.crm.rows import in_partnership
-from shared_schema.crm.shared_records import SharedRecord, load_registration
+from shared_schema.crm.shared_records import SharedRecord, load_registration, read_record
 from shared_schema.crm.tables import partnerships, property_history
 from shared_schema.sync.registrations import load_shared_deal
 from shared_schema.sync.sync_state import SyncIndex, load_index, worst
@@ -25,6 +25,7 @@ from shared_schema.sync.tables import journal, peers
 
 Row = dict[str, Any]
 PLURALS = {"note": "notes", "comment": "comments", "product": "products", "quote": "quotes", "eligibility": "eligibility", "member": "team"}
+CUSTOMERS: tuple[What, ...] = ("company", "contact")
 OFFERS = ("restore", "delete anyway")  # of a contested deletion, to either side
 LOCAL_IDS: Mapping[str, Table] = {
     "note": tables.shared_notes,
@@ -44,6 +45,7 @@ async def read_shared_deal(connection: AsyncConnection, side: Side, shared_deal_
     index = await load_index(connection, row["partnership"], row["registration"], row["status"])
     people = await load_people(connection, row["partnership"])
     ids = await load_ids(connection, row["partnership"], row["registration"])
+    registration = next((each for each in records if each.kind == "registration"), None)
     by_kind: dict[str, list[Row]] = defaultdict(list)
     for record in records:
         by_kind[record.kind].append(present(record, policy, index, people) | ids.get(record.uid, {}))
@@ -58,48 +60,50 @@ async def read_shared_deal(connection: AsyncConnection, side: Side, shared_deal_
         "deal": next((hide(each, policy, side) for each in by_kind["deal"]), None),
         **{plural: sorted(by_kind[kind], key=lambda each: each.get("id", 0)) for kind, plural in PLURALS.items()},
         "sync": worst(each["sync"] for kind in by_kind for each in by_kind[kind]),
-        "merge_offer": await find_merge_offer(connection, row, records, side),
-        "customer_merge_offers": await find_customer_offers(connection, row, records, side),
+        "merge_offer": await find_merge_offer(connection, row, registration, side),
+        "customer_merge_offers": await find_customer_offers(connection, row, registration, side),
     }
 
 
-def read_mate(records: Sequence[SharedRecord], field: str) -> str | None:
-    """The registration that the other side named in one of its merging fields."""
-    registration = next((each for each in records if each.kind == "registration"), None)
+async def find_mate(connection: AsyncConnection, partnership: str, registration: SharedRecord | None, field: str) -> Row | None:
+    """The registration that the other side named in one of its merging fields, with the deal that it has here."""
     said = value_of(registration.document, field) if registration else None
     beside = said.get("with") if isinstance(said, dict) else None
-    return beside if isinstance(beside, str) else None
-
-
-async def find_merge_offer(connection: AsyncConnection, row: Row, records: Sequence[SharedRecord], side: Side) -> Row | None:
-    """The deal that the other side merged this one with, where they are still two here."""
-    beside = read_mate(records, f"{other(side)}_merged")
-    if beside is None:
+    if not isinstance(beside, str):
         return None
-    columns = select(tables.shared_deals.c.id.label("shared_deal_id"), tables.shared_deals.c.deal_id)
-    where = (tables.shared_deals.c.partnership == row["partnership"], tables.shared_deals.c.uid == beside)
-    found = (await connection.execute(columns.where(*where))).mappings().one_or_none()
-    return dict(found) if found and found["deal_id"] != row["deal_id"] else None
+    table = tables.shared_deals
+    where = (table.c.partnership == partnership, table.c.uid == beside)
+    found = (await connection.execute(select(table.c.id, table.c.uid, table.c.deal_id).where(*where))).mappings().one_or_none()
+    return dict(found) if found else None
 
 
-async def find_customer_offers(connection: AsyncConnection, row: Row, records: Sequence[SharedRecord], side: Side) -> Row:
-    """The company and the contact that the other side merged this deal's with, where they are still two here: `keep` and `take_over`."""
-    deals, links = crm.deals, crm.deal_contacts
-    of_company = select(deals.c.company_id.label("id")).select_from(
-        tables.shared_deals.join(deals, deals.c.id == tables.shared_deals.c.deal_id)
-    )
-    joined = tables.shared_deals.join(links, links.c.deal_id == tables.shared_deals.c.deal_id)
-    of_contact = select(links.c.contact_id.label("id")).select_from(joined).order_by(links.c.contact_id).limit(1)
+async def find_merge_offer(connection: AsyncConnection, row: Row, registration: SharedRecord | None, side: Side) -> Row | None:
+    """The deal that the other side merged this one with, where they are still two here."""
+    mate = await find_mate(connection, row["partnership"], registration, f"{other(side)}_merged")
+    if mate is None or mate["deal_id"] == row["deal_id"]:
+        return None
+    return {"shared_deal_id": mate["id"], "deal_id": mate["deal_id"]}
+
+
+async def find_customer_offers(connection: AsyncConnection, row: Row, registration: SharedRecord | None, side: Side) -> Row:
+    """The company and the contact that the other side merged this deal's with, where they are still two here: `keep` and `take_over`.
+    They are whom the two registrations describe, because of others the other side can not have spoken."""
     offers: Row = {}
-    for what, statement in (("company", of_company), ("contact", of_contact)):
-        beside = read_mate(records, f"{other(side)}_{what}_merged")
-        ids = []
-        for uid in (beside, row["uid"]) if beside else ():
-            where = (tables.shared_deals.c.partnership == row["partnership"], tables.shared_deals.c.uid == uid)
-            ids.append((await connection.execute(statement.where(*where))).scalar_one_or_none())
-        if len(set(ids)) == 2 and None not in ids:
-            offers[what] = {"keep": ids[0], "take_over": ids[1]}
+    for what in CUSTOMERS:
+        mate = await find_mate(connection, row["partnership"], registration, f"{other(side)}_{what}_merged")
+        if mate is not None:
+            beside = await read_record(connection, row["partnership"], mate["uid"])
+            keep = await find_told(connection, what, beside, mate["deal_id"])
+            merged = await find_told(connection, what, registration, row["deal_id"])
+            if keep is not None and merged is not None and keep != merged:
+                offers[what] = {"keep": keep, "take_over": merged}
     return offers
+
+
+async def find_told(connection: AsyncConnection, what: What, registration: SharedRecord | None, deal_id: int) -> int | None:
+    """The company or contact of a deal that its registration describes."""
+    described = value_of(registration.document, what) if registration else None
+    return await find_described(connection, what, described, deal_id)
 
 
 async def describe_peer(connection: AsyncConnection, partnership: str) -> Row:

@@ -16,6 +16,7 @@ from shared_schema.crm.tables import deals
 from shared_schema.sync import conflicts, notes, offers, views
 from shared_schema.sync.capture import NotWritable
 from shared_schema.sync.deals import save_deal, save_shared, take_over
+from shared_schema.sync.journal import list_journal
 from shared_schema.sync.merging import merge_deals
 from shared_schema.sync.partnerships import change_policy
 from shared_schema.sync.registrations import delete_for_both, leave, unshare, withdraw
@@ -47,6 +48,15 @@ async def share_with_both(trio: Trio, **deal: Any) -> tuple[int, int, int]:
 async def shown_at(trio: Trio, name: str, field: str) -> Any:
     """What a partner's only deal has in a field."""
     return (await trio.partners[name].read(load_deal, 1))[field]
+
+
+async def test_a_merge_stands_in_each_partnerships_log_without_a_word_of_the_other(trio: Trio) -> None:
+    _, acme, besta = await share_with_both(trio)
+    for name, own, other in (("Acme", acme, besta), ("Besta", besta, acme)):
+        lines = await trio.vendor.read(list_journal, trio.partnerships[name])
+        (told,) = (each for each in lines if each["what"] == "deals merged")
+        assert (told["registration"], told["actor"]) == (await trio.uid_of(own), "Victor")
+        assert await trio.uid_of(other) not in repr(lines) and {"Acme": "Besta", "Besta": "Acme"}[name] not in repr(lines)
 
 
 async def test_one_partners_edit_stays_beside_the_deal_and_reaches_no_other(trio: Trio) -> None:
