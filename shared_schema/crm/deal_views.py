@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from sqlalchemy import ColumnElement, Numeric, String, cast, delete, false, func, insert, or_, select, true, update
+from sqlalchemy import BigInteger, ColumnElement, Numeric, String, cast, delete, false, func, insert, literal, or_, select, true, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -144,7 +144,15 @@ def check_number(name: str, value: Any) -> Any:
             raise InvalidOperation
     except InvalidOperation as error:
         raise Invalid("value", f'takes a number for {name}, a decimal as text: "1250.50"') from error
+    if name == "company_id":
+        return find_survivor(int(number))
     return cast(str(number), Numeric(30, 6)) if name == "amount" else int(number)
+
+
+def find_survivor(company_id: int) -> ColumnElement[int]:
+    """The id that a company has now: that of one which was merged leads to its survivor."""
+    merged_into = select(companies.c.merged_into).where(companies.c.id == company_id).correlate(None).scalar_subquery()
+    return func.coalesce(merged_into, literal(company_id, BigInteger))
 
 
 def make_filter(conditions: Sequence[Row]) -> ColumnElement[bool]:

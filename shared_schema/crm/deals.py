@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.contract.records import DEAL_FIELDS, PLAIN_DEAL_FIELDS, InvalidValue, canonical_value
 from shared_schema.crm.customers import ERASED_NAME, find_stage, load_company, load_contact
-from shared_schema.crm.deal_views import make_filter
+from shared_schema.crm.deal_views import find_survivor, make_filter
 from shared_schema.crm.problems import Invalid, NotFound
 from shared_schema.crm.projected_tables import shared_deals
 from shared_schema.crm.rows import Among
@@ -241,6 +241,8 @@ def filter_by(name: str, value: Any) -> ColumnElement[bool]:
         return deals.c.id.in_(select(shared_deals.c.deal_id).where(shared_deals.c[name] == value))
     if name == "search":
         return or_(deals.c.name.icontains(value, autoescape=True), companies.c.name.icontains(value, autoescape=True))
+    if name == "company_id":
+        return deals.c.company_id == find_survivor(value)
     if name not in FILTERS:
         raise Invalid(name, f"is no filter; use shared, partnership, status, search, {', '.join(FILTERS)}")
     equal: ColumnElement[bool] = deals.c[name] == value

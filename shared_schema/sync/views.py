@@ -15,7 +15,9 @@ from shared_schema.contract.registration import status_of
 from shared_schema.contract.topics import other
 from shared_schema.crm import projected_tables as tables
 from shared_schema.crm.customers import What, find_described
+from shared_schema.crm.deals import load_deal
 from shared_schema.crm.policies import load_policy
+from shared_schema.crm.problems import NotFound
 from shared_schema.crm.rows import in_partnership
 from shared_schema.crm.shared_records import SharedRecord, load_registration, read_record
 from shared_schema.crm.tables import partnerships, property_history
@@ -187,7 +189,13 @@ async def load_ids(connection: AsyncConnection, partnership: str, registration: 
 
 
 async def list_shared_deals(connection: AsyncConnection, filters: Mapping[str, Any], after: int = 0, limit: int = 50) -> list[Row]:
-    """A page of registrations in id order, filtered by partnership, status, state or deal_id."""
+    """A page of registrations in id order, filtered by partnership, status, state or deal_id; the id of a deal that was merged leads to its
+    survivor."""
+    if "deal_id" in filters:
+        try:
+            filters = {**filters, "deal_id": (await load_deal(connection, filters["deal_id"]))["id"]}
+        except NotFound:
+            return []
     table = tables.shared_deals
     statement = select(table).where(table.c.id > after).order_by(table.c.id).limit(min(limit, 200))
     for name, value in filters.items():

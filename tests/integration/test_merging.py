@@ -370,3 +370,18 @@ async def test_a_merge_is_in_the_audit_of_every_registration_and_says_who_did_it
         assert [(each["what"], each["detail"]) for each in told if "merged" in each["what"]] == [("deals merged", "2 into 1")]
     lines = select(journal.c.partnership, journal.c.actor).where(journal.c.what == "deals merged").order_by(journal.c.id)
     assert [tuple(row) for row in await pair.vendor.rows(lines)] == [("", "Victor"), *[(pair.partnership, "Victor")] * 2]
+
+
+async def test_lists_that_name_what_was_merged_find_its_survivors(pair: Pair) -> None:
+    vendor = pair.vendor
+    companies = [(await vendor.read(load_deal, deal))["company_id"] for deal in (1, 2)]
+    await vendor.do(merge_companies, *companies)
+    for company_id in companies:
+        assert len(await vendor.read(list_deals, {"company_id": company_id})) == 2
+        for operator, value, count in (("equals", company_id, 2), ("in", [company_id], 2), ("differs", company_id, 0)):
+            view = [{"property": "company_id", "operator": operator, "value": value}]
+            assert len(await vendor.read(list_deals, {"view": view})) == count
+    await vendor.do(merge_deals, 1, 2)
+    assert [len(await vendor.read(views.list_shared_deals, {"deal_id": each})) for each in (1, 2)] == [2, 2]
+    assert await vendor.read(views.list_shared_deals, {"deal_id": 2**31 + 1}) == []
+    assert await vendor.read(list_deals, {"company_id": 2**31 + 1}) == []
