@@ -63,6 +63,7 @@ property_history = Table(
 )
 
 SYNCED = ("invited", "active")  # a partnership with another status is shut: nothing is sent or read
+ENDED = "terminated"  # and with this one for good
 partnerships = Table(
     "partnerships",
     metadata,

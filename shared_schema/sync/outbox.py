@@ -11,7 +11,7 @@ from shared_schema.contract.envelope import EVENT_BYTES_MAX
 from shared_schema.crm.rows import Among, insert_rows
 from shared_schema.crm.statements import Statement
 from shared_schema.crm.tables import SYNCED, partnerships
-from shared_schema.sync.tables import leases, outbound_epochs, outbox, restorations
+from shared_schema.sync.tables import leases, outbound_epochs, outbox, owed_states, restorations
 
 BACKLOG_MAX = 100_000
 TAIL_CHARACTERS = 50
@@ -217,11 +217,14 @@ async def read_withheld(connection: AsyncConnection, partnership: str) -> list[s
 
 
 FIRST_WAITING = select(outbox.c.id).where(OURS, *WAITING).limit(BACKLOG_MAX).subquery()
-COUNT_WAITING = Statement(select(func.count()).select_from(FIRST_WAITING))
+UNPAID = (owed_states.c.partnership == bindparam("partnership"), owed_states.c.event.is_(None))
+FIRST_UNPAID = select(owed_states.c.uid).where(*UNPAID).limit(BACKLOG_MAX).subquery()
+UNPAID_COUNT = select(func.count()).select_from(FIRST_UNPAID).scalar_subquery()
+COUNT_WAITING = Statement(select(func.count() + UNPAID_COUNT).select_from(FIRST_WAITING))
 
 
 async def count_pending(connection: AsyncConnection, partnership: str) -> int:
-    """Rows that wait to be published, counted up to BACKLOG_MAX."""
+    """Rows that wait to be published, and states that are owed and not queued yet; of either up to BACKLOG_MAX are counted."""
     ((count,),) = await COUNT_WAITING.fetch(connection, {"partnership": partnership})
     return int(count)
 

@@ -282,4 +282,5 @@ peers = Table(
     Column("heard_ms", BigInteger, nullable=False),
     Column("skew_ms", BigInteger, nullable=False),
     Column("backlog", BigInteger, nullable=False),
+    Column("whole_ms", BigInteger, nullable=False, server_default="0"),  # all that the peer had to say by then was said
 )

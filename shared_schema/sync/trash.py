@@ -1,5 +1,5 @@
 """The trash: what was deleted for both sides and can still be restored, and what became invisible with it. After the time to restore it the
-content goes, once nothing of it is on its way any more; the tombstone stays for ever."""
+content goes, once nothing of it is on its way any more, on either side; the tombstone stays for ever."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -20,14 +20,14 @@ from shared_schema.crm.projected_tables import comments, shared_deals, shared_no
 from shared_schema.crm.projection import project
 from shared_schema.crm.rows import in_partnership
 from shared_schema.crm.shared_records import SharedRecord, load_of_registrations, load_records, read_records, save_records
-from shared_schema.crm.tables import property_history
+from shared_schema.crm.tables import ENDED, partnerships, property_history
 from shared_schema.sync import bell, notes, offers, registrations
 from shared_schema.sync.braking import Limits
 from shared_schema.sync.capture import Write
 from shared_schema.sync.patience import keep_at
 from shared_schema.sync.registrations import DAY_MS, check_restorable
 from shared_schema.sync.station import Station, Work
-from shared_schema.sync.tables import outbox
+from shared_schema.sync.tables import inbound_epochs, outbox, owed_states, parked, peers, restorations
 from shared_schema.sync.views import load_people
 
 Row = dict[str, Any]
@@ -117,17 +117,36 @@ class Emptier:
 
 
 async def sweep(station: Station) -> int:
-    """Clear the content of what was deleted too long ago to be restored, of which nothing is on its way; how many, at most BATCH."""
-    before_ms = station.clock.now_ms() - (station.keeping.trash_days + GRACE_DAYS) * DAY_MS
-    travels = exists().where(outbox.c.partnership == trash.c.partnership, outbox.c.registration == trash.c.registration)
-    over = or_(trash.c.deleted_ms < before_ms, is_below_swept_deal())
-    due = select(trash.c.partnership, trash.c.uid).where(over, ~travels).order_by(trash.c.id).limit(BATCH)
+    """Clear the content of what was deleted too long ago to be restored, of which nothing is on its way; how many, at most BATCH. However
+    long the peer is away, what it may have restored in time stays until it was heard; a partnership that has ended waits for nobody."""
+    kept_ms = (station.keeping.trash_days + GRACE_DAYS) * DAY_MS
+    past = trash.c.deleted_ms < station.clock.now_ms() - kept_ms
+    ended = exists().where(partnerships.c.id == trash.c.partnership, partnerships.c.status == ENDED)
+    settled = and_(has_heard_all(station.proven()), or_(and_(past, was_said_since(kept_ms)), is_below_swept_deal()))
+    due = select(trash.c.partnership, trash.c.uid).where(or_(and_(ended, past), settled)).order_by(trash.c.id).limit(BATCH)
     async with station.working() as work:
         found = (await work.tx.execute(due)).all()
         for partnership in sorted({row.partnership for row in found}):
             uids = [row.uid for row in found if row.partnership == partnership]
             await clear(work, partnership, list((await load_records(work.tx, partnership, uids)).values()))
     return len(found)
+
+
+def has_heard_all(proven: Sequence[str]) -> ColumnElement[bool]:
+    """Whether this store did not go back, by all that is known, and nothing of the partnership is on its way, missing or parked."""
+    unheard = (
+        (outbox.c.partnership == trash.c.partnership, outbox.c.registration == trash.c.registration),
+        (owed_states.c.partnership == trash.c.partnership, owed_states.c.uid == trash.c.uid),
+        (restorations.c.partnership == trash.c.partnership,),
+        (inbound_epochs.c.partnership == trash.c.partnership, inbound_epochs.c.gaps != "[]"),
+        (parked.c.partnership == trash.c.partnership, parked.c.at_ms >= trash.c.deleted_ms),
+    )
+    return and_(trash.c.partnership.in_(proven), *(~exists().where(*each) for each in unheard))
+
+
+def was_said_since(kept_ms: int) -> ColumnElement[bool]:
+    """Whether the peer has said all that it had to say so long after the deletion."""
+    return exists().where(peers.c.partnership == trash.c.partnership, trash.c.deleted_ms < peers.c.whole_ms - kept_ms)
 
 
 def is_below_swept_deal() -> ColumnElement[bool]:

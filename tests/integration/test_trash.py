@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import delete, insert, select, update
 
 from shared_schema.contract.documents import LIFE, Document
 from shared_schema.contract.life import make_deletion
@@ -13,12 +13,14 @@ from shared_schema.crm.deals import list_deals, load_deal
 from shared_schema.crm.problems import NotAllowed, NotFound, WrongState
 from shared_schema.crm.projected_tables import comments, shared_notes, trash
 from shared_schema.crm.tables import property_history, shared_records
-from shared_schema.sync import conflicts, notes, offers, registrations, verification, verifier, views
+from shared_schema.sync import conflicts, notes, offers, partnerships, registrations, relay, verification, verifier, views
 from shared_schema.sync.capture import Write
 from shared_schema.sync.deals import save_shared
+from shared_schema.sync.outbox import count_pending
 from shared_schema.sync.owed_states import owe_all
+from shared_schema.sync.registrations import DAY_MS
 from shared_schema.sync.station import Keeping
-from shared_schema.sync.tables import journal, peer_outcomes
+from shared_schema.sync.tables import inbound_epochs, journal, parked, peer_outcomes, peers, restorations
 from shared_schema.sync.trash import list_trash, restore, sweep
 from tests.integration.pair import DETAILS, Pair, Side, open_pair, until
 from tests.twins.memory_broker import MemoryBroker, MemoryCluster
@@ -32,11 +34,18 @@ async def pair(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     """Two nodes that share one active deal, in step."""
     monkeypatch.setattr(verification, "PAUSE_MS", 50)
     monkeypatch.setattr(verifier, "POLL_S", 0.05)
+    monkeypatch.setattr(relay, "HEARTBEAT_MS", 200)
     cluster = MemoryCluster()
     async with open_pair((f"sqlite:///{tmp_path}/partner.db", database_url), (MemoryBroker(cluster), MemoryBroker(cluster))) as opened:
         await opened.begin_sharing()
         await opened.settle()
+        await until(lambda: have_said_all(opened))
         yield opened
+
+
+async def have_said_all(pair: Pair) -> bool:
+    rows = [row for side in (pair.partner, pair.vendor) for row in await side.rows(select(peers.c.whole_ms))]
+    return len(rows) == 2 and all(row.whole_ms for row in rows)
 
 
 async def look(side: Side) -> list[Row]:
@@ -46,6 +55,17 @@ async def look(side: Side) -> list[Row]:
 async def note_id(side: Side, body: str) -> int:
     (row,) = await side.rows(select(shared_notes.c.id).where(shared_notes.c.body == body))
     return int(row.id)
+
+
+async def write(side: Side, statement: Any) -> None:
+    async with side.station.database.transaction() as tx:
+        await tx.execute(statement)
+
+
+async def let_days_pass(side: Side, days: int) -> None:
+    """As if what is in the trash had been deleted, and the peer heard last, so many days ago."""
+    await write(side, update(trash).values(deleted_ms=trash.c.deleted_ms - days * DAY_MS))
+    await write(side, update(peers).values(whole_ms=peers.c.whole_ms - days * DAY_MS))
 
 
 async def sweep_both(pair: Pair) -> None:
@@ -156,6 +176,54 @@ async def test_nothing_is_swept_while_it_is_on_its_way(pair: Pair) -> None:
     pair.vendor.start()
     await pair.settle()
     assert await sweep(partner.station) == 1
+
+
+async def test_what_a_peer_that_was_away_restored_in_time_is_not_swept_however_late_it_is_heard(pair: Pair) -> None:
+    """Its line was down from before the end of the ninety days until after the week more."""
+    partner, vendor = pair.partner, pair.vendor
+    await vendor.do(notes.add_note, 1, "a note of the vendor's")
+    await pair.settle()
+    await vendor.do(registrations.delete_for_both, 1, None)
+    await pair.settle()
+    await partner.stop()
+    await partner.do(registrations.restore, 1)
+    await let_days_pass(vendor, 98)
+    assert await sweep(vendor.station) == 0
+    partner.start()
+    await pair.settle()
+    await pair.check_same()
+    assert (await vendor.read(load_deal, 1))["name"] == "Globex roll-out" and await look(vendor) == []
+    assert await vendor.rows(select(shared_notes.c.state)) == [("alive",)]
+
+
+async def test_what_the_peer_has_yet_to_say_or_this_side_to_understand_keeps_the_trash_as_it_is(pair: Pair) -> None:
+    """A gap, states that the peer owes, a restoration, and what is parked: a restore may be among them."""
+    partner, vendor = pair.partner, pair.vendor
+    await vendor.do(registrations.delete_for_both, 1, None)
+    await pair.settle()
+    await partner.stop()
+    await vendor.stop()
+    where, now_ms = {"partnership": pair.partnership}, vendor.station.clock.now_ms()
+    letter = {**where, "topic": "t", "record_offset": 1, "reason": "newer_major", "detail": "", "headers": "[]", "at_ms": now_ms}
+    going_back = {**where, "request": "r", "why": "", "since_ms": 1, "asked_ms": 1, "merged": False, "doubted": False}
+    gap = {**where, "epoch": "f" * 16, "next_sequence": 3, "gaps": "[[1, 2]]", "event": None, "moved_ms": 1}
+    vendor.station.keeping = LONG_AGO
+    for table, row in ((parked, letter), (restorations, going_back), (inbound_epochs, gap)):
+        await write(vendor, insert(table).values(row))
+        assert await sweep(vendor.station) == 0, table.name
+        await write(vendor, delete(table).where(*(table.c[name] == value for name, value in row.items() if value is not None)))
+    async with partner.station.database.transaction() as tx:
+        await owe_all(tx, pair.partnership)
+        assert await count_pending(tx, pair.partnership) > 0
+    assert await sweep(vendor.station) == 1
+
+
+async def test_the_trash_of_a_partnership_that_has_ended_waits_for_nobody(pair: Pair) -> None:
+    await pair.vendor.do(registrations.delete_for_both, 1, None)
+    await pair.settle()
+    await pair.vendor.do(partnerships.change_status, pair.partnership, "terminated")
+    await let_days_pass(pair.vendor, 98)
+    assert await sweep(pair.vendor.station) == 1
 
 
 async def test_what_was_changed_after_it_was_swept_elsewhere_makes_no_ghost(pair: Pair) -> None:
