@@ -15,6 +15,7 @@ BRAKE = "brake"  # why a row of the outbox is held, or a record parked
 DROPPED = "held by the brake, and dropped by a person"
 UNSHARED = "unshared"
 DESTRUCTIVE = frozenset({LIFE, UNSHARED})
+LEFT = frozenset({"partner_left", "vendor_left"})
 LEAST = 5  # so many pass, however few records there are
 
 
@@ -60,6 +61,17 @@ def acts_of_writes(written: Iterable[Written]) -> list[Act]:
         if act:
             acts.append(Act(count_as(each.record.kind), each.record.uid, act, each.record.registration))
     return acts
+
+
+def takes_leave(written: Sequence[Written]) -> bool:
+    """Whether a command of this side destroys something, or deletes it for this side: what a store that went back is not to say before
+    it knows what it has lost."""
+    return any(each.field in LEFT for each in written) or bool(acts_of_writes(written))
+
+
+def destroys(change: RecordChange) -> bool:
+    """Whether a state says that its record, or a part of it, is destroyed."""
+    return act_of_change(change, Document()) is not None
 
 
 def spare(change: RecordChange) -> RecordChange | None:

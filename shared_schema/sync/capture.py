@@ -26,7 +26,7 @@ from shared_schema.crm.policies import load_with_policy
 from shared_schema.crm.problems import WrongState
 from shared_schema.crm.shared_records import SharedRecord, Written, append_history, load_records
 from shared_schema.sync import brake, outbox
-from shared_schema.sync.braking import Limits
+from shared_schema.sync.braking import Limits, takes_leave
 from shared_schema.sync.effects import Due, follow, nothing_due
 from shared_schema.sync.incarnation import Incarnation
 
@@ -122,7 +122,7 @@ async def capture(  # the parts of a command's place, once, from Work
     await append_history(tx, written, now_ms)
     deed = brake.deed_of(command.partnership, event, written)
     held = await brake.judge(tx, limits, deed, now_ms) if deed else None
-    await outbox.append(tx, [make_event(incarnation, command, event, written)], now_ms, held)
+    await outbox.append(tx, [make_event(incarnation, command, event, written)], now_ms, held, destroys=takes_leave(written))
     return Captured(event, tuple(results))
 
 

@@ -111,7 +111,7 @@ async def erase(work: Work, partnership: str, uid: str, registration: str | None
     event = make_event(work, record)
     acts = [Act(count_as(record.kind), uid, "erased", registration)]
     held = await brake.judge(work.tx, work.keeping.brake, brake.Deed(partnership, event.id, acts), work.now_ms)
-    await outbox.append(work.tx, [event], work.now_ms, held)
+    await outbox.append(work.tx, [event], work.now_ms, held, destroys=True)
     await keep(work.tx, [Erased.of(record, names, event.id, "here")], work.now_ms)
     await note(work, partnership, registration, "erased", f"{record.kind} {uid} {' '.join(names)}".strip())
     work.woken |= {partnership, "erasures", "reactions", "changes"}

@@ -17,7 +17,6 @@ BACKLOG_MAX = 100_000
 TAIL_CHARACTERS = 50
 REMINDED = 4  # epochs of which a heartbeat says what was acknowledged, so that a peer whose store went back learns what it has lost
 WAITING = (outbox.c.published_ms.is_(None), outbox.c.held.is_(None))
-DELETIONS = ("deal.deleted", "deal.left", "deal.unshared", "note.deleted", "comment.deleted", "record.erased")
 
 
 class EventTooLarge(ValueError):
@@ -35,11 +34,11 @@ class Pending(NamedTuple):
     sequence: int | None
 
 
-async def append(tx: AsyncConnection, events: Sequence[Event], now_ms: int, held: str | None = None) -> None:
+async def append(tx: AsyncConnection, events: Sequence[Event], now_ms: int, held: str | None = None, *, destroys: bool = False) -> None:
     """Queue events in the transaction that makes them true. Lock their records first: then id order is commit order per record.
-    `held`: why they wait unsent, if they do."""
+    `held`: why they wait unsent, if they do. `destroys`: a command deletes something by them."""
     if events:
-        await insert_rows(tx, outbox, [make_row(event, now_ms) | {"held": held} for event in events])
+        await insert_rows(tx, outbox, [make_row(event, now_ms) | {"held": held, "destroys": destroys} for event in events])
 
 
 def make_row(event: Event, now_ms: int) -> dict[str, Any]:
@@ -58,13 +57,13 @@ def make_row(event: Event, now_ms: int) -> dict[str, Any]:
 
 OURS = outbox.c.partnership == bindparam("partnership")
 BEING_RESTORED = exists().where(restorations.c.partnership == bindparam("partnership"))
-DELETES = and_(outbox.c.epoch.is_(None), or_(*(outbox.c.payload.like(f'%"type":"{each}"%') for each in DELETIONS)))
+MAY_LEAVE = or_(outbox.c.epoch.is_not(None), not_(outbox.c.destroys), not_(BEING_RESTORED))
 # Said as a range, so that only the index of what is pending has this order: else PostgreSQL, whose statistics know nothing of what was
 # published since, walks the primary key through all of that, every time.
 OURS_IN_ORDER = outbox.c.partnership.between(bindparam("partnership"), bindparam("partnership"))
 PENDING = Statement(
     select(outbox.c.id, outbox.c.event, outbox.c.registration, outbox.c.payload, outbox.c.epoch, outbox.c.sequence)
-    .where(OURS_IN_ORDER, *WAITING, not_(Among(outbox.c.id, "in_flight")), or_(not_(BEING_RESTORED), not_(DELETES)))
+    .where(OURS_IN_ORDER, *WAITING, not_(Among(outbox.c.id, "in_flight")), MAY_LEAVE)
     .order_by(outbox.c.partnership, outbox.c.id)
     .limit(bindparam("limit", type_=BigInteger()))
 )
@@ -256,11 +255,11 @@ async def list_partnerships(connection: AsyncConnection) -> list[str]:
 
 
 async def take_oldest(tx: AsyncConnection, partnership: str, limit: int) -> list[str]:
-    """Remove the oldest rows that answer nothing and are not held; their payloads."""
-    free = (outbox.c.partnership == partnership, outbox.c.answers.is_(None), outbox.c.held.is_(None))
+    """Remove the oldest rows that answer nothing, are not held and need not wait for a restoration; their payloads."""
+    free = (OURS, outbox.c.answers.is_(None), outbox.c.held.is_(None), MAY_LEAVE)
     oldest = select(outbox.c.id).where(*free).order_by(outbox.c.id).limit(limit)
     columns = (outbox.c.payload, outbox.c.epoch, outbox.c.sequence)
-    taken = (await tx.execute(delete(outbox).where(outbox.c.id.in_(oldest)).returning(*columns))).all()
+    taken = (await tx.execute(delete(outbox).where(outbox.c.id.in_(oldest)).returning(*columns), {"partnership": partnership})).all()
     await note_dropped(tx, partnership, [(row.epoch, row.sequence) for row in taken if row.epoch is not None])
     return [row.payload for row in taken]
 

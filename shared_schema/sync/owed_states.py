@@ -17,8 +17,9 @@ from shared_schema.crm.statements import Statement
 from shared_schema.crm.tables import partnerships, shared_records
 from shared_schema.sync import outbox
 from shared_schema.sync.brake import find_held
+from shared_schema.sync.braking import destroys
 from shared_schema.sync.incarnation import Incarnation
-from shared_schema.sync.restate import cut, depth_of, make_statement
+from shared_schema.sync.restate import cut, depth_of, make_statement, state_of
 from shared_schema.sync.tables import outbox as outbox_rows
 from shared_schema.sync.tables import owed_states
 
@@ -30,7 +31,7 @@ OF_PARTNERSHIP = select(shared_records.c.partnership, shared_records.c.uid, DEPT
     shared_records.c.partnership == bindparam("of")
 )
 NEXT = Statement(
-    select(owed_states.c.uid, owed_states.c.depth)
+    select(owed_states.c.uid, owed_states.c.depth, outbox.BEING_RESTORED)
     .where(owed_states.c.partnership == bindparam("of"), owed_states.c.event.is_(None))
     .order_by(owed_states.c.depth, owed_states.c.uid)
     .limit(bindparam("most", type_=BigInteger()))
@@ -62,13 +63,17 @@ async def owe_selected(tx: AsyncConnection, chosen: Select[Any], parameters: dic
 
 
 async def pay(tx: AsyncConnection, incarnation: Incarnation, partnership: str) -> int:
-    """Queue the next piece of what is owed, parents first; how many records."""
+    """Queue the next piece of what is owed, parents first; how many records. A store that is being restored says of none that it is
+    destroyed: when that is over, the peer is owed everything."""
     await take_turn(tx, f"owed:{partnership}")
-    depths = {uid: depth for uid, depth in await NEXT.fetch(tx, {"of": partnership, "most": PIECE_RECORDS})}
-    if not depths:
+    found = await NEXT.fetch(tx, {"of": partnership, "partnership": partnership, "most": PIECE_RECORDS})
+    if not found:
         return 0
+    depths, restoring = {uid: depth for uid, depth, _ in found}, bool(found[0][2])
     records = await load_records(tx, partnership, depths)
-    ordered = sorted(records.values(), key=lambda record: (depths[record.uid], record.uid))
+    spoken = [each for each in records.values() if not (restoring and destroys(state_of(each)))]
+    await forget(tx, partnership, records.keys() - {each.uid for each in spoken})
+    ordered = sorted(spoken, key=lambda record: (depths[record.uid], record.uid))
     held = {uid for uid, _ in await find_held(tx, partnership, "out")}
     events, rows = [], []
     for some in cut(ordered):
@@ -78,7 +83,14 @@ async def pay(tx: AsyncConnection, incarnation: Incarnation, partnership: str) -
         rows += [{"partnership": partnership, "uid": each.uid, "depth": depths[each.uid], "event": event.id} for each in some]
     await outbox.append(tx, events, incarnation.clock.now_ms())
     await upsert(tx, owed_states, rows, ("event",))
-    return len(rows)
+    return len(found)
+
+
+async def forget(tx: AsyncConnection, partnership: str, uids: Collection[str]) -> None:
+    """These are no longer owed."""
+    if uids:
+        where = (owed_states.c.partnership == partnership, Among(owed_states.c.uid, "uids"))
+        await tx.execute(delete(owed_states).where(*where), {"uids": sorted(uids)})
 
 
 async def list_owing(connection: AsyncConnection) -> list[str]:

@@ -2,7 +2,7 @@
 restorations, verifications and drift, reactions to run, what the brake counts, what is erased, a journal for people, and when each peer
 was heard."""
 
-from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, String, Table, Text, UniqueConstraint, and_
+from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, String, Table, Text, UniqueConstraint, and_, false
 
 from shared_schema.crm.tables import Identity, metadata
 
@@ -20,6 +20,7 @@ outbox = Table(
     Column("sequence", BigInteger),
     Column("published_ms", BigInteger),
     Column("held", String(20)),  # why it waits unsent, if it does; what is held was never numbered
+    Column("destroys", Boolean, nullable=False, server_default=false()),  # a command's deletion: it waits while the store is being restored
     sqlite_autoincrement=True,  # an id that is in flight may never come to stand for another row
 )
 _pending = and_(outbox.c.published_ms.is_(None), outbox.c.held.is_(None))

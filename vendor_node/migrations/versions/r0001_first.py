@@ -194,6 +194,7 @@ def upgrade() -> None:
         sa.Column("sequence", sa.BigInteger(), nullable=True),
         sa.Column("published_ms", sa.BigInteger(), nullable=True),
         sa.Column("held", sa.String(length=20), nullable=True),
+        sa.Column("destroys", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_outbox")),
         sa.UniqueConstraint("event", name=op.f("uq_outbox_event")),
         sqlite_autoincrement=True,

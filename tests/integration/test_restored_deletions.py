@@ -1,0 +1,175 @@
+"""While a store that went back is being restored nothing that it deletes leaves it, and its trash stays as it is: neither had in view what
+is still to come back."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select, update
+
+from shared_schema.contract.codec import decode_event
+from shared_schema.crm.deals import load_deal
+from shared_schema.crm.projected_tables import shared_notes, trash
+from shared_schema.crm.tables import shared_records
+from shared_schema.sync import notes, offers, registrations, relay, restoration, restorer
+from shared_schema.sync.braking import destroys
+from shared_schema.sync.deals import save_shared
+from shared_schema.sync.notes import add_note
+from shared_schema.sync.owed_states import list_owing, owe_all
+from shared_schema.sync.registrations import DAY_MS
+from shared_schema.sync.restater import fold_piece
+from shared_schema.sync.tables import outbox, restorations
+from shared_schema.sync.trash import sweep
+from tests.integration.pair import Side, open_pair, until
+from tests.integration.rewinding import Rewindable, Scene, active, add_a_rep, check_agree, work_on
+from tests.twins.memory_broker import MemoryBroker, MemoryCluster
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+async def scene(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Scene]:
+    """Two nodes that share an active deal with a note of either side and a product."""
+    monkeypatch.setattr(restorer, "POLL_S", 0.05)
+    monkeypatch.setattr(restoration, "ASK_MS", 500)
+    monkeypatch.setattr(relay, "HEARTBEAT_MS", 200)
+    postgres = request.getfixturevalue("postgres") if request.param == "postgresql" else None
+    urls = [postgres.fresh_database() if postgres else f"sqlite:///{tmp_path}/{side}.db" for side in ("partner", "vendor")]
+    cluster = MemoryCluster()
+    async with open_pair((urls[0], urls[1]), (MemoryBroker(cluster), MemoryBroker(cluster))) as pair:
+        await pair.become_partners()
+        await pair.vendor.do(add_a_rep, "Rita")
+        pair.partner.start()
+        pair.vendor.start()
+        await pair.share_deal()
+        await active(pair, 1)
+        await pair.vendor.do(add_note, 1, "a note of the vendor's")
+        await pair.partner.do(add_note, 1, "a note of the partner's")
+        await pair.partner.do(offers.put_product, 1, "CRM-PRO", "CRM Professional", "5")
+        await pair.settle()
+        stores = {side: Rewindable(url, postgres) for side, url in zip(("partner", "vendor"), urls, strict=True)}
+        yield Scene(pair, stores, cluster)
+
+
+async def is_restoring(side: Side) -> bool:
+    return bool(await side.rows(select(restorations.c.partnership)))
+
+
+async def go_back(scene: Scene, name: str) -> None:
+    """A store is put back, and knows it; its peer is away and can not answer."""
+    copy = await scene.keep(name)
+    await work_on(scene.pair)
+    for side in (scene.pair.partner, scene.pair.vendor):
+        await side.stop()
+    await scene.put_back(name, copy)
+    scene.side(name).start()
+    await until(lambda: is_restoring(scene.side(name)))
+
+
+async def note_id(side: Side, body: str) -> int:
+    (row,) = await side.rows(select(shared_notes.c.id).where(shared_notes.c.body == body))
+    return int(row.id)
+
+
+async def said(scene: Scene, name: str, since: int) -> list[str]:
+    """Kind and uid of what was said in this side's topic to be destroyed, from an offset on."""
+    (log,) = [log for topic, log in scene.cluster.logs.items() if topic.endswith(f"from-{name}")] if scene.cluster else []
+    events = [decode_event(each.value) for each in log.records[since:] if dict(each.headers).get("epoch") and each.value]
+    return [f"{change.kind} {change.uid}" for event in events for change in event.data.records if destroys(change)]
+
+
+def count_said(scene: Scene, name: str) -> int:
+    (log,) = [log for topic, log in scene.cluster.logs.items() if topic.endswith(f"from-{name}")] if scene.cluster else []
+    return len(log.records)
+
+
+async def has_sent_all_else(side: Side) -> bool:
+    """Nothing but deletions waits to be sent."""
+    rows = await side.rows(select(outbox.c.destroys).where(outbox.c.published_ms.is_(None)))
+    return all(row.destroys for row in rows)
+
+
+async def test_whatever_is_deleted_by_whichever_command_waits_until_the_states_are_here(scene: Scene) -> None:
+    """Lines travel by events of other types than notes do."""
+    pair, vendor = scene.pair, scene.pair.vendor
+    await go_back(scene, "vendor")
+    since = count_said(scene, "vendor")
+    note = await note_id(vendor, "a note of the vendor's")
+    await vendor.do(offers.remove, "product", 1)
+    await vendor.do(notes.remove, "note", note)
+    await vendor.do(registrations.leave, 1)
+    await vendor.do(save_shared, 1, {"close_date": "2027-01-31"})
+    await until(lambda: has_sent_all_else(vendor))
+    waiting = await vendor.rows(select(outbox.c.payload).where(outbox.c.published_ms.is_(None)).order_by(outbox.c.id))
+    assert [row.payload.rpartition('"type":"')[2].split('"')[0] for row in waiting] == ["products.changed", "note.deleted", "deal.left"]
+    assert await is_restoring(vendor) and await said(scene, "vendor", since) == []
+    pair.partner.start()
+    await scene.mended("vendor")
+    await check_agree(pair)
+    gone = await pair.partner.rows(select(shared_records.c.kind).where(shared_records.c.state == "deleted").order_by(shared_records.c.kind))
+    assert [row.kind for row in gone] == ["note", "product"]
+
+
+async def test_no_state_that_is_owed_brings_a_deletion_out_before(scene: Scene) -> None:
+    """Neither because the outbox was folded, nor because everything is owed."""
+    pair, vendor = scene.pair, scene.pair.vendor
+    await go_back(scene, "vendor")
+    since = count_said(scene, "vendor")
+    await vendor.do(notes.remove, "note", await note_id(vendor, "a note of the vendor's"))
+    await vendor.do(offers.remove, "product", 1)
+    async with vendor.station.database.transaction() as tx:
+        await fold_piece(tx, pair.partnership)
+        await owe_all(tx, pair.partnership)
+
+    async def paid() -> bool:
+        return not await vendor.read(list_owing) and await has_sent_all_else(vendor)
+
+    await until(paid)
+    assert await is_restoring(vendor) and await said(scene, "vendor", since) == []
+    assert len(await vendor.rows(select(outbox.c.id).where(outbox.c.destroys))) == 2
+    pair.partner.start()
+    await scene.mended("vendor")
+    await check_agree(pair)
+    gone = await pair.partner.rows(select(shared_records.c.kind).where(shared_records.c.state == "deleted").order_by(shared_records.c.kind))
+    assert [row.kind for row in gone] == ["note", "product"]
+
+
+async def test_two_stores_that_are_restored_by_each_other_and_delete_meanwhile_do_not_wait_for_each_other(scene: Scene) -> None:
+    pair = scene.pair
+    copies = {name: await scene.keep(name) for name in ("partner", "vendor")}
+    await work_on(pair)
+    for name, copy in copies.items():
+        await scene.put_back(name, copy)
+    for side, body in ((pair.partner, "a note of the partner's"), (pair.vendor, "a note of the vendor's")):
+        await side.do(notes.remove, "note", await note_id(side, body))
+    await pair.vendor.do(offers.remove, "product", 1)
+    pair.partner.start()
+    pair.vendor.start()
+    for name in copies:
+        await scene.mended(name)
+    await check_agree(pair)
+    gone = await pair.partner.rows(select(shared_records.c.kind).where(shared_records.c.state == "deleted").order_by(shared_records.c.kind))
+    assert [row.kind for row in gone] == ["note", "note", "product"]
+
+
+async def test_the_trash_of_an_old_copy_is_not_emptied_before_the_peer_was_heard(scene: Scene) -> None:
+    """What lies in it too long was restored after the copy had been made."""
+    pair, vendor, partner = scene.pair, scene.pair.vendor, scene.pair.partner
+    await partner.do(registrations.delete_for_both, 1, None)
+    await pair.settle()
+    copy = await scene.keep("vendor")
+    await partner.do(registrations.restore, 1)
+    await pair.settle()
+    await vendor.do(save_shared, 1, {"next_step": "Set by the vendor"})
+    await pair.settle()
+    await scene.put_back("vendor", copy)
+    async with vendor.station.database.transaction() as tx:
+        await tx.execute(update(trash).values(deleted_ms=trash.c.deleted_ms - 98 * DAY_MS))
+    assert await sweep(vendor.station) == 0
+    vendor.start()
+    await scene.mended("vendor")
+    await check_agree(pair)
+    for side in (partner, vendor):
+        deal = await side.read(load_deal, 1)
+        assert (deal["name"], deal["next_step"], deal["deleted_ms"]) == ("Globex roll-out", "Set by the vendor", None)
+        alive = await side.rows(select(shared_notes.c.body).where(shared_notes.c.state == "alive").order_by(shared_notes.c.body))
+        assert [row.body for row in alive] == ["a note of the partner's", "a note of the vendor's"]
+        assert await side.rows(select(trash.c.id)) == []
