@@ -89,7 +89,7 @@ async def take_acknowledgement(tx: AsyncConnection, partnership: str, control: A
     """Drop the rows below each watermark. One that went back means that the peer was restored: it is owed states, and what follows goes
     under a new epoch, so that the numbers which it lacks can be void. One that we can not explain means that this store went back."""
     claims, gone = [], set()
-    reached = await outbox.raise_acknowledged(tx, partnership, {epoch: each.watermark for epoch, each in control.epochs.items()})
+    reached = await outbox.raise_acknowledged(tx, partnership, {epoch: each.watermark for epoch, each in control.epochs.items()}, now_ms)
     for epoch, each in sorted(control.epochs.items()):
         before = reached.get(epoch)
         if before is None:

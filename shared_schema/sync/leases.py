@@ -64,5 +64,5 @@ async def release(tx: AsyncConnection, name: str, owner: str) -> None:
 
 async def begin_epoch(tx: AsyncConnection, partnership: str, epoch: str, now_ms: int, acknowledged: int = 0) -> None:
     """Remember an epoch of ours before its first number is published; or one that was forgotten, when the peer tells of it."""
-    row = {"partnership": partnership, "epoch": epoch, "acknowledged": acknowledged, "began_ms": now_ms}
+    row = {"partnership": partnership, "epoch": epoch, "acknowledged": acknowledged, "began_ms": now_ms, "moved_ms": now_ms}
     await insert_missing(tx, outbound_epochs, [row])

@@ -185,7 +185,9 @@ ACKNOWLEDGED = Statement(
     .with_for_update()
 )
 ACKNOWLEDGE = Statement(
-    update(outbound_epochs).where(OF_OURS, outbound_epochs.c.epoch == bindparam("at")).values(acknowledged=bindparam("watermark"))
+    update(outbound_epochs)
+    .where(OF_OURS, outbound_epochs.c.epoch == bindparam("at"))
+    .values(acknowledged=bindparam("watermark"), moved_ms=bindparam("now_ms"))
 )
 
 
@@ -197,13 +199,13 @@ class Reached(NamedTuple):
     bears: bool
 
 
-async def raise_acknowledged(tx: AsyncConnection, partnership: str, watermarks: Mapping[str, int]) -> dict[str, Reached]:
+async def raise_acknowledged(tx: AsyncConnection, partnership: str, watermarks: Mapping[str, int], now_ms: int) -> dict[str, Reached]:
     """Keep the peer's watermarks of epochs of ours; what was reached before, of those that we ever had."""
     found = await ACKNOWLEDGED.fetch(tx, {"partnership": partnership, "epochs": sorted(watermarks)})
     before = {epoch: Reached(acknowledged, dropped, bool(bears)) for epoch, acknowledged, dropped, bears in found}
     for epoch, reached in before.items():
         if watermarks[epoch] != reached.acknowledged:
-            await ACKNOWLEDGE.fetch(tx, {"partnership": partnership, "at": epoch, "watermark": watermarks[epoch]})
+            await ACKNOWLEDGE.fetch(tx, {"partnership": partnership, "at": epoch, "watermark": watermarks[epoch], "now_ms": now_ms})
     return before
 
 

@@ -26,6 +26,7 @@ from shared_schema.sync.tables import leases as lease_rows
 DAY_MS = 86_400_000
 INBOUND_DAYS = 30
 OUTBOUND_DAYS = 365
+NEWEST_OF_OURS = 2 * NEWEST  # the peer may have heard of them in another order
 SPAN_IDS = 10_000
 PIECE_ROWS = 1_000
 EVERY_S = 6 * 3_600
@@ -125,11 +126,17 @@ async def sweep_inbound(tx: AsyncConnection, before_ms: int) -> int:
 
 
 async def sweep_outbound(tx: AsyncConnection, before_ms: int) -> int:
-    """Our epochs that began long ago, bear no row, and are not running. Until then they are how we know that our store did not go back."""
+    """Our epochs that have not moved for long, bear no row, and are not running; but the newest of these that were ever acknowledged stay.
+    By them we know that our store did not go back: a peer names its newest for ever, and one that went back those of its copy."""
     key: tuple[Any, ...] = (outbound_epochs.c.partnership, outbound_epochs.c.epoch)
+    acknowledged = outbound_epochs.c.acknowledged > 0
+    order = func.row_number().over(partition_by=(key[0], acknowledged), order_by=outbound_epochs.c.moved_ms.desc())
+    columns = (*key, acknowledged.label("named"), order.label("place"))
+    old = select(*columns).where(outbound_epochs.c.moved_ms < before_ms).subquery()
     used = or_(
-        exists().where(outbox.c.partnership == key[0], outbox.c.epoch == key[1]),
-        exists().where(lease_rows.c.epoch == key[1]),
+        exists().where(outbox.c.partnership == old.c.partnership, outbox.c.epoch == old.c.epoch),
+        exists().where(lease_rows.c.epoch == old.c.epoch),
     )
-    old = select(*key).where(outbound_epochs.c.began_ms < before_ms, ~used).limit(PIECE_ROWS)
-    return await remove(tx, outbound_epochs, [tuple_(*key).in_(old)])
+    forgotten = or_(~old.c.named, old.c.place > NEWEST_OF_OURS)
+    gone = select(old.c.partnership, old.c.epoch).where(forgotten, ~used).limit(PIECE_ROWS)
+    return await remove(tx, outbound_epochs, [tuple_(*key).in_(gone)])

@@ -50,6 +50,7 @@ outbound_epochs = Table(
     Column("acknowledged", BigInteger, nullable=False),
     Column("dropped", BigInteger, nullable=False, server_default="0"),  # the highest number whose row went unacknowledged
     Column("began_ms", BigInteger, nullable=False),
+    Column("moved_ms", BigInteger, nullable=False, server_default="0"),  # when the peer last acknowledged another number of it
 )
 
 leases = Table(

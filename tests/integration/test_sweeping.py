@@ -13,7 +13,7 @@ from shared_schema.sync import relay, sweeper
 from shared_schema.sync.deals import save_shared
 from shared_schema.sync.notes import add_note
 from shared_schema.sync.sweeper import Sweeper
-from shared_schema.sync.tables import inbound_epochs, journal, leases, outbound_epochs, outbox, parked, peer_outcomes
+from shared_schema.sync.tables import inbound_epochs, journal, leases, outbound_epochs, outbox, parked, peer_outcomes, restorations
 from tests.integration.pair import Pair, Side, open_pair, until
 from tests.twins.memory_broker import MemoryBroker, MemoryCluster
 
@@ -131,15 +131,37 @@ async def test_epochs_that_are_long_over_go_and_those_that_count_stay(pair: Pair
     inbound = {"partnership": pair.partnership, "next_sequence": 9, "event": None}
     epochs = [{**inbound, "epoch": f"{number:016x}", "gaps": "[]", "moved_ms": number} for number in range(20)]
     epochs.append({**inbound, "epoch": "f" * 16, "gaps": "[[1, 2]]", "moved_ms": 1})
-    outbound = [{"partnership": pair.partnership, "epoch": f"{number:016x}", "acknowledged": 1, "began_ms": 1} for number in range(5)]
-    waiting = {"partnership": pair.partnership, "event": "an event", "payload": "{}", "created_ms": 1, "epoch": f"{4:016x}", "sequence": 2}
+    ours = {"partnership": pair.partnership, "began_ms": 1}
+    outbound = [{**ours, "epoch": f"{number:016x}", "acknowledged": 1, "moved_ms": number} for number in range(20)]
+    outbound += [{**ours, "epoch": f"{number:016x}", "acknowledged": 0, "moved_ms": 30} for number in range(20, 25)]
+    waiting = {"partnership": pair.partnership, "event": "an event", "payload": "{}", "created_ms": 1, "epoch": f"{2:016x}", "sequence": 2}
     running = {row.epoch for row in await vendor.rows(select(outbound_epochs.c.epoch))}
     await change(vendor, insert(inbound_epochs).values(epochs), insert(outbound_epochs).values(outbound), insert(outbox).values(waiting))
     real = len(await vendor.rows(select(inbound_epochs.c.epoch).where(inbound_epochs.c.moved_ms > 1_000)))
     await sweep(vendor, 0, monkeypatch)
     kept = {row.epoch for row in await vendor.rows(select(inbound_epochs.c.epoch).where(inbound_epochs.c.moved_ms < 1_000))}
     assert kept == {"f" * 16, *(f"{number:016x}" for number in range(20 - (8 - real), 20))}
-    assert {row.epoch for row in await vendor.rows(select(outbound_epochs.c.epoch))} == running | {f"{4:016x}"}
+    stay = {f"{2:016x}", *(f"{number:016x}" for number in range(4, 20))}
+    assert {row.epoch for row in await vendor.rows(select(outbound_epochs.c.epoch))} == running | stay
+
+
+async def test_a_store_is_not_taken_to_have_gone_back_by_an_epoch_of_more_than_a_year_ago(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The peer acknowledges its newest epochs for ever, however old they are."""
+    vendor = pair.vendor
+    await vendor.stop()
+    await change(vendor, update(outbound_epochs).values(began_ms=1, moved_ms=1))
+    vendor.start()
+    await vendor.do(add_note, 1, "in an epoch of today")
+    await pair.settle()
+    await vendor.stop()
+    await sweep(vendor, 0, monkeypatch)
+    vendor.start()
+    await vendor.do(add_note, 1, "an ordinary note")
+    await pair.settle()
+    told = {row.what for row in await vendor.rows(select(journal.c.what))}
+    assert "store restored" not in told and not await vendor.rows(select(restorations.c.partnership))
 
 
 async def test_the_leases_of_processes_that_were_go_and_no_relays(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:

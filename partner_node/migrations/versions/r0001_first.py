@@ -160,6 +160,7 @@ def upgrade() -> None:
         sa.Column("acknowledged", sa.BigInteger(), nullable=False),
         sa.Column("dropped", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("began_ms", sa.BigInteger(), nullable=False),
+        sa.Column("moved_ms", sa.BigInteger(), server_default="0", nullable=False),
         sa.PrimaryKeyConstraint("partnership", "epoch", name=op.f("pk_outbound_epochs")),
     )
     op.create_table(
