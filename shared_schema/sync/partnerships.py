@@ -4,7 +4,7 @@ import json
 import re
 from typing import Any
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.contract.identifiers import policy_uid
@@ -13,11 +13,12 @@ from shared_schema.contract.registers import Side
 from shared_schema.contract.topics import all_topics, is_partnership
 from shared_schema.crm.problems import Invalid, NotFound, WrongState
 from shared_schema.crm.projected_tables import persons
-from shared_schema.crm.tables import partnerships
+from shared_schema.crm.tables import ENDED, partnerships
 from shared_schema.crm.users import load_user
 from shared_schema.sync.capture import Creation, Write
 from shared_schema.sync.journal import note
 from shared_schema.sync.station import Work
+from shared_schema.sync.tables import restorations
 from shared_schema.sync.transport import Broker
 
 BUNDLE_FORMAT = "dealbridge-bundle-1"
@@ -161,11 +162,13 @@ async def choose(tx: AsyncConnection, named: str | None) -> str:
 async def change_status(work: Work, partnership: str, status: str) -> dict[str, Any]:
     """Active, suspended or terminated; the last is for good. Whether it changed is in the journal; the same again is harmless."""
     row = await load(work.tx, partnership)
-    if row["status"] == "terminated" != status:
+    if row["status"] == ENDED != status:
         raise WrongState(f"the partnership with {row['peer_name']} was revoked", remedy="invite them anew: that is another partnership")
     if row["status"] != status:
         await work.tx.execute(update(partnerships).where(partnerships.c.id == partnership).values(status=status))
         await note(work, partnership, None, "partner " + VERBS[status], row["peer_name"])
+        if status == ENDED:
+            await work.tx.execute(delete(restorations).where(restorations.c.partnership == partnership))  # nobody answers any more
         work.woken.add("partnerships")
     return {**row, "status": status}
 

@@ -11,7 +11,7 @@ import json
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import bindparam, delete, or_, select, update
+from sqlalchemy import ColumnElement, and_, bindparam, delete, exists, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.contract.codec import Event, Outcome
@@ -23,7 +23,7 @@ from shared_schema.contract.restored import Claim, find_false_claim, find_lost_f
 from shared_schema.crm.problems import WrongState
 from shared_schema.crm.rows import Among, insert_missing
 from shared_schema.crm.statements import Statement
-from shared_schema.crm.tables import partnerships, property_history, shared_records
+from shared_schema.crm.tables import ENDED, partnerships, property_history, shared_records
 from shared_schema.sync import outbox, owed_states
 from shared_schema.sync.answers import Answer, make_answers
 from shared_schema.sync.incarnation import Incarnation
@@ -74,11 +74,11 @@ async def judge_claims(tx: AsyncConnection, claims: Sequence[Claim], removed: Co
 
 
 async def start(tx: AsyncConnection, incarnation: Incarnation, why: str, seen_in: str | None = None) -> None:
-    """Restore every partnership of the store that is not being restored yet: what lacks in one lacks in all. The one where the sign was
-    `seen_in` is restored once more if it has asked already."""
+    """Restore every partnership of the store that is not being restored yet and has not ended: what lacks in one lacks in all. The one
+    where the sign was `seen_in` is restored once more if it has asked already."""
     asked = update(restorations).where(restorations.c.partnership == seen_in, restorations.c.asked_ms > 0)
     await tx.execute(asked.values(doubted=True))  # first, so that one that ends meanwhile begins anew
-    known = (await tx.execute(select(partnerships.c.id).order_by(partnerships.c.id))).scalars()
+    known = (await tx.execute(select(partnerships.c.id).where(partnerships.c.status != ENDED).order_by(partnerships.c.id))).scalars()
     now_ms = incarnation.clock.now_ms()
     fresh: Row = {"why": why, "since_ms": now_ms, "asked_ms": 0, "merged": False, "doubted": False}
     await insert_missing(tx, restorations, [{"partnership": each, "request": incarnation.new_uid(), **fresh} for each in known])
@@ -143,8 +143,10 @@ async def finish(work: Work, row: Row, restored: Restored) -> bool:
 
 
 async def take_back(work: Work, partnership: str, since_ms: int) -> list[Event]:
-    """Refusals of what was our own after all: they go, and the peer is told."""
-    of_ours = (refusals.c.partnership == partnership, refusals.c.reason.in_(AHEAD), refusals.c.at_ms >= since_ms - TAKEN_BACK_MS)
+    """Refusals of what was our own after all: they go, and the peer is told. So was what is here by now, however long ago it was refused:
+    the record, or something of the field that came while this store was being restored."""
+    late = refusals.c.at_ms >= since_ms - TAKEN_BACK_MS
+    of_ours = (refusals.c.partnership == partnership, refusals.c.reason.in_(AHEAD), or_(late, came_back(since_ms)))
     columns = (refusals.c.uid, refusals.c.field, refusals.c.event)
     gone = [row for row in await work.tx.execute(delete(refusals).where(*of_ours).returning(*columns))]
     answers = [
@@ -152,3 +154,11 @@ async def take_back(work: Work, partnership: str, since_ms: int) -> list[Event]:
         for row in gone
     ]
     return make_answers(work.incarnation, partnership, answers)
+
+
+def came_back(since_ms: int) -> ColumnElement[bool]:
+    """Whether a record that was refused whole is here, or a refused field was written from outside since."""
+    here = (shared_records.c.partnership == refusals.c.partnership, shared_records.c.uid == refusals.c.uid)
+    of_field = [property_history.c[name] == refusals.c[name] for name in ("partnership", "uid", "field")]
+    written = exists().where(*of_field, property_history.c.source != "local", property_history.c.at_ms >= since_ms)
+    return or_(and_(refusals.c.field == "", exists().where(*here)), written)

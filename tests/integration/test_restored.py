@@ -216,6 +216,8 @@ async def test_a_context_alone_only_alarms_until_an_operator_confirms(scene: Sce
     (status,) = await side.read(read_status, side.station.clock.now_ms())
     assert (status["suspected"], status["restoring_since_ms"]) == (1, None)
     assert uid not in await documents(side)
+    async with side.station.database.transaction() as tx:
+        await tx.execute(text("UPDATE refusals SET at_ms = at_ms - 10800000"))  # it takes the operator three hours to say so
     assert await side.do(restoration.confirm) == [pair.partnership]
     with pytest.raises(WrongState):
         await side.do(restoration.confirm)

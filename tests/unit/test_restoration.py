@@ -9,6 +9,7 @@ from partner_node.spec import SPEC
 from shared_schema.contract.codec import HEADER_CONTROL
 from shared_schema.contract.refusal import AHEAD
 from shared_schema.contract.topics import record_topic
+from shared_schema.crm.tables import property_history
 from shared_schema.sync import restoration
 from shared_schema.sync.clock import SystemClock
 from shared_schema.sync.restoration import take_back
@@ -39,6 +40,25 @@ async def test_what_was_refused_before_the_sign_was_seen_is_taken_back_also_when
     outcomes = {(each.event, each.outcome) for event in told for each in event.data.outcomes}
     assert outcomes == {("a minute ago", "applied"), ("amid a jump", "applied")}
     assert left == {"another day", "not writable"}
+
+
+async def test_what_came_back_is_taken_back_however_long_ago_it_was_refused(tmp_path: Path) -> None:
+    """An operator may say three hours, or a day, after the alarm that it was none; what did not come back may have been forged."""
+    station = Station(SPEC, await open_store("partner", f"sqlite:///{tmp_path}/partner.db"), SystemClock())
+    now_ms = station.clock.now_ms()
+    refused = {"partnership": PARTNERSHIP, "reason": AHEAD[0], "at_ms": now_ms - 24 * HOUR_MS}
+    written = {"partnership": PARTNERSHIP, "physical": 1, "logical": 0, "counter": 1, "value": '"v"', "event": "e", "field": "name"}
+    sources = {"came back": ("peer", now_ms), "before": ("peer", now_ms - 1), "saved here": ("local", now_ms)}
+    async with station.working() as work:
+        for uid, (source, at_ms) in sources.items():
+            await work.tx.execute(insert(refusals).values(**refused, uid=uid, field="name", event=uid))
+            await work.tx.execute(insert(property_history).values(**written, uid=uid, incarnation=f"p-{uid}", source=source, at_ms=at_ms))
+        for uid, field in (("came back", "amount"), ("nowhere", "")):
+            await work.tx.execute(insert(refusals).values(**refused, uid=uid, field=field, event=f"{uid} {field}"))
+    async with station.working() as work:
+        told = await take_back(work, PARTNERSHIP, now_ms)
+    await station.database.close()
+    assert [(each.event, each.uid, each.field) for event in told for each in event.data.outcomes] == [("came back", "came back", "name")]
 
 
 class ShutBroker(MemoryBroker):
