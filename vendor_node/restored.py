@@ -5,9 +5,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import delete, func, select
 
-from shared_schema.crm.policies import load_policy
 from shared_schema.crm.projected_tables import shared_deals
 from shared_schema.crm.rows import insert_rows
 from shared_schema.crm.shared_records import load_records
@@ -15,7 +14,6 @@ from shared_schema.crm.tables import companies, deals, users
 from shared_schema.sync.journal import note
 from shared_schema.sync.station import Work
 from shared_schema.sync.tables import reactions
-from vendor_node.assigning import HOUR_MS
 from vendor_node.assignment import Rep, Request, turn_for
 from vendor_node.decisions import date_of, requested_rep
 from vendor_node.reps import load_reps, save_credits
@@ -25,7 +23,7 @@ Row = dict[str, Any]
 
 
 async def mend(work: Work, partnership: str) -> None:
-    """Write down the assignments that came back, turn the wheel once for each, and give those who have to answer their time again."""
+    """Write down the assignments that came back, turn the wheel once for each, and wait no longer for anybody's word."""
     returned = await find_returned(work, partnership)
     reps = {rep.person: rep for rep in await load_reps(work.tx, lock=True)}
     known = [row for row in returned if row["rep_person"] in reps]
@@ -37,7 +35,7 @@ async def mend(work: Work, partnership: str) -> None:
     for row in returned:
         if row["rep_person"] not in reps:
             await note(work, partnership, row["uid"], "alert: unknown rep", "it came back with a rep whom this store does not know")
-    await restart_timers(work, partnership)
+    await end_timers(work, partnership)
 
 
 async def find_returned(work: Work, partnership: str) -> list[Row]:
@@ -79,8 +77,10 @@ async def turn(work: Work, partnership: str, returned: Sequence[Row], reps: Sequ
     return turns
 
 
-async def restart_timers(work: Work, partnership: str) -> None:
-    """Whoever accepted since the copy was made accepted in vain, and could not know: the time to accept begins again."""
-    again_ms = work.now_ms + (await load_policy(work.tx, partnership)).accept_hours * HOUR_MS
-    where = (reactions.c.partnership == partnership, reactions.c.kind == "accept", reactions.c.due_ms < again_ms)
-    await work.tx.execute(update(reactions).where(*where).values(due_ms=again_ms))
+async def end_timers(work: Work, partnership: str) -> None:
+    """Who accepted since the copy was made is not known any more: whoever has a registration by now keeps it, until a person gives it to
+    somebody else."""
+    timers = (reactions.c.partnership == partnership, reactions.c.kind == "accept")
+    ended = await work.tx.execute(delete(reactions).where(*timers).returning(reactions.c.registration))
+    for registration in sorted(ended.scalars()):
+        await note(work, partnership, registration, "accepting no longer awaited", "the rep may have accepted what this store has lost")

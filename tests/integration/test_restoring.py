@@ -1,5 +1,5 @@
-"""While a store that went back is being restored nothing that it deletes leaves it, and its trash stays as it is: neither had in view what
-is still to come back."""
+"""What waits while a store that went back is being restored, and what waits no longer: nothing that it deletes leaves it, and its trash
+stays as it is, for neither had in view what is still to come back; nobody loses a registration for what the store has forgotten."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -9,20 +9,23 @@ from sqlalchemy import select, update
 
 from shared_schema.contract.codec import decode_event
 from shared_schema.crm.deals import load_deal
+from shared_schema.crm.problems import WrongState
 from shared_schema.crm.projected_tables import shared_notes, trash
 from shared_schema.crm.tables import shared_records
-from shared_schema.sync import notes, offers, registrations, relay, restoration, restorer
+from shared_schema.sync import notes, offers, partnerships, registrations, relay, restoration, restorer
 from shared_schema.sync.braking import destroys
 from shared_schema.sync.deals import save_shared
 from shared_schema.sync.notes import add_note
 from shared_schema.sync.owed_states import list_owing, owe_all
 from shared_schema.sync.registrations import DAY_MS
 from shared_schema.sync.restater import fold_piece
-from shared_schema.sync.tables import outbox, restorations
+from shared_schema.sync.station import Author
+from shared_schema.sync.tables import outbox, reactions, restorations
 from shared_schema.sync.trash import sweep
 from tests.integration.pair import Side, open_pair, until
-from tests.integration.rewinding import Rewindable, Scene, active, add_a_rep, check_agree, work_on
+from tests.integration.rewinding import Rewindable, Scene, active, add_a_rep, check_agree, reps_of, told, work_on
 from tests.twins.memory_broker import MemoryBroker, MemoryCluster
+from vendor_node.assigning import accept
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -35,8 +38,9 @@ async def scene(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pyt
     urls = [postgres.fresh_database() if postgres else f"sqlite:///{tmp_path}/{side}.db" for side in ("partner", "vendor")]
     cluster = MemoryCluster()
     async with open_pair((urls[0], urls[1]), (MemoryBroker(cluster), MemoryBroker(cluster))) as pair:
-        await pair.become_partners()
-        await pair.vendor.do(add_a_rep, "Rita")
+        await pair.become_partners(timers={"accept_hours": 24})
+        for name in ("Rita", "Sam"):
+            await pair.vendor.do(add_a_rep, name)
         pair.partner.start()
         pair.vendor.start()
         await pair.share_deal()
@@ -173,3 +177,31 @@ async def test_the_trash_of_an_old_copy_is_not_emptied_before_the_peer_was_heard
         alive = await side.rows(select(shared_notes.c.body).where(shared_notes.c.state == "alive").order_by(shared_notes.c.body))
         assert [row.body for row in alive] == ["a note of the partner's", "a note of the vendor's"]
         assert await side.rows(select(trash.c.id)) == []
+
+
+async def test_a_rep_who_accepted_after_the_copy_was_made_keeps_the_registration(scene: Scene) -> None:
+    pair, vendor = scene.pair, scene.pair.vendor
+    copy, reps = await scene.keep("vendor"), await reps_of(vendor)
+    async with vendor.station.working(Author(1, None, "Ann", "admin")) as work:
+        await accept(work, 1)
+    await vendor.do(save_shared, 1, {"next_step": "Set by the vendor"})
+    await pair.settle()
+    await scene.put_back("vendor", copy)
+    assert [row.kind for row in await vendor.rows(select(reactions.c.kind))] == ["accept"]
+    vendor.start()
+    await scene.mended("vendor")
+    assert await vendor.rows(select(reactions.c.kind)) == []
+    assert await reps_of(vendor) == reps
+    assert len(await told(vendor, "accepting no longer awaited")) == 1
+
+
+async def test_a_partnership_that_has_ended_is_not_restored(scene: Scene) -> None:
+    """Nobody would ever answer. One that is suspended may go on one day, and is."""
+    vendor, partnership = scene.pair.vendor, scene.pair.partnership
+    await scene.pair.partner.stop()
+    await vendor.do(partnerships.change_status, partnership, "suspended")
+    assert await vendor.do(restoration.confirm) == [partnership]
+    await vendor.do(partnerships.change_status, partnership, "terminated")
+    assert not await is_restoring(vendor)
+    with pytest.raises(WrongState, match="nothing is left to restore"):
+        await vendor.do(restoration.confirm)
