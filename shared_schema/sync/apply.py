@@ -6,6 +6,7 @@ there is no echo. What can not be applied yet, or at all, is parked whole.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -60,11 +61,12 @@ class Desk:
     written: list[Written] = field(default_factory=list)
     to_park: list[parking.ParkRow] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)
-    heard: dict[tuple[object, ...], dict[str, object]] = field(default_factory=dict)
+    heard: dict[tuple[object, ...], dict[str, Any]] = field(default_factory=dict)
     created: set[str] = field(default_factory=set)
     foreign: set[str] = field(default_factory=set)
     ended: set[str] = field(default_factory=set)
-    erased: list[Erased] = field(default_factory=list)
+    erased: dict[tuple[object, ...], Erased] = field(default_factory=dict)
+    repeated: dict[tuple[object, ...], Erased] = field(default_factory=dict)
     restoring: bool = False
     unknown: set[str] = field(default_factory=set)
 
@@ -110,7 +112,8 @@ async def apply_events(tx: AsyncConnection, desk: Desk, arrivals: Arrivals) -> N
     await append_history(tx, desk.written, desk.now_ms)
     await upsert(tx, peer_outcomes, list(desk.heard.values()), ("outcome", "reason", "at_ms"))
     await refusals.keep(tx, desk.partnership, desk.answers, desk.now_ms)
-    await erasures.keep(tx, desk.erased, desk.now_ms)
+    await erasures.take(tx, list(desk.erased.values()), list(desk.repeated.values()), desk.now_ms)
+    await erasures.take_dates(tx, desk.partnership, desk.heard.values())
 
 
 async def prepare_destruction(tx: AsyncConnection, desk: Desk, events: Sequence[Numbered]) -> None:
@@ -226,7 +229,7 @@ def is_contested(record: SharedRecord) -> bool:
 
 def erase_change(desk: Desk, event: Event, record: SharedRecord, change: RecordChange) -> list[Outcome]:
     """Erase a record with all below it, or fields of it, if the sender may."""
-    names = frozenset(change.erased_fields)
+    names = frozenset(() if change.erased else change.erased_fields)
     allowed = may_erase(record.kind, other(desk.side), record.side) if change.erased else may_erase_fields(record.kind, names)
     if not allowed:
         if record.uid in desk.created:
@@ -238,8 +241,10 @@ def erase_change(desk: Desk, event: Event, record: SharedRecord, change: RecordC
         erase_below(record, desk.records.values())
     elif not record.document.erased and not names <= record.document.erased_fields:
         record.erase(names)
-    if before != (record.document.erased, record.document.erased_fields) and event.type in (ERASED, RESTATED):
-        desk.erased.append(Erased.of(record, names, event.id, "there"))
+    if event.type in (ERASED, RESTATED):
+        fresh = event.type == ERASED or before != (record.document.erased, record.document.erased_fields)
+        kept = desk.erased if fresh else desk.repeated
+        kept[record.uid, names] = Erased.of(record, names, event.id, "there")
     rest = RecordChange(change.uid, change.kind, change.parent, change.registration, change.side, change.fields)
     return merge_change(desk, event, rest) if change.fields and not change.erased else []
 
@@ -347,7 +352,7 @@ def belongs(parent: SharedRecord | None, kind: Kind, change: RecordChange) -> bo
 
 def hear(desk: Desk, outcome: Outcome) -> None:
     """Keep what the peer says became of an event of ours."""
-    row: dict[str, object] = {
+    row: dict[str, Any] = {
         "partnership": desk.partnership,
         "event": outcome.event,
         "uid": (outcome.uid or "")[:36],

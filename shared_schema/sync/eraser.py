@@ -24,6 +24,8 @@ OLDEST = select(erasures).order_by(erasures.c.id).limit(BATCH)
 FORGETTING = select(reactions.c.registration).where(reactions.c.kind == "forget")
 UNLISTED = Statement(OLDEST.where(erasures.c.listed_ms.is_(None)))
 UNCLEANED = Statement(OLDEST.where(erasures.c.cleaned_ms.is_(None), erasures.c.uid.not_in(FORGETTING)))
+TO_ANSWER = OLDEST.where(erasures.c.cleaned_ms.is_not(None), erasures.c.asked.is_not(None))
+UNANSWERED, LOCKED = Statement(TO_ANSWER), Statement(TO_ANSWER.with_for_update())
 
 
 class Eraser:
@@ -45,7 +47,9 @@ class Eraser:
 async def finish_erasures(station: Station) -> int:
     """List, clean up after and answer the erasures that are new; how many."""
     await write_list(station)
-    return await clean(station)
+    cleaned = await clean(station)
+    await answer(station)
+    return cleaned
 
 
 async def write_list(station: Station) -> None:
@@ -62,24 +66,32 @@ async def write_list(station: Station) -> None:
 
 
 async def clean(station: Station) -> int:
-    """Rid the store's files of what was deleted from the rows, then say so to the peers that asked."""
+    """Rid the store's files of what was deleted from the rows; how many erasures are done here by that."""
     async with station.database.reading() as connection:
         rows = await UNCLEANED.fetch_named(connection, {})
     if not rows:
         return 0
     await station.database.compact([table.name for table in metadata.sorted_tables])
-    now_ms = station.clock.now_ms()
-    async with station.working() as work:
+    async with station.database.transaction() as tx:
         where = erasures.c.id.in_([row["id"] for row in rows]), erasures.c.cleaned_ms.is_(None)
-        fresh = set((await work.tx.execute(update(erasures).where(*where).values(cleaned_ms=now_ms).returning(erasures.c.id))).scalars())
-        told = [tell_gone(row | {"cleaned_ms": now_ms}, station) for row in rows if row["id"] in fresh and row["origin"] == "there"]
-        for partnership, answer in told:
-            await outbox.append(work.tx, make_answers(work.incarnation, partnership, [answer]), now_ms)
-            work.woken.add(partnership)
-    return len(fresh)
+        return int((await tx.execute(update(erasures).where(*where).values(cleaned_ms=station.clock.now_ms()))).rowcount)
 
 
-def tell_gone(row: Row, station: Station) -> tuple[str, Answer]:
-    """What the peer of a partnership is told of an erasure that it asked for."""
-    outcome = Outcome(row["event"], "applied", say_gone(row, station.keeping), row["uid"], row["fields"] or None)
-    return row["partnership"], Answer(row["event"], (outcome,), row["uid"], row["registration"])
+async def answer(station: Station) -> None:
+    """Tell the peers that erased something by when it is gone here, too."""
+    async with station.database.reading() as connection:
+        if not await UNANSWERED.fetch(connection, {}):
+            return
+    async with station.working() as work:
+        rows = await LOCKED.fetch_named(work.tx, {})
+        await work.tx.execute(update(erasures).where(erasures.c.id.in_([row["id"] for row in rows])).values(asked=None))
+        for row in rows:
+            events = make_answers(work.incarnation, row["partnership"], [tell_gone(row, station)])
+            await outbox.append(work.tx, events, work.now_ms)
+            work.woken.add(row["partnership"])
+
+
+def tell_gone(row: Row, station: Station) -> Answer:
+    """What the peer is told of an erasure that it asked for."""
+    outcome = Outcome(row["asked"], "applied", say_gone(row, station.keeping), row["uid"], row["fields"] or None)
+    return Answer(row["asked"], (outcome,), row["uid"], row["registration"])

@@ -108,13 +108,19 @@ async def erase(work: Work, partnership: str, uid: str, registration: str | None
     else:
         erase_below(record, around.values())
     await follow(work.tx, work.incarnation, work.due, await load_policy(work.tx, partnership), around.values())
-    event = make_event(work, record)
-    acts = [Act(count_as(record.kind), uid, "erased", registration)]
-    held = await brake.judge(work.tx, work.keeping.brake, brake.Deed(partnership, event.id, acts), work.now_ms)
-    await outbox.append(work.tx, [event], work.now_ms, held, destroys=True)
-    await keep(work.tx, [Erased.of(record, names, event.id, "here")], work.now_ms)
+    event = await tell_peer(work, record)
+    await keep(work.tx, [Erased.of(record, names, event, "here")], work.now_ms)
     await note(work, partnership, registration, "erased", f"{record.kind} {uid} {' '.join(names)}".strip())
     work.woken |= {partnership, "erasures", "reactions", "changes"}
+
+
+async def tell_peer(work: Work, record: SharedRecord) -> str:
+    """Queue what is erased of a record for the peer, past the brake; its event."""
+    event = make_event(work, record)
+    acts = [Act(count_as(record.kind), record.uid, "erased", record.registration)]
+    held = await brake.judge(work.tx, work.keeping.brake, brake.Deed(record.partnership, event.id, acts), work.now_ms)
+    await outbox.append(work.tx, [event], work.now_ms, held, destroys=True)
+    return event.id
 
 
 def make_event(work: Work, record: SharedRecord) -> Event:
@@ -138,35 +144,24 @@ async def list_erasures(connection: AsyncConnection, keeping: Keeping, after: in
     """A page of erasures with where each stands: waiting, held, sent, or gone; and the date by which it is gone everywhere."""
     statement = select(*erasures.c).where(erasures.c.id > after).order_by(erasures.c.id).limit(min(limit, PAGE_MAX))
     rows = [dict(row) for row in (await connection.execute(statement)).mappings()]
-    events, uids = [row["event"] for row in rows if row["event"]], [row["uid"] for row in rows]
+    events = [row["event"] for row in rows if row["event"]]
     queued = {row.event: row.held for row in await connection.execute(select(queue.c.event, queue.c.held).where(queue.c.event.in_(events)))}
-    table = peer_outcomes
-    of_them = or_(table.c.event.in_(events), table.c.uid.in_(uids))
-    answers = [dict(row) for row in (await connection.execute(select(table).where(of_them).order_by(table.c.at_ms))).mappings()]
-    return [describe(row, queued, pick_answer(row, answers), keeping) for row in rows]
+    said = select(peer_outcomes).where(peer_outcomes.c.event.in_(events)).order_by(peer_outcomes.c.at_ms)
+    answers = {(each.partnership, each.event): f"{each.outcome}: {each.reason}" for each in await connection.execute(said)}
+    return [describe(row, queued, answers.get((row["partnership"], row["event"])), keeping) for row in rows]
 
 
-def pick_answer(row: Row, answers: Iterable[Row]) -> tuple[str, str] | None:
-    """The peer's answer to one erasure: that it is gone by a date, whatever event told the peer; else what it said of ours last."""
-    mine = [each for each in answers if each["partnership"] == row["partnership"]]
-    dated = [each for each in mine if (each["uid"], each["field"]) == (row["uid"], row["fields"]) and read_date(each["reason"])]
-    said = dated or [each for each in mine if each["event"] == row["event"]]
-    return (said[-1]["outcome"], said[-1]["reason"]) if said else None
-
-
-def describe(row: Row, queued: dict[str, str | None], answer: tuple[str, str] | None, keeping: Keeping) -> Row:
+def describe(row: Row, queued: dict[str, str | None], answer: str | None, keeping: Keeping) -> Row:
     """One erasure as people read it. `gone_by` is the later of both sides' dates; None as long as either has not cleaned up."""
     state = "gone" if row["cleaned_ms"] else "being cleaned up"
     ours = gone_by(row, keeping) if row["cleaned_ms"] else None
     dates = [ours]
     if row["origin"] == "here" and row["event"]:
-        outcome, told = answer or ("", "")
-        theirs = read_date(told) if outcome == "applied" else None
-        dates.append(theirs)
+        dates.append(row["peer_gone_by"])
         if row["event"] in queued:
             state = "held by the brake" if queued[row["event"]] else "on its way"
-        elif theirs is None:
-            state = f"{outcome}: {told}" if outcome else "the peer cleans up"
+        elif row["peer_gone_by"] is None:
+            state = answer or "the peer cleans up"
     known = [each for each in dates if each is not None]
     named = ("id", "partnership", "uid", "kind", "registration", "fields", "origin", "at_ms")
     return {**{name: row[name] for name in named}, "state": state, "gone_by": max(known) if len(known) == len(dates) else None}
@@ -180,16 +175,6 @@ def gone_by(row: Row, keeping: Keeping) -> str:
 def say_gone(row: Row, keeping: Keeping) -> str:
     """What the peer is told, as JSON: the erasure is done here, and by when every copy of it is gone."""
     return json.dumps({"gone_by": gone_by(row, keeping)})
-
-
-def read_date(told: str) -> str | None:
-    """The date in what a peer said; None if there is none."""
-    try:
-        said = json.loads(told)
-    except ValueError:
-        return None
-    date = said.get("gone_by") if isinstance(said, dict) else None
-    return date if isinstance(date, str) and len(date) == 10 else None
 
 
 async def load_erasure(connection: AsyncConnection, keeping: Keeping, erasure_id: int) -> Row:

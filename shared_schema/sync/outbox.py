@@ -57,6 +57,7 @@ def make_row(event: Event, now_ms: int) -> dict[str, Any]:
 
 OURS = outbox.c.partnership == bindparam("partnership")
 BEING_RESTORED = exists().where(restorations.c.partnership == bindparam("partnership"))
+ERASES = outbox.c.payload.like('%"type":"record.erased"%')
 MAY_LEAVE = or_(outbox.c.epoch.is_not(None), not_(outbox.c.destroys), not_(BEING_RESTORED))
 # Said as a range, so that only the index of what is pending has this order: else PostgreSQL, whose statistics know nothing of what was
 # published since, walks the primary key through all of that, every time.
@@ -257,8 +258,9 @@ async def list_partnerships(connection: AsyncConnection) -> list[str]:
 
 
 async def take_oldest(tx: AsyncConnection, partnership: str, limit: int) -> list[str]:
-    """Remove the oldest rows that answer nothing, are not held and need not wait for a restoration; their payloads."""
-    free = (OURS, outbox.c.answers.is_(None), outbox.c.held.is_(None), MAY_LEAVE)
+    """Remove the oldest rows that neither answer nor erase anything, so that nothing is to be said of them, are not held and need not wait
+    for a restoration; their payloads."""
+    free = (OURS, outbox.c.answers.is_(None), outbox.c.held.is_(None), not_(ERASES), MAY_LEAVE)
     oldest = select(outbox.c.id).where(*free).order_by(outbox.c.id).limit(limit)
     columns = (outbox.c.payload, outbox.c.epoch, outbox.c.sequence)
     taken = (await tx.execute(delete(outbox).where(outbox.c.id.in_(oldest)).returning(*columns), {"partnership": partnership})).all()

@@ -153,6 +153,8 @@ erasures = Table(
     Column("at_ms", BigInteger, nullable=False),
     Column("listed_ms", BigInteger),
     Column("cleaned_ms", BigInteger),
+    Column("asked", String(36)),
+    Column("peer_gone_by", String(10)),
     UniqueConstraint("partnership", "uid", "fields"),
 )
 

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import delete, func, insert, select, update
 
 from shared_schema.crm.tables import deal_history, metadata, property_history
-from shared_schema.sync import relay, sweeper
+from shared_schema.sync import erasing, relay, sweeper
 from shared_schema.sync.deals import save_shared
 from shared_schema.sync.notes import add_note
 from shared_schema.sync.sweeper import Sweeper
@@ -107,6 +107,25 @@ async def test_what_is_young_on_its_way_or_in_conflict_stays(pair: Pair, monkeyp
     before = await count(vendor, property_history)
     await sweep(vendor, 1, monkeypatch)
     assert await count(vendor, property_history) == before
+
+
+async def test_the_date_by_which_the_peer_is_rid_of_an_erasure_stays(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    vendor = pair.vendor
+    await vendor.do(erasing.erase_text, "note", await vendor.do(add_note, 1, "erased"))
+
+    async def stated() -> list[tuple[str, str | None]]:
+        return [(each["state"], each["gone_by"]) for each in await vendor.read(erasing.list_erasures, vendor.station.keeping)]
+
+    async def gone() -> bool:
+        return all(date for _, date in await stated())
+
+    await until(gone)
+    before = await stated()
+    await pair.settle()
+    await vendor.stop()
+    await change(vendor, update(peer_outcomes).values(LONG_AGO))
+    await sweep(vendor, 1, monkeypatch)
+    assert (await stated(), await count(vendor, peer_outcomes)) == (before, 0)
 
 
 async def test_old_outcomes_and_journal_go_but_not_what_is_unsettled(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,6 +41,8 @@ def upgrade() -> None:
         sa.Column("at_ms", sa.BigInteger(), nullable=False),
         sa.Column("listed_ms", sa.BigInteger(), nullable=True),
         sa.Column("cleaned_ms", sa.BigInteger(), nullable=True),
+        sa.Column("asked", sa.String(length=36), nullable=True),
+        sa.Column("peer_gone_by", sa.String(length=10), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_erasures")),
         sa.UniqueConstraint("partnership", "uid", "fields", name=op.f("uq_erasures_partnership")),
     )
