@@ -29,10 +29,12 @@ UNANSWERED, LOCKED = Statement(TO_ANSWER), Statement(TO_ANSWER.with_for_update()
 
 
 class Eraser:
-    """One process's. A second one beside it is harmless: a line may stand on the list twice."""
+    """One process's. A second one beside it is harmless: a line may stand on the list twice. After a lost connection the store may be
+    another one, which lacks the last seconds: what the list names is erased again then."""
 
     def __init__(self, station: Station) -> None:
         self.station = station
+        self.looked: int | None = None
         self.wake = station.bell.listen("erasures")
 
     async def run(self) -> None:
@@ -40,6 +42,10 @@ class Eraser:
         await keep_at("erasures", self.turn, (DatabaseUnavailable, BadErasureList))
 
     async def turn(self) -> None:
+        losses = self.station.database.losses
+        if self.looked != losses:
+            await erasure_list.apply(self.station)
+            self.looked = losses
         await finish_erasures(self.station)
         await bell.wait(self.wake, POLL_S)
 

@@ -1,5 +1,5 @@
 """The list of erasures that outlives a restore of the store: a file of JSON lines beside it, uids and ids only. Before a node serves, what
-the list names and the store still has is erased again."""
+the list names and the store still has is erased again; so it is where the store may have gone back meanwhile."""
 
 import json
 import os
@@ -14,10 +14,12 @@ from shared_schema.contract.documents import Document
 from shared_schema.crm.customers import erase_contacts
 from shared_schema.crm.deals import erase_deals
 from shared_schema.crm.policies import load_policy
+from shared_schema.crm.rows import insert_missing, take_turn
 from shared_schema.crm.shared_records import SharedRecord, load_records
 from shared_schema.crm.tables import contacts
 from shared_schema.sync.effects import follow
-from shared_schema.sync.erasures import Erased, keep
+from shared_schema.sync.erasing import tell_peer
+from shared_schema.sync.erasures import KEY, Erased
 from shared_schema.sync.scrubbing import erase_below, load_around
 from shared_schema.sync.station import Station, Work
 from shared_schema.sync.tables import erasures
@@ -66,30 +68,30 @@ def read_line(path: Path, number: int, line: str) -> Row:
 
 async def apply(station: Station) -> int:
     """Erase again what the list names and this store does not know as erased; how many."""
-    listed = read(station.keeping.erasure_list)
+    listed = {tuple(row[name] for name in KEY): row for row in reversed(read(station.keeping.erasure_list))}
     if not listed:
         return 0
     async with station.working() as work:
-        known = select(erasures.c.partnership, erasures.c.uid, erasures.c.fields)
-        there = {tuple(row) for row in await work.tx.execute(known)}
-        missing = [row for row in listed if (row["partnership"], row["uid"], row["fields"]) not in there]
+        await take_turn(work.tx, "the list of erasures")  # so that of two processes one tells the peers
+        known = {tuple(row) for row in await work.tx.execute(select(*(erasures.c[name] for name in KEY)))}
         by_partnership: dict[str, list[Row]] = defaultdict(list)
-        for row in missing:
-            by_partnership[row["partnership"]].append(row)
-        for partnership, rows in sorted(by_partnership.items()):
+        for place in sorted(listed.keys() - known):
+            by_partnership[place[0]].append(listed[place])
+        for partnership, rows in by_partnership.items():
             await (erase_again(work, partnership, rows) if partnership else erase_contacts_again(work, rows))
-        await keep(work.tx, [entry_of(row) for row in missing], work.now_ms)
-        work.woken.add("erasures")
-    return len(missing)
+        work.woken |= {*by_partnership, "erasures"}
+    return sum(map(len, by_partnership.values()))
 
 
-def entry_of(row: Row) -> Erased:
+def entry_of(row: Row, event: str | None, now_ms: int) -> Row:
     place = (row["partnership"], row["uid"], row["kind"], row["parent"], row["registration"], row["side"])
-    return Erased(*place, tuple(each for each in row["fields"].split(",") if each), None, "list")
+    names = tuple(each for each in row["fields"].split(",") if each)
+    return Erased(*place, names, event, row["origin"]).row(row["at_ms"]) | {"listed_ms": now_ms}
 
 
 async def erase_again(work: Work, partnership: str, rows: list[Row]) -> None:
-    """One partnership's. A record that this store does not have any more is erased all the same, so that no copy of it comes in."""
+    """One partnership's. A record that this store does not have any more is erased all the same, so that no copy of it comes in. Of ours
+    the peer is told once more: it may not have been, or this store may have lost its answer."""
     records = await load_around(work.tx, partnership, {row["registration"] for row in rows})
     records |= await load_records(work.tx, partnership, {row["uid"] for row in rows} - set(records))
     for row in rows:
@@ -102,8 +104,11 @@ async def erase_again(work: Work, partnership: str, rows: list[Row]) -> None:
         else:
             erase_below(record, records.values())
     await follow(work.tx, work.incarnation, work.due, await load_policy(work.tx, partnership), records.values())
-    ours = {row["uid"] for row in rows if row["kind"] == "registration" and not row["fields"] and row["origin"] == "here"}
-    await erase_deals(work.tx, partnership, ours, work.now_ms)
+    ours = {row["uid"] for row in rows if row["origin"] == "here"}
+    deals = {row["uid"] for row in rows if row["kind"] == "registration" and not row["fields"]}
+    await erase_deals(work.tx, partnership, ours & deals, work.now_ms)
+    events = {uid: await tell_peer(work, records[uid]) for uid in sorted(ours)}
+    await insert_missing(work.tx, erasures, [entry_of(row, events.get(row["uid"]), work.now_ms) for row in rows])
 
 
 async def erase_contacts_again(work: Work, rows: list[Row]) -> None:
@@ -112,3 +117,4 @@ async def erase_contacts_again(work: Work, rows: list[Row]) -> None:
         meant = (contacts.c.id == int(row["uid"]), contacts.c.created_ms <= row["at_ms"])
         found = (await work.tx.execute(select(contacts.c.id).where(*meant))).scalars().all()
         await erase_contacts(work.tx, found, work.now_ms)
+    await insert_missing(work.tx, erasures, [entry_of(row, None, work.now_ms) for row in rows])

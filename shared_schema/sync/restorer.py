@@ -1,5 +1,5 @@
-"""The restorer: asks the peers for their states while this store is being restored, and ends the restoration; or tells a peer that asks
-when it has got all of ours."""
+"""The restorer: erases again what the list names, asks the peers for their states while this store is being restored, and ends the
+restoration; or tells a peer that asks when it has got all of ours."""
 
 import asyncio
 import logging
@@ -9,7 +9,8 @@ from shared_schema.contract.codec import HEADER_CONTROL, encode_control
 from shared_schema.contract.envelope import Restated, Restore
 from shared_schema.contract.topics import record_topic
 from shared_schema.crm.database import DatabaseUnavailable
-from shared_schema.sync import bell, restoration, statements
+from shared_schema.sync import bell, erasure_list, restoration, statements
+from shared_schema.sync.erasure_list import BadErasureList
 from shared_schema.sync.log_lines import ids
 from shared_schema.sync.patience import keep_at
 from shared_schema.sync.relay import deliver
@@ -34,7 +35,7 @@ class Restorer:
 
     async def run(self) -> None:
         """Until cancelled."""
-        await keep_at("restorations", self.turn, (BrokerError, DatabaseUnavailable))
+        await keep_at("restorations", self.turn, (BrokerError, DatabaseUnavailable, BadErasureList))
 
     async def turn(self) -> None:
         async with self.station.database.reading() as connection:
@@ -56,8 +57,9 @@ class Restorer:
     async def restore(self, partnership: str, row: restoration.Row) -> None:
         """Ask again if no answer came, or end it if the states are here."""
         if row["request"] not in self.told:
-            self.told.add(row["request"])
             self.station.begin_anew()
+            await erasure_list.apply(self.station)
+            self.told.add(row["request"])
             log.error("this store went back: %s; reactions, timers and deletions wait", row["why"], extra=ids(partnership))
         if row["merged"]:
             async with self.station.working() as work:

@@ -141,6 +141,7 @@ class Station:
         """After a lost connection nothing that memory says about the store is certain."""
         self.incarnation.renew()
         self.introduced = frozenset()
+        self.bell.wake({"erasures"})
 
     def proven(self) -> list[str]:
         """The partnerships for which, since the last lost connection, this side's topic was found to hold nothing that the store lacks,

@@ -135,7 +135,8 @@ class Actor:
         database = Database("sqlite://", async_creator=connect)
         share_compiled(database)
         spec = PARTNER if self.side == "partner" else VENDOR
-        return Station(spec, database, Clock(self.world, self.name), self.world.rules.keeping)
+        keeping = self.world.rules.keeping._replace(erasure_list=self.world.directory / f"{self.name}.erasures")
+        return Station(spec, database, Clock(self.world, self.name), keeping)
 
     def make_node(self, station: Station, fate: Fate) -> Node:
         return Node(station, MemoryBroker(self.world.cluster, fate.step), self.world.rules.limits)
