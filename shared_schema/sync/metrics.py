@@ -58,7 +58,7 @@ refused_here = Gauge("dealbridge_refused_fields", "Fields of the peer's that sta
 peer_refused = Gauge("dealbridge_peer_refused_fields", "Fields of ours that the peer refused, not written since.", ["partnership"])
 stopped = Gauge("dealbridge_stream_stopped_streams", "1 while the inbound stream is stopped because too much was parked.", ["partnership"])
 held = Gauge("dealbridge_held_events", "Events that wait for a person's word; out: unsent, in: parked.", ["partnership", "direction"])
-erasing = Gauge("dealbridge_erasing_records", "Erasures whose traces are not cleaned up yet.", ["partnership"])
+erasing = Gauge("dealbridge_erasing_records", "Erasures that are not cleaned up here yet, or not answered by the peer.", ["partnership"])
 trouble = Gauge(
     "dealbridge_broker_trouble_partnerships",
     "1 while the broker can not be used: down, credential, certificate, access, missing, settings or failed.",

@@ -4,12 +4,12 @@ when the peer was heard."""
 import json
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, case, func, select
+from sqlalchemy import ColumnElement, and_, case, exists, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.contract.refusal import AHEAD
 from shared_schema.crm.projected_tables import conflicts
-from shared_schema.crm.tables import partnerships
+from shared_schema.crm.tables import SYNCED, partnerships
 from shared_schema.sync.braking import BRAKE
 from shared_schema.sync.drift import count_drifts
 from shared_schema.sync.outbox import WAITING
@@ -21,6 +21,8 @@ from shared_schema.sync.tables import erasures, inbound_epochs, outbox, parked, 
 from shared_schema.sync.troubles import find_trouble, read_troubles
 
 Row = dict[str, Any]
+ANSWERING = select(partnerships.c.id).where(partnerships.c.status.in_(SYNCED))
+UNANSWERED = and_(erasures.c.origin == "here", erasures.c.peer_gone_by.is_(None), erasures.c.partnership.in_(ANSWERING))
 
 
 async def read_status(connection: AsyncConnection, now_ms: int) -> list[Row]:
@@ -36,7 +38,7 @@ async def read_status(connection: AsyncConnection, now_ms: int) -> list[Row]:
         "drift": await count_drifts(connection),
         "owed": await count_owed(connection),
         "held_outgoing": await count_by(connection, outbox, outbox.c.held.is_not(None)),
-        "erasing": await count_by(connection, erasures, erasures.c.cleaned_ms.is_(None)),
+        "erasing": await count_by(connection, erasures, or_(erasures.c.cleaned_ms.is_(None), UNANSWERED)),
         "suspected": await count_by(connection, refusals, STANDS, refusals.c.reason.in_(AHEAD)),
     }
     heard = {row.partnership: row for row in await connection.execute(select(peers))}
