@@ -4,7 +4,7 @@ when the peer was heard."""
 import json
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, case, exists, func, or_, select
+from sqlalchemy import ColumnElement, and_, case, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.contract.refusal import AHEAD
