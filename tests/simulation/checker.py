@@ -4,7 +4,7 @@ from shared_schema.contract.documents import Document
 from shared_schema.contract.topics import record_topic
 from tests.checker import check_stores, demand, dots, is_overwritten, partnerships_of, records, unshared_registrations
 from tests.simulation.actor import Actor
-from tests.simulation.script import SECRET
+from tests.simulation.template import SECRET, secret_of
 from tests.simulation.world import Attempt, World
 
 
@@ -13,7 +13,8 @@ def check(world: World) -> None:
     restored = {world.by_name[name].side for name in world.known_before}
     for partner in world.partners:
         check_stores(partner, world.vendor, restored)
-        check_private(world, partner)
+        check_apart(world, partner)
+    check_private(world)
     check_refusals(world)
     check_saves(world)
     check_reps(world)
@@ -26,14 +27,23 @@ def check_refusals(world: World) -> None:
         demand(world.forged or not refused, f"{actor.name} refused what was honest: {refused}")
 
 
-def check_private(world: World, partner: Actor) -> None:
-    """A private note's text is in no record of the broker and nowhere in the other side's store; and of what is shared with one partner
-    nothing is with another."""
-    for log in world.cluster.logs.values():
-        demand(not any(SECRET.encode() in (each.value or b"") for each in log.records), "a private note is in a topic")
-    demand(SECRET.encode() not in world.vendor.path.read_bytes(), "a private note is in the vendor's store")
-    removed = partner.rows("SELECT 1 FROM removed_rows WHERE payload LIKE ?", f"%{SECRET}%")
-    demand(not removed, "a private note was in the outbox")
+def check_private(world: World) -> None:
+    """A private note's text is in no record of the broker, was in no outbox, and is nowhere in another node's store."""
+    for topic, log in world.cluster.logs.items():
+        demand(not any(SECRET.encode() in (each.value or b"") for each in log.records), f"a private note is in {topic}")
+    for actor in world.actors:
+        removed = actor.rows("SELECT 1 FROM removed_rows WHERE payload LIKE ?", f"%{SECRET}%")
+        demand(not removed, f"a private note was in the outbox of the {actor.name}")
+        files = (actor.path, actor.path.with_name(actor.path.name + "-wal"))
+        stored = b"".join(each.read_bytes() for each in files if each.exists())
+        demand(secret_of(actor.name).encode() in stored, f"the {actor.name} has lost its own private note")
+        for other in world.actors:
+            told = other is not actor and secret_of(other.name).encode() in stored
+            demand(not told, f"a private note of the {other.name} is in the store of the {actor.name}")
+
+
+def check_apart(world: World, partner: Actor) -> None:
+    """Of what is shared with one partner nothing is with another."""
     own = world.partnership_of(partner)
     foreign = {world.partnership_of(other) for other in world.partners} - {own}
     for other in foreign:

@@ -29,6 +29,7 @@ SCENES: dict[str, Script] = {
     "17 reaction not unique": SCRIPTS["share"],
     "19 erased is not absorbing": SCRIPTS["erase"],
     "20 a peer that went back is ignored": SCRIPTS["revive"],
+    "own: private notes are told": SCRIPTS["talk"],
     "own: outcomes are not waited for": Script("shared", scenes.hold_back_an_outcome),
     "own: a lease astray is waited for": Script("shared", scenes.turn_the_clock_back),
 }

@@ -25,12 +25,11 @@ from tests.simulation import deleting
 from tests.simulation.actor import EPOCH_MS, Actor, count, one, shared_deal
 from tests.simulation.inviting import ask_twice, invite
 from tests.simulation.tampering import garble, say, tear_field
-from tests.simulation.template import DETAILS
+from tests.simulation.template import DETAILS, secret_of
 from tests.simulation.world import Play, Rules, World
 from vendor_node.assigning import accept, reassign
 from vendor_node.decisions import decide
 
-SECRET = "our margin is twenty-two per cent"
 HOUR_MS = 3_600_000
 EUR_10, EUR_20 = {"amount": "10", "currency": "EUR"}, {"amount": "20", "currency": "EUR"}
 
@@ -42,14 +41,20 @@ async def share(world: World) -> None:
     await partner.act("company", lambda work: share_from_company(work, None, 2, {"name": "Two"}, DETAILS))
     deal_id = await partner.act("deal", add_own_deal)  # a command asked for again after a lost answer may have made a deal more
     await partner.act("convert", lambda work: convert_deal(work, None, deal_id, DETAILS))
-    await partner.act("private", add_private)
     await world.until(lambda: count(partner, "shared_deals", "rep_person IS NOT NULL") >= 3, "every deal has a rep")
     await vendor.act("reassign", lambda work: reassign(work, 1, 2))
+    for actor in (partner, vendor):
+        await actor.act("private", keep_private(actor, 1))
 
 
-async def add_private(work: Work) -> int:
-    deal = await load_deal(work.tx, 1)
-    return await private_notes.add(work.tx, deal["id"], work.author.user_id, SECRET, work.now_ms)
+def keep_private(actor: Actor, deal_id: int) -> Callable[[Work], Awaitable[int]]:
+    """A private note about a deal."""
+
+    async def act(work: Work) -> int:
+        deal = await load_deal(work.tx, deal_id)
+        return await private_notes.add(work.tx, deal["id"], work.author.user_id, secret_of(actor.name), work.now_ms)
+
+    return act
 
 
 async def add_own_deal(work: Work) -> int:

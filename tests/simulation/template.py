@@ -1,6 +1,6 @@
 """What the stores hold before a history begins. A stage is a directory: a store for each node, and what the broker has.
 
-`bare`: people, a pipeline, reps, companies, a partnership. `shared`: the same after a partner has shared three deals with the vendor.
+`bare`: people, a pipeline, reps, companies, a partnership, and a private note about the deal that will be the first. `shared`: the same after a partner has shared three deals with the vendor.
 `three`: two partners of one vendor, each with a deal shared.
 """
 
@@ -37,6 +37,7 @@ KEEP_REACTIONS = (
 )
 DETAILS = {"intro_note": "hello", "pain": "much", "next_steps": "soon", "products": [{"sku": "CRM", "quantity": "3"}]}
 LATER_S = 60.0
+SECRET = "our margin is twenty-two per cent"
 
 
 class StillClock:
@@ -69,7 +70,13 @@ def make_stores(stage: Path, names: Sequence[str]) -> None:
         engine = create_engine(f"sqlite:///{stage}/{name}.db")
         with engine.begin() as connection:
             create_schema(connection)
+            connection.exec_driver_sql("INSERT INTO private_notes (deal_id, body, created_ms) VALUES (1, ?, 0)", (secret_of(name),))
         engine.dispose()
+
+
+def secret_of(name: str) -> str:
+    """What a node keeps to itself."""
+    return f"{SECRET}, says the {name}"
 
 
 def create_schema(connection: Connection) -> None:

@@ -20,6 +20,7 @@ from shared_schema.sync.reactor import Reactor
 from shared_schema.sync.relay import Relay
 from shared_schema.sync.tables import inbound_positions, leases
 from shared_schema.sync.tables import outbox as rows
+from tests.chaos.broken import tell_private_notes
 from vendor_node.assignment import rotate
 from vendor_node.reps import load_reps, save_credits
 
@@ -234,6 +235,7 @@ VARIANTS: dict[str, Callable[[], Any]] = {
     "17 reaction not unique": rotation_outside,
     "19 erased is not absorbing": merge_into_the_erased,
     "20 a peer that went back is ignored": ignore_who_went_back,
+    "own: private notes are told": tell_private_notes,
     "own: outcomes are not waited for": forget_withheld,
     "own: a lease astray is waited for": wait_for_astray_leases,
 }

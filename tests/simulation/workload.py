@@ -14,6 +14,7 @@ from shared_schema.sync.deals import save_shared
 from shared_schema.sync.merging import merge_deals
 from shared_schema.sync.station import Work
 from tests.simulation.actor import Actor
+from tests.simulation.script import keep_private
 from tests.simulation.template import DETAILS
 from tests.simulation.world import Attempt, World
 from vendor_node.assigning import reassign
@@ -121,6 +122,11 @@ class Client:
         if shared_deal is not None:
             await self.do("note", lambda work: notes.add_note(work, shared_deal, "something"))
 
+    async def keep_private(self) -> None:
+        deal = self.pick("deals", "merged_into IS NULL")
+        if deal is not None:
+            await self.do("private", keep_private(self.actor, deal))
+
     async def change_text(self) -> None:
         kind, table = self.random.choice((("note", "shared_notes"), ("comment", "comments")))
         text = self.pick(table, f"side = '{self.actor.side}'")
@@ -201,6 +207,7 @@ DOINGS: dict[str, tuple[int, Callable[[Client], Awaitable[None]]]] = {
     "settle": (3, Client.settle),
     "share": (3, Client.share),
     "note": (3, Client.write_note),
+    "private": (2, Client.keep_private),
     "change text": (3, Client.change_text),
     "comment": (2, Client.comment),
     "offer": (4, Client.offer),
