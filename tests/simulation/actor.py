@@ -17,6 +17,7 @@ from shared_schema.crm.database import Database, DatabaseUnavailable
 from shared_schema.crm.problems import Problem
 from shared_schema.sync.node import Node
 from shared_schema.sync.station import Author, Station, Work
+from tests.simulation.deeds import Deed, accounting_to
 from tests.simulation.fate import Course, Fate, Stroke
 from tests.simulation.sqlite_connection import SimulatedConnection
 from tests.twins.memory_broker import MemoryBroker
@@ -221,7 +222,7 @@ class Actor:
             life.fate.die()
         kept = [self.world.stage_path(self.name), *self.commits]
         source = kept[max(0, len(kept) - 1 - back)]
-        self.world.remember_before_restore(self)
+        self.world.remember_before_restore(self, source)
         self.close_outside()
         for suffix in ("-wal", "-shm"):
             self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
@@ -270,7 +271,9 @@ class Actor:
         for again in range(RETRIES):
             await self.world.until(lambda: not self.fate.dead and self.fate.asleep is None, f"{self.name} lives")
             life = self.life
-            task = asyncio.get_running_loop().create_task(request())
+            deed = Deed(self.name, name, free, first=not again)
+            self.world.deeds.append(deed)
+            task = asyncio.get_running_loop().create_task(request(), context=accounting_to(deed))
             life.tasks.append(task)
             await asyncio.wait([task])
             if task.cancelled() or life.fate.dead:
@@ -281,6 +284,7 @@ class Actor:
                 return error
             if error is None:
                 self.world.note(self.name, f"did {name}")
+                deed.answered = True
                 return task.result()
             if not isinstance(error, DatabaseUnavailable):
                 raise error

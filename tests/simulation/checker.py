@@ -1,11 +1,32 @@
 """What must hold after a history: the stores' promises, what the clients were told, and that nothing crossed that should not."""
 
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
 from shared_schema.contract.documents import Document
 from shared_schema.contract.topics import record_topic
-from tests.checker import check_stores, demand, dots, is_overwritten, partnerships_of, records, unshared_registrations
+from tests.checker import (
+    check_stores,
+    demand,
+    dots,
+    dropped_here,
+    is_cleared,
+    is_erased,
+    is_overwritten,
+    partnerships_of,
+    records,
+    refused_dots,
+    taken_back,
+    unshared_registrations,
+)
 from tests.simulation.actor import Actor
+from tests.simulation.deeds import MARK, Deed, Dot
 from tests.simulation.template import SECRET, secret_of
 from tests.simulation.world import Attempt, World
+
+# Commands of the scripts that write what is this side's own, or ask for something.
+SILENT = {"private", "deal", "own deal", "verify", "release out", "release in", "discard", "resume", "replay"}
+SILENT |= {"accept", "merge", "merge companies", "merge contacts"}
 
 
 def check(world: World) -> None:
@@ -16,6 +37,7 @@ def check(world: World) -> None:
         check_apart(world, partner)
     check_private(world)
     check_refusals(world)
+    check_deeds(world)
     check_saves(world)
     check_reps(world)
 
@@ -53,10 +75,54 @@ def check_apart(world: World, partner: Actor) -> None:
             demand(not any(other.encode() in (each.value or b"") for each in log.records), f"{other} is in a topic of {own}")
 
 
+def check_deeds(world: World) -> None:
+    """What commands wrote whose clients were told that it is done is there: on both sides where it is shared, and once. But for what was
+    lost by right when a store went back, and what a person took back or refused where a brake held it."""
+    done = [deed for deed in world.deeds if deed.answered]
+    for deed in done:
+        wrote = [each for each in deed.written if each.field == "body"]
+        demand(len(deed.texts) <= len(wrote), f"{deed.who} was told that a text is added, and it was not written: {deed}")
+        if deed.first and not deed.free and deed.name not in SILENT and not world.known_before:
+            demand(bool(deed.written or deed.events), f"{deed.who} was told that it is done, and nothing was written: {deed}")
+    written = [(deed, dot) for deed in done for dot in deed.written if dot not in deed.lost]
+    unshared = unshared_registrations(*world.actors)
+    taken = {event for actor in world.actors for event in taken_back(actor)}
+    for actor in world.actors:
+        check_texts(actor)
+        own = partnerships_of(actor)
+        those = [(deed, dot) for deed, dot in written if dot.partnership in own and taken.isdisjoint(deed.events)]
+        for deed, dot in find_missing(world, actor, those, unshared):
+            demand(False, f"{actor.name} does not know what was acknowledged: {dot} of {deed}")
+
+
+def check_texts(actor: Actor) -> None:
+    """Each text that was added is one note or comment."""
+    found = set(actor.rows("SELECT partnership, uid, value FROM property_history WHERE field = 'body' AND value LIKE ?", f"%{MARK}%"))
+    twice = {text: times for text, times in Counter(text for _, _, text in found).items() if times > 1}
+    demand(not twice, f"{actor.name} has texts more than once: {twice}")
+
+
+def find_missing(world: World, actor: Actor, written: Iterable[tuple[Deed, Dot]], unshared: set[str]) -> Iterator[tuple[Deed, Dot]]:
+    """The writes that a store does not know. A store that went back gets whole states, and not the history."""
+    found = records(actor)
+    everywhere = {place: row for each in world.actors for place, row in records(each).items()}
+    known = {each[:5] for each in dots(actor, partnerships_of(actor))}
+    refused = {each[:5] for other in world.actors if other is not actor for each in refused_dots(other)}
+    dropped = {uid for other in world.actors for uid in dropped_here(actor, other)}
+    for deed, dot in written:
+        row = everywhere.get(dot[:2])
+        apart = deed.who != actor.name and ((row is not None and row[3] in unshared) or dot in refused)
+        gone = is_erased(found, dot) or is_cleared(found, dot)
+        whole = actor.name in world.known_before or dot.uid in dropped or (row is not None and row[1] == "person")
+        if not (dot in known or apart or gone or (whole and is_overwritten(found, (*dot, None)))):
+            yield deed, dot
+
+
 def check_saves(world: World) -> None:
     """Every acknowledged save is known to both sides and stands as a sibling, unless somebody saved who had it in view. A store that went
     back gets whole states: of what was overwritten by then it knows that it was written, and not what."""
-    sure = [each for each in world.attempted if each.dot is not None and each.who not in world.known_before]
+    lost = {dot for deed in world.deeds for dot in deed.lost}
+    sure = [each for each in world.attempted if each.dot is not None and (*each[1:4], *each.dot) not in lost]
     registrations = {place: row[3] for other in world.actors if sure for place, row in records(other).items()}
     for actor in world.actors if sure else ():
         found, own = records(actor), partnerships_of(actor)

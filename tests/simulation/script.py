@@ -42,7 +42,9 @@ async def share(world: World) -> None:
     deal_id = await partner.act("deal", add_own_deal)  # a command asked for again after a lost answer may have made a deal more
     await partner.act("convert", lambda work: convert_deal(work, None, deal_id, DETAILS))
     await world.until(lambda: count(partner, "shared_deals", "rep_person IS NOT NULL") >= 3, "every deal has a rep")
-    await vendor.act("reassign", lambda work: reassign(work, 1, 2))
+    other = "SELECT r.user_id FROM reps r JOIN users u ON u.id = r.user_id JOIN shared_deals s ON s.id = 1 AND s.rep_person <> u.uid"
+    another = one(vendor, other)
+    await vendor.act("reassign", lambda work: reassign(work, 1, another))
     for actor in (partner, vendor):
         await actor.act("private", keep_private(actor, 1))
 

@@ -1,7 +1,7 @@
 """What the stores hold before a history begins. A stage is a directory: a store for each node, and what the broker has.
 
-`bare`: people, a pipeline, reps, companies, a partnership, and a private note about the deal that will be the first. `shared`: the same after a partner has shared three deals with the vendor.
-`three`: two partners of one vendor, each with a deal shared.
+`bare`: people, a pipeline, reps, companies, a partnership, and a private note about the deal that will be the first. `shared`: the same
+after a partner has shared three deals with the vendor. `three`: two partners of one vendor, each with a deal shared.
 """
 
 import asyncio

@@ -19,6 +19,7 @@ from shared_schema.sync.limits import Limits
 from shared_schema.sync.station import DEFAULTS, Author, Keeping
 from shared_schema.sync.transport import Record
 from tests.simulation.actor import EPOCH_MS, Actor
+from tests.simulation.deeds import Deed, read_held, watching
 from tests.simulation.fate import Course, Stroke
 from tests.simulation.virtual_loop import VirtualLoop
 from tests.twins.memory_broker import Faults, MemoryCluster
@@ -126,6 +127,7 @@ class World:
         self.playing = False
         self.went_back_s = -float(SIGN_S)
         self.attempted: list[Attempt] = []
+        self.deeds: list[Deed] = []
         self.actors = tuple(Actor(self, name, Course((strokes or {}).get(name, ()))) for name in names)
         self.by_name = {actor.name: actor for actor in self.actors}
         self.loop = VirtualLoop()
@@ -162,7 +164,8 @@ class World:
         self.set_up()
         try:
             asyncio.set_event_loop(self.loop)
-            self.loop.run_until_complete(self.live(play, beside, afterwards))
+            with watching():
+                self.loop.run_until_complete(self.live(play, beside, afterwards))
         finally:
             asyncio.set_event_loop(None)
             self.loop.close()
@@ -290,9 +293,14 @@ class World:
         """How often its store went back so far."""
         return len(self.known_before.get(actor.name, ()))
 
-    def remember_before_restore(self, actor: Actor) -> None:
-        """What the others had of this node's partnerships when its store went back; none of it may be lost."""
+    def remember_before_restore(self, actor: Actor, source: Path) -> None:
+        """What the others had of this node's partnerships when its store went back to that copy; none of it may be lost. What nobody had
+        any more is lost by right."""
         self.went_back_s = self.loop.now_s
+        held = read_held(source).union(*(read_held(other.path) for other in self.actors if other is not actor))
+        for deed in self.deeds:
+            if deed.answered or deed.who == actor.name:
+                deed.lost |= set(deed.written) - held
         for peer in self.actors:
             if peer.side != actor.side:
                 known = peer.rows("SELECT partnership, uid, field, incarnation, counter FROM property_history")
