@@ -27,7 +27,8 @@ DUE = Statement(
     .order_by(reactions.c.attempts, reactions.c.created_ms, *KEY)
     .limit(BATCH)
 )
-TAKE = Statement(delete(reactions).where(*ONE, RESTORED).returning(reactions.c.kind))
+STILL_DUE = reactions.c.due_ms <= bindparam("now_ms")  # whoever was quicker may have answered, and set the timer anew
+TAKE = Statement(delete(reactions).where(*ONE, STILL_DUE, RESTORED).returning(reactions.c.kind))
 FAIL = Statement(update(reactions).where(*ONE).values(attempts=reactions.c.attempts + 1, detail=bindparam("detail_")))
 
 log = logging.getLogger(__name__)
@@ -62,7 +63,7 @@ class Reactor:
         key = {"partnership": partnership, "registration": registration, "kind": kind}
         try:
             async with self.station.working() as work:
-                if await TAKE.fetch(work.tx, key):
+                if await TAKE.fetch(work.tx, key | {"now_ms": work.now_ms}):
                     await self.station.spec.reactions[kind](work, partnership, registration)
             return True
         except DatabaseUnavailable:

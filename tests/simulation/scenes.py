@@ -6,18 +6,20 @@ from contextlib import asynccontextmanager
 from unittest.mock import patch
 
 from partner_node.registrations import share_from_company, share_from_contact
+from shared_schema.contract.codec import decode_event
 from shared_schema.contract.registers import encode_token
 from shared_schema.contract.topics import record_topic
-from shared_schema.sync import leases, notes, relay
+from shared_schema.sync import leases, notes, partnerships, relay
 from shared_schema.sync.consumer import Consumer
 from shared_schema.sync.deals import save_shared
+from shared_schema.sync.reactor import Reactor
 from shared_schema.sync.relay import LeaseLost, Relay, Shipment
 from shared_schema.sync.station import Station
 from shared_schema.sync.transport import Producer
 from tests.checker import check_removed, demand
 from tests.simulation.actor import Actor
 from tests.simulation.fate import Fate
-from tests.simulation.script import collide, count
+from tests.simulation.script import HOUR_MS, begin_verification, collide, count
 from tests.simulation.template import DETAILS
 from tests.simulation.workload import Client
 from tests.simulation.world import World
@@ -90,6 +92,13 @@ async def lose_the_first(world: World) -> None:
     world.faults.delay = 1.0
     vendor.held = False
     await watch_removed(partner, vendor)
+
+
+async def write_notes(world: World) -> None:
+    """Nobody looks whether a note is there: the checker alone does."""
+    for actor in (world.partner, world.vendor):
+        for deal in (1, 2, 3):
+            await actor.act("note", lambda work, at=deal: notes.add_note(work, at, "something"))
 
 
 class PausedRelay(Relay):
@@ -264,7 +273,51 @@ async def watch_outcomes(world: World) -> None:
             told = set(store.rows("SELECT event FROM peer_outcomes"))
             early = removed.intersection(peer.rows("SELECT answers FROM outbox WHERE answers IS NOT NULL")) - told
             demand(not early, f"{store.name} calls applied what {peer.name} has yet to answer: {early}")
+            early = removed.intersection(read_parked(peer)) - told
+            demand(not early, f"{store.name} calls applied what {peer.name} has parked, and was not told of it: {early}")
         await asyncio.sleep(0.001)
+
+
+def read_parked(actor: Actor) -> list[tuple[str]]:
+    """The events that wait for what they hang on."""
+    waiting = actor.rows("SELECT payload FROM parked WHERE waits_for IS NOT NULL")
+    return [(decode_event(payload).id,) for (payload,) in waiting]
+
+
+async def park_and_tell(world: World) -> None:
+    """A note is torn out of the vendor's store, and the comment on it waits there; no number is missing, so it is acknowledged. It is not
+    called applied: its author is told first. A repair brings the note back, and with it the comment."""
+    partner, vendor = world.partner, world.vendor
+    await partner.act("note", lambda work: notes.add_note(work, 1, "a note"))
+    await world.settle()
+    watching = world.spawn(watch_outcomes(world))
+    vendor.rows("DELETE FROM shared_records WHERE kind = 'note'")
+    await partner.act("comment", lambda work: notes.add_comment(work, 1, "on what is torn out"))
+    await world.until(lambda: read_parked(vendor) and not count(partner, "outbox"), "the comment waits, and is acknowledged")
+    await begin_verification(world, partner, repair=True)
+    await world.until(lambda: not read_parked(vendor), "the comment is there")
+    await world.settle()
+    watching.cancel()
+
+
+async def react_at_once(world: World) -> None:
+    """The time to accept is over, and two processes have read so before either acts: one turn of the wheel, and the next one's hour."""
+    vendor, hurry = world.vendor, {"timers": {"accept_hours": 1}}
+    await vendor.act("hurry", lambda work: partnerships.change_policy(work, world.partnership, hurry))
+    await world.partner.act("contact", lambda work: share_from_contact(work, None, 4, {"name": "Four"}, DETAILS))
+    await world.until(lambda: count(vendor, "reactions", "kind = 'accept'"), "somebody is asked to accept")
+    await world.settle()
+    vendor.hold()
+    world.skews["vendor"] += 2 * HOUR_MS
+    async with standing_in(world, vendor) as one, standing_in(world, vendor) as other:
+        due = vendor.rows("SELECT partnership, registration, kind FROM reactions WHERE kind = 'accept'")
+        for station in (one, other):
+            for row in due:
+                await Reactor(station).react(*row)
+    turns = [turn for (turn,) in vendor.rows("SELECT turn FROM assignments WHERE registration = ? ORDER BY turn", due[0][1])]
+    demand(turns == [1, 2], f"one rep let their time lapse, and it was the turn of {turns}")
+    demand(count(vendor, "reactions", "kind = 'accept'") == 1, "the next rep has an hour, too")
+    world.skews["vendor"] -= 2 * HOUR_MS
 
 
 def told_void(vendor: Actor) -> bool:

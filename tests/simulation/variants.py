@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import count
 from typing import Any
 from unittest.mock import patch
 
@@ -10,7 +11,7 @@ from sqlalchemy import delete, select, update
 from shared_schema.contract.documents import ERASED
 from shared_schema.contract.registers import name_incarnation
 from shared_schema.crm.database import DatabaseUnavailable
-from shared_schema.sync import apply, controls, outbox, owed_states, parking, sequence
+from shared_schema.sync import apply, consumer, controls, notes, outbox, owed_states, parking, sequence
 from shared_schema.sync import leases as lease_rules
 from shared_schema.sync.arrivals import sort_arrivals
 from shared_schema.sync.clock import Clock
@@ -18,7 +19,8 @@ from shared_schema.sync.consumer import Consumer
 from shared_schema.sync.incarnation import Incarnation
 from shared_schema.sync.reactor import Reactor
 from shared_schema.sync.relay import Relay
-from shared_schema.sync.tables import inbound_positions, leases
+from shared_schema.sync.station import Work
+from shared_schema.sync.tables import inbound_positions, leases, reactions
 from shared_schema.sync.tables import outbox as rows
 from tests.chaos.broken import tell_private_notes
 from vendor_node.assignment import rotate
@@ -197,6 +199,31 @@ def parked_reported_applied() -> Any:
     return patch.object(parking, "take_waiting", take)
 
 
+def parked_is_not_told() -> Any:
+    """15: nobody is told that an event waits for its parent: its row goes, and it reads as applied."""
+    real = consumer.make_answers
+
+    def make_answers(incarnation: Any, partnership: str, answers: Any) -> Any:
+        kept = [each for each in answers if not any(outcome.reason == parking.MISSING_PARENT for outcome in each.outcomes)]
+        return real(incarnation, partnership, kept)
+
+    return patch.object(consumer, "make_answers", make_answers)
+
+
+def take_after_reacting() -> Any:
+    """17: a reaction is run in one transaction and removed in another."""
+
+    async def react(self: Reactor, partnership: str, registration: str, kind: str) -> bool:
+        async with self.station.working() as work:
+            await self.station.spec.reactions[kind](work, partnership, registration)
+        key = {"partnership": partnership, "registration": registration, "kind": kind}
+        async with self.station.database.transaction() as tx:
+            await tx.execute(delete(reactions).filter_by(**key))
+        return True
+
+    return patch.object(Reactor, "react", react)
+
+
 def rotation_outside() -> Any:
     """17: the rotation moves in a transaction of its own, and the connection is lost once before the assignment is committed."""
     lost: list[str] = []
@@ -212,6 +239,27 @@ def rotation_outside() -> Any:
         return await real(self, partnership, registration, kind)
 
     return patch.object(Reactor, "react", react)
+
+
+def forget_some_notes() -> Any:
+    """Our own: every third note is acknowledged, and not written."""
+    real, numbers = notes.add_note, count(1)
+
+    async def add_note(work: Work, shared_deal_id: int, body: str) -> int:
+        return 1 if next(numbers) % 3 == 0 else await real(work, shared_deal_id, body)
+
+    return patch.object(notes, "add_note", add_note)
+
+
+def write_notes_twice() -> Any:
+    """Our own: a note is written twice."""
+    real = notes.add_note
+
+    async def add_note(work: Work, shared_deal_id: int, body: str) -> int:
+        await real(work, shared_deal_id, body)
+        return await real(work, shared_deal_id, body)
+
+    return patch.object(notes, "add_note", add_note)
 
 
 @contextmanager
@@ -232,10 +280,14 @@ VARIANTS: dict[str, Callable[[], Any]] = {
     "13 position before commit": position_before_commit,
     "14 last id cursor": last_id_cursor,
     "15 parked lost when its parent comes": parked_reported_applied,
+    "15 nobody is told what is parked": parked_is_not_told,
     "17 reaction not unique": rotation_outside,
+    "17 a reaction is removed after it was run": take_after_reacting,
     "19 erased is not absorbing": merge_into_the_erased,
     "20 a peer that went back is ignored": ignore_who_went_back,
     "own: private notes are told": tell_private_notes,
+    "own: an acknowledged note is not written": forget_some_notes,
+    "own: a note is written twice": write_notes_twice,
     "own: outcomes are not waited for": forget_withheld,
     "own: a lease astray is waited for": wait_for_astray_leases,
 }
