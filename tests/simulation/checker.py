@@ -26,7 +26,7 @@ from tests.simulation.world import Attempt, World
 
 # Commands of the scripts that write what is this side's own, or ask for something.
 SILENT = {"private", "deal", "own deal", "verify", "release out", "release in", "discard", "resume", "replay"}
-SILENT |= {"accept", "merge", "merge companies", "merge contacts"}
+SILENT |= {"confirm", "suspended", "active", "lead recipient", "accept", "merge", "merge companies", "merge contacts"}
 
 
 def check(world: World) -> None:
@@ -56,8 +56,7 @@ def check_private(world: World) -> None:
     for actor in world.actors:
         removed = actor.rows("SELECT 1 FROM removed_rows WHERE payload LIKE ?", f"%{SECRET}%")
         demand(not removed, f"a private note was in the outbox of the {actor.name}")
-        files = (actor.path, actor.path.with_name(actor.path.name + "-wal"))
-        stored = b"".join(each.read_bytes() for each in files if each.exists())
+        stored = read_whole(actor)
         demand(secret_of(actor.name).encode() in stored, f"the {actor.name} has lost its own private note")
         for other in world.actors:
             told = other is not actor and secret_of(other.name).encode() in stored
@@ -65,14 +64,21 @@ def check_private(world: World) -> None:
 
 
 def check_apart(world: World, partner: Actor) -> None:
-    """Of what is shared with one partner nothing is with another."""
+    """Of what is shared with one partner nothing is with another: not its partnership's name, and no text of a note or comment."""
     own = world.partnership_of(partner)
     foreign = {world.partnership_of(other) for other in world.partners} - {own}
-    for other in foreign:
-        demand(other.encode() not in partner.path.read_bytes(), f"{partner.name} knows of {other}")
-        for side in ("partner", "vendor"):
-            log = world.cluster.logs[record_topic(own, side)]
-            demand(not any(other.encode() in (each.value or b"") for each in log.records), f"{other} is in a topic of {own}")
+    theirs = [*foreign, *(text for deed in world.deeds if any(dot.partnership in foreign for dot in deed.written) for text in deed.texts)]
+    logs = [world.cluster.logs[record_topic(own, side)] for side in ("partner", "vendor")] if foreign else []
+    stored, sent = read_whole(partner), b"".join(each.value or b"" for log in logs for each in log.records)
+    for other in theirs:
+        demand(other.encode() not in stored, f"{partner.name} knows of {other}")
+        demand(other.encode() not in sent, f"{other} is in a topic of {own}")
+
+
+def read_whole(actor: Actor) -> bytes:
+    """The bytes of a store."""
+    files = (actor.path, actor.path.with_name(actor.path.name + "-wal"))
+    return b"".join(each.read_bytes() for each in files if each.exists())
 
 
 def check_deeds(world: World) -> None:

@@ -72,7 +72,7 @@ def watching() -> Iterator[None]:
 
     def mark_texts(add: Any) -> Any:
         async def add_marked(work: Work, place: int, body: str) -> Any:
-            marked = f"{body}{MARK}{next(numbers)}"
+            marked = f"{body}{MARK}{next(numbers)}."
             done = await add(work, place, marked)
             if (deed := DEED.get()) is not None:
                 deed.texts.append(marked)

@@ -18,6 +18,7 @@ DAY_MS = 86_400_000
 async def invite(world: World) -> None:
     partner, vendor = world.partner, world.vendor
     await vendor.act("hurry", lambda work: partnerships.change_policy(work, world.partnership, {"timers": {"invitation_days": 1}}))
+    await partner.act("lead recipient", lambda work: partnerships.set_lead_recipient(work, world.partnership, 1))
     await bring(vendor, "Accepted")
     await world.until(lambda: count(partner, "shared_deals", "status = 'invited'") == 1, "the invitation is there")
     await partner.act("accept", lambda work: answer(work, shared_deal(partner, "Accepted"), "accepted"))
@@ -31,6 +32,12 @@ async def invite(world: World) -> None:
 
 async def bring(vendor: Actor, name: str) -> None:
     """A deal of the vendor's own with a new customer, and the partner brought into it."""
+    deal_id = await add_prospect(vendor, name)
+    await vendor.act("bring in", lambda work: bring_in(work, deal_id, None, Invitation("You know them.", confirmed=True)))
+
+
+async def add_prospect(vendor: Actor, name: str) -> int:
+    """The id of a deal of the vendor's own with a new customer."""
 
     async def add(work: Work) -> int:
         company = {"name": name, "domain": f"{name.lower()}.example", "country": "DE"}
@@ -40,8 +47,7 @@ async def bring(vendor: Actor, name: str) -> None:
         values = {"name": name, "company_id": company_id, "contact_ids": [contact_id]}
         return await add_deal(work.tx, values, work.author.user_id, work.now_ms)
 
-    deal_id = await vendor.act("own deal", add)
-    await vendor.act("bring in", lambda work: bring_in(work, deal_id, None, Invitation("You know them.", confirmed=True)))
+    return int(await vendor.act("own deal", add))
 
 
 async def ask_twice(world: World) -> None:

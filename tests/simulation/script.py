@@ -5,26 +5,32 @@ from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
 from partner_node.registrations import convert_deal, share_from_company, share_from_contact
-from shared_schema.contract.codec import (
-    RecordChange,
-)
 from shared_schema.contract.envelope import Heartbeat, Resend
-from shared_schema.contract.registers import Dot, Register, Sibling, Stamp
 from shared_schema.contract.topics import record_topic
 from shared_schema.crm import private_notes
 from shared_schema.crm.deals import add_deal, load_deal
-from shared_schema.sync import braking, conflicts, dead_letters, erasing, notes, offers, partnerships, people, registrations, verification
+from shared_schema.sync import (
+    braking,
+    conflicts,
+    erasing,
+    notes,
+    offers,
+    partnerships,
+    people,
+    registrations,
+    restoration,
+    verification,
+)
 from shared_schema.sync.deals import save_deal, save_shared
 from shared_schema.sync.limits import Limits
 from shared_schema.sync.merging import merge_companies, merge_contacts, merge_deals
 from shared_schema.sync.registrations import submit_again, unshare
 from shared_schema.sync.station import Keeping, Work
 from tests.checker import demand
-from tests.hand_made import make_event, make_message
-from tests.simulation import deleting
+from tests.simulation import deleting, sharing, tampering
 from tests.simulation.actor import EPOCH_MS, Actor, count, one, shared_deal
 from tests.simulation.inviting import ask_twice, invite
-from tests.simulation.tampering import garble, say, tear_field
+from tests.simulation.tampering import say, tear_field
 from tests.simulation.template import DETAILS, secret_of
 from tests.simulation.world import Play, Rules, World
 from vendor_node.assigning import accept, reassign
@@ -84,15 +90,18 @@ async def talk(world: World) -> None:
 
 
 async def collide(world: World) -> None:
-    """The same fields changed by both before either knew: two conflicts on both sides, one settled by each; and the settled one again at
-    the same time, differently."""
+    """The same fields changed by both before either knew: three conflicts on both sides, one settled by each, and one by another value; and
+    the settled one again at the same time, differently."""
     partner, vendor = world.partner, world.vendor
     with world.apart():
         await partner.act("save", lambda work: save_deal(work, 1, {"next_step": "call", "stage": "Won"}))
         await vendor.act("save", lambda work: save_deal(work, 1, {"next_step": "mail", "close_date": "2027-01-01"}))
         await partner.act("save", lambda work: save_shared(work, 2, {"amount": EUR_10}))
         await vendor.act("save", lambda work: save_shared(work, 2, {"amount": EUR_20}))
-    await world.until(lambda: count(partner, "conflicts") == 2 == count(vendor, "conflicts"), "both sides see both conflicts")
+        for actor, day in ((partner, "2027-01-02"), (vendor, "2027-01-03")):
+            await actor.act("save", lambda work, at=day: save_shared(work, 3, {"close_date": at}))
+    await world.until(lambda: count(partner, "conflicts") == 3 == count(vendor, "conflicts"), "both sides see all conflicts")
+    await partner.act("settle", settle("close_date", "edit", "2027-01-04"))
     with world.apart():
         await partner.act("settle", settle("next_step", "keep"))
         await vendor.act("settle", settle("next_step", "theirs"))
@@ -100,10 +109,10 @@ async def collide(world: World) -> None:
     await world.until(lambda: not count(partner, "conflicts", "field = 'amount'"), "it is settled on both sides")
 
 
-def settle(field: str, choice: Any) -> Callable[[Work], Awaitable[Any]]:
+def settle(field: str, choice: Any, value: Any = None) -> Callable[[Work], Awaitable[Any]]:
     async def act(work: Work) -> Any:
         row = next((each for each in await conflicts.list_open(work.tx) if each["field"] == field), None)
-        return await conflicts.settle(work, row["id"], choice) if row else None  # None: done before an answer was lost
+        return await conflicts.settle(work, row["id"], choice, value) if row else None  # None: done before an answer was lost
 
     return act
 
@@ -173,16 +182,20 @@ async def lapse(world: World) -> None:
 
 
 async def part(world: World) -> None:
-    """Won, withdrawn, unshared while somebody saves, merged, left."""
+    """Won, withdrawn and registered once more, unshared while somebody saves, merged, left and taken back."""
     partner, vendor = world.partner, world.vendor
     await vendor.act("won", lambda work: decide(work, 1, "won"))
     await partner.act("withdraw", lambda work: registrations.withdraw(work, 2, "lost interest"))
+    again = one(partner, "SELECT deal_id FROM shared_deals WHERE id = 2")
+    await partner.act("share again", lambda work: convert_deal(work, None, again, DETAILS))
     with world.apart():
         await partner.act("unshare", lambda work: unshare(work, 3))
         await vendor.act("save", lambda work: save_shared(work, 3, {"next_step": "while it is unshared"}))
     survivor, merged = (one(vendor, f"SELECT id FROM deals WHERE name = '{name}'") for name in ("One", "Two"))
     await vendor.act("merge", lambda work: merge_deals(work, survivor, merged))
     await vendor.act("leave", lambda work: registrations.leave(work, 2))
+    await world.settle()
+    await vendor.act("come back", lambda work: registrations.come_back(work, 2))
 
 
 async def unify(world: World) -> None:
@@ -193,7 +206,7 @@ async def unify(world: World) -> None:
 
 
 async def erase(world: World) -> None:
-    """A note, a contact's data and a whole deal are erased while the other side still writes about them."""
+    """A note, a contact's data and a whole deal are erased while the other side still writes about them; and a comment by its author."""
     partner, vendor = world.partner, world.vendor
     await partner.act("note", lambda work: notes.add_note(work, 1, "about a person"))
     await world.until(lambda: count(vendor, "shared_notes"), "the note is there")
@@ -204,10 +217,14 @@ async def erase(world: World) -> None:
         await partner.act("erase deal", lambda work: erasing.erase_deal(work, 3))
         await vendor.act("save", lambda work: save_shared(work, 3, {"next_step": "too late?"}))
     await world.until(lambda: count(vendor, "shared_deals", "status = 'erased'"), "the deal is erased on both sides")
+    note = await vendor.act("note", lambda work: notes.add_note(work, 1, "stays"))
+    comment = await vendor.act("comment", lambda work: notes.add_comment(work, note, "goes"))
+    await world.settle()
+    await vendor.act("erase comment", lambda work: erasing.erase_text(work, "comment", comment))
 
 
 async def revive(world: World) -> None:
-    """Each store in turn is put back from an older copy, and gets back what the other side has."""
+    """Each store in turn is put back from an older copy, and gets back what the other side has; then an operator says that one was."""
     partner, vendor = world.partner, world.vendor
     for actor, peer in ((vendor, partner), (partner, vendor)):
         actor.keep_commits()
@@ -218,6 +235,8 @@ async def revive(world: World) -> None:
         await actor.act("note", lambda work: notes.add_note(work, 1, "after it went back"), free=True)
         await world.until(lambda who=actor: not count(who, "restorations"), "its store is mended")
         await world.settle()
+    await partner.act("confirm", restoration.confirm)
+    await world.until(lambda: not count(partner, "restorations"), "its store is mended again")
 
 
 async def ask_again(world: World) -> None:
@@ -281,30 +300,6 @@ async def lose_a_parent(world: World) -> None:
     await partner.act("note", lambda work: notes.add_note(work, 1, "which deal?"))
     await world.until(lambda: not count(partner, "outbox", "published_ms IS NULL"), "the note is published")
     vendor.held = False
-
-
-async def spoil(world: World) -> None:
-    """What can not be read is parked: replayed in vain, then discarded."""
-    vendor = world.vendor
-    garble(world, 1)
-    await world.until(lambda: count(vendor, "parked"), "it is parked")
-    letter = one(vendor, "SELECT id FROM parked")
-    await vendor.ask("replay", lambda: dead_letters.replay(vendor.station, vendor.author, [letter]))
-    await vendor.act("discard", lambda work: dead_letters.discard(work, letter, "no sense in it"))
-
-
-async def forge(world: World) -> None:
-    """Somebody at the partner's broker decides for the vendor: that field is refused, and the partner is told."""
-    vendor = world.vendor
-    uid = one(vendor, "SELECT uid FROM shared_deals ORDER BY id LIMIT 1")
-    world.forged = True
-    dot = Dot("p-00000000000000ff", 1)
-    approval = Sibling(dot, Stamp(EPOCH_MS, 0), None, {"decision": "won", "at": EPOCH_MS, "round": 1})
-    change = RecordChange(uid, "registration", None, uid, "partner", {"decision": Register({dot.incarnation: 1}, (approval,))})
-    event_id = "01a0c450-0000-7000-8000-000000000001"
-    event = make_event(event_id, "registration.decided", (world.partnership, "partner"), change, Stamp(EPOCH_MS, 0))
-    world.cluster.append(record_topic(world.partnership, "partner"), [make_message(event, "f" * 16)])
-    await world.until(lambda: count(vendor, "refusals"), "it is refused")
 
 
 async def crowd(world: World) -> None:
@@ -381,10 +376,11 @@ SCRIPTS: dict[str, Script] = {
     "void": Script("shared", void),
     "heal": Script("shared", heal),
     "parent": Script("bare", lose_a_parent),
-    "spoil": Script("shared", spoil),
+    "spoil": Script("shared", tampering.spoil),
     "flood": Script("shared", deleting.flood, FEW_PARKED),
-    "forge": Script("shared", forge),
+    "forge": Script("shared", tampering.forge),
     "brake": Script("shared", deleting.brake, HOLDING),
     "trash": Script("shared", deleting.trash_and_empty, FORGETTING),
     "crowd": Script("three", crowd),
+    "several": Script("three", sharing.share_with_several),
 }

@@ -13,6 +13,7 @@ import pytest
 from partner_node.spec import SPEC as PARTNER
 from shared_schema.contract.envelope import CONTROL_TYPES, EVENT_TYPES
 from tests.simulation import scenes
+from tests.simulation.commands import ELSEWHERE, find_commands, noting_commands
 from tests.simulation.histories import History, all_points, be_quiet, live, pairs, parse, random_histories, singles, twice
 from tests.simulation.judge import SCENES, catch, find_killer
 from tests.simulation.script import SCRIPTS, Script
@@ -91,11 +92,14 @@ def test_one_name_is_one_history_in_every_process(name: str) -> None:
     assert told[0] == told[1] and len(told[0].splitlines()) > 30
 
 
-def test_the_scripts_use_every_type_of_event_and_control_and_every_reaction(template: Path, seed: int) -> None:
+def test_the_scripts_use_every_command_every_type_of_event_and_control_and_every_reaction(template: Path, seed: int) -> None:
     tally = Tally()
-    for play in SCRIPTS:
-        live(History(play, seed), template, tally)
+    used: set[str] = set()
+    with noting_commands(used):
+        for play in SCRIPTS:
+            live(History(play, seed), template, tally)
     assert not tally.failures
+    assert set(find_commands().values()) - ELSEWHERE == used
     assert {*EVENT_TYPES, *CONTROL_TYPES} <= set(tally.types)
     assert {outcome for _, outcome in tally.outcomes} == set(OUTCOMES)
     assert {*PARTNER.reactions, *VENDOR.reactions} == set(tally.reactions)
