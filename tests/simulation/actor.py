@@ -78,6 +78,20 @@ class Life:
             connection.raw.close()
 
 
+class Link:
+    """One node's way to the broker, which may be cut while the others' are not."""
+
+    def __init__(self, actor: "Actor") -> None:
+        self.actor = actor
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.actor.world.cluster, name)
+
+    @property
+    def unavailable(self) -> bool:
+        return self.actor.cut or self.actor.world.cluster.unavailable
+
+
 class Actor:
     """One node. `side` is what it is, `name` which one."""
 
@@ -95,6 +109,8 @@ class Actor:
         self.going_back: int | None = None
         self.outside: sqlite3.Connection | None = None
         self.refused: list[str] = []
+        self.outage = ""
+        self.cut = False
 
     @property
     def fate(self) -> Fate:
@@ -125,6 +141,7 @@ class Actor:
         """A process's way to the store."""
 
         server = fate.server
+        fate.outage = lambda: self.outage
 
         async def connect() -> SimulatedConnection:
             nonlocal server
@@ -140,7 +157,8 @@ class Actor:
         return Station(spec, database, Clock(self.world, self.name), keeping)
 
     def make_node(self, station: Station, fate: Fate) -> Node:
-        return Node(station, MemoryBroker(self.world.cluster, fate.step), self.world.rules.limits)
+        link: Any = Link(self)
+        return Node(station, MemoryBroker(link, fate.step), self.world.rules.limits)
 
     def suffer(self, stroke: Stroke) -> None:
         """What follows from a stroke, at the point where it fell."""
@@ -269,7 +287,7 @@ class Actor:
 
     async def ask(self, name: str, request: Callable[[], Coroutine[Any, Any, Any]], *, free: bool = False) -> Any:
         for again in range(RETRIES):
-            await self.world.until(lambda: not self.fate.dead and self.fate.asleep is None, f"{self.name} lives")
+            await self.world.until(lambda: not (self.fate.dead or self.fate.asleep or self.outage), f"{self.name} lives")
             life = self.life
             deed = Deed(self.name, name, free, first=not again)
             self.world.deeds.append(deed)

@@ -28,6 +28,9 @@ from tests.simulation.world import Attempt, World
 SILENT = {"private", "deal", "own deal", "verify", "release out", "release in", "discard", "resume", "replay"}
 SILENT |= {"confirm", "suspended", "active", "lead recipient", "accept", "merge", "merge companies", "merge contacts"}
 
+# Saves of the workload that cover whatever is stored.
+TOKENLESS = {"save named", "take over"}
+
 
 def check(world: World) -> None:
     """Raises Broken."""
@@ -57,7 +60,8 @@ def check_private(world: World) -> None:
         removed = actor.rows("SELECT 1 FROM removed_rows WHERE payload LIKE ?", f"%{SECRET}%")
         demand(not removed, f"a private note was in the outbox of the {actor.name}")
         stored = read_whole(actor)
-        demand(secret_of(actor.name).encode() in stored, f"the {actor.name} has lost its own private note")
+        erased = any(deed.name == "erase deal" and deed.who == actor.name for deed in world.deeds)
+        demand(erased or secret_of(actor.name).encode() in stored, f"the {actor.name} has lost its own private note")
         for other in world.actors:
             told = other is not actor and secret_of(other.name).encode() in stored
             demand(not told, f"a private note of the {other.name} is in the store of the {actor.name}")
@@ -125,10 +129,12 @@ def find_missing(world: World, actor: Actor, written: Iterable[tuple[Deed, Dot]]
 
 
 def check_saves(world: World) -> None:
-    """Every acknowledged save is known to both sides and stands as a sibling, unless somebody saved who had it in view. A store that went
-    back gets whole states: of what was overwritten by then it knows that it was written, and not what."""
+    """Every acknowledged save is known to both sides and stands as a sibling, unless somebody saved who had it in view, or over all that is
+    stored. A store that went back gets whole states: of what was overwritten by then it knows that it was written, and not what."""
     lost = {dot for deed in world.deeds for dot in deed.lost}
     sure = [each for each in world.attempted if each.dot is not None and (*each[1:4], *each.dot) not in lost]
+    blind = [Attempt(deed.who, *each) for deed in world.deeds if deed.name in TOKENLESS for each in deed.blind]
+    seen = [*world.attempted, *blind]
     registrations = {place: row[3] for other in world.actors if sure for place, row in records(other).items()}
     for actor in world.actors if sure else ():
         found, own = records(actor), partnerships_of(actor)
@@ -136,13 +142,14 @@ def check_saves(world: World) -> None:
         unshared = {uid for other in world.actors for uid in unshared_registrations(other)}
         for save in sure:
             shared = registrations.get((save.partnership, save.uid)) not in unshared
-            if save.partnership in own and (save.who == actor.name or shared):
-                dot = (*save[1:4], *(save.dot or ()))
-                whole = actor.name in world.known_before and is_overwritten(found, (*dot, None))
-                demand(dot in known or whole, f"{actor.name} does not know an acknowledged save: {save}")
+            dot = (*save[1:4], *(save.dot or ()), None)
+            gone = is_erased(found, dot) or is_cleared(found, dot)
+            if save.partnership in own and (save.who == actor.name or shared) and not gone:
+                whole = actor.name in world.known_before and is_overwritten(found, dot)
+                demand(dot[:5] in known or whole, f"{actor.name} does not know an acknowledged save: {save}")
                 register = Document.decode(found[save.partnership, save.uid][5]).get(save.field)
                 standing = {(sibling.dot.incarnation, sibling.dot.counter) for sibling in register.siblings}
-                held = save.dot in standing or any(is_covered(save, other) for other in world.attempted)
+                held = save.dot in standing or any(is_covered(save, other) for other in seen)
                 demand(held, f"{actor.name}: a save was overwritten by nobody who had seen it: {save}")
 
 

@@ -73,6 +73,7 @@ class Fate:
         self.on_death: Callable[[], None] = lambda: None
         self.on_stroke: Callable[[Stroke], None] = lambda stroke: None
         self.on_commit: Callable[[sqlite3.Connection], None] | None = None
+        self.outage: Callable[[], str] = lambda: ""
 
     async def point(self, kind: str, *, lethal: bool = True) -> bool:
         """Pass a point; True where a point that does not kill is the one that was meant."""

@@ -1,13 +1,17 @@
 """Misfortunes beside a random history, by the seed, for as long as its people act."""
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 from random import Random
 
+from shared_schema.contract.codec import HEADER_EPOCH, HEADER_SEQUENCE
+from shared_schema.contract.envelope import EVENT_BYTES_MAX, SCHEMA_PREFIX
 from shared_schema.sync.transport import Record
+from tests.simulation.sqlite_connection import DOWN, FULL
 from tests.simulation.world import World
 
-Harm = Callable[[World, str], Awaitable[None]]
+Harm = Callable[[World, str], Awaitable[bool | None]]  # False: nothing came of it
 JUMPS_MS = (-7_200_000, 3_600_000, 20_000)
 
 
@@ -19,17 +23,21 @@ async def befall(world: World) -> None:
         await asyncio.sleep(random.random() * 4)
         topic = random.choice(sorted(name for name in world.cluster.logs if not name.endswith("blobs")))
         name = random.choices(list(HARMS), weights=[weight for weight, _ in HARMS.values()])[0]
-        world.disasters[name] += 1
         world.note("broker", f"{name} {topic.rpartition('.')[2]}")
-        await HARMS[name][1](world, topic)
+        if await HARMS[name][1](world, topic) is not False:
+            world.disasters[name] += 1
 
 
-async def lose_tail(world: World, topic: str) -> None:
+async def lose_tail(world: World, topic: str) -> bool:
+    had = bool(world.cluster.logs[topic].records)
     world.cluster.lose_tail(topic, world.random.randint(1, 3))
+    return had
 
 
-async def recreate(world: World, topic: str) -> None:
+async def recreate(world: World, topic: str) -> bool:
+    had = bool(world.cluster.logs[topic].records)
     world.cluster.recreate_topic(topic)
+    return had
 
 
 async def refill(world: World, topic: str) -> None:
@@ -50,10 +58,12 @@ async def delete(world: World, topic: str) -> None:
         world.cluster.create_topic(topic)
 
 
-async def expire(world: World, topic: str) -> None:
+async def expire(world: World, topic: str) -> bool:
     """Retention: what a node did not read in time is gone from the broker."""
     log = world.cluster.logs[topic]
+    start = log.start
     world.cluster.trim(topic, log.end - world.random.randint(0, 2))
+    return log.start > start
 
 
 async def outage(world: World, topic: str) -> None:
@@ -63,6 +73,44 @@ async def outage(world: World, topic: str) -> None:
     finally:
         world.cluster.unavailable = False
         world.cluster.wake_readers()
+
+
+async def cut(world: World, topic: str) -> None:
+    """One node does not reach the broker; the others do."""
+    actor = world.random.choice(world.actors)
+    actor.cut = True
+    try:
+        await asyncio.sleep(world.random.random() * 5)
+    finally:
+        actor.cut = False
+        world.cluster.wake_readers()
+
+
+async def lose_database(world: World, topic: str) -> None:
+    await take_away(world, DOWN)
+
+
+async def fill_disk(world: World, topic: str) -> None:
+    await take_away(world, FULL)
+
+
+async def take_away(world: World, outage: str) -> None:
+    """A node's database is down, or takes no writes."""
+    actor = world.random.choice(world.actors)
+    actor.outage = outage
+    try:
+        await asyncio.sleep(world.random.random() * 5)
+    finally:
+        actor.outage = ""
+
+
+async def poison(world: World, topic: str) -> None:
+    """A record that nobody can read: no event at all, one too large, or of a version to come."""
+    epoch = f"{world.random.getrandbits(64):016x}".encode()
+    uid = f"01a0c450-0000-7000-8000-{world.random.getrandbits(48):012x}"
+    event = {"id": uid, "type": "from.later", "dataschema": f"{SCHEMA_PREFIX}2.0", "data": {}}
+    value = world.random.choice((b"{]", b"x" * (EVENT_BYTES_MAX + 1), json.dumps(event).encode()))
+    world.cluster.append(topic, [Record(None, value, ((HEADER_EPOCH, epoch), (HEADER_SEQUENCE, b"1")))])
 
 
 async def stall(world: World, topic: str) -> None:
@@ -88,6 +136,10 @@ HARMS: dict[str, tuple[int, Harm]] = {
     "topic deleted for a while": (1, delete),
     "topic expired": (1, expire),
     "broker away": (3, outage),
+    "broker away from one": (2, cut),
+    "database away": (2, lose_database),
+    "disk full": (2, fill_disk),
+    "poison sent": (2, poison),
     "delivery stalled": (3, stall),
     "clock jumped": (2, jump),
     "two processes of a node": (2, twin),

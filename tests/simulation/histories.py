@@ -10,10 +10,11 @@ from random import Random
 from typing import Any, NamedTuple
 
 from tests.simulation import workload
+from tests.simulation.agreeing import agree
 from tests.simulation.checker import check
 from tests.simulation.fate import BACKWARDS, DEEDS, Deed, Stroke
 from tests.simulation.harm import befall
-from tests.simulation.script import SCRIPTS, agree
+from tests.simulation.script import SCRIPTS
 from tests.simulation.tally import Tally, give_account
 from tests.simulation.world import Rules, World
 
@@ -21,6 +22,7 @@ RANDOM = "random"
 STROKES_MAX = 3
 POINTS_RANDOM = 500
 BACK_MAX = 30
+BACK_FAR = 500  # more commits than most histories have: a store may go back to any of its own, and to the stage before all
 # What a stroke is that is drawn: each as often as it stands here.
 DRAWN: tuple[Deed, ...] = ("die", "die", "die", "die", "freeze", "freeze", "restore", "fail over")
 APART_MAX = 600
@@ -157,7 +159,7 @@ def twice(seed: int, places: Sequence[tuple[str, str, int]]) -> Iterator[History
 
 
 def draw_stroke(random: Random, who: str, point: int) -> Planned:
-    return Planned(who, Stroke(point, random.choice(DRAWN), random.randint(1, BACK_MAX)))
+    return Planned(who, Stroke(point, random.choice(DRAWN), random.randint(1, random.choice((BACK_MAX, BACK_FAR)))))
 
 
 def random_histories(seed: int) -> Iterator[History]:

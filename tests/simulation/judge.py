@@ -8,9 +8,10 @@ from typing import Any
 from unittest.mock import patch
 
 from tests.simulation import scenes, world
+from tests.simulation.agreeing import agree
 from tests.simulation.checker import check
 from tests.simulation.histories import History, live, random_histories, single
-from tests.simulation.script import SCRIPTS, Script, agree
+from tests.simulation.script import SCRIPTS, Script
 from tests.simulation.tally import Tally
 from tests.simulation.variants import VARIANTS
 from tests.simulation.world import World

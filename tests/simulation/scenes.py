@@ -18,8 +18,9 @@ from shared_schema.sync.station import Station
 from shared_schema.sync.transport import Producer
 from tests.checker import check_removed, demand
 from tests.simulation.actor import Actor
+from tests.simulation.agreeing import begin_verification
 from tests.simulation.fate import Fate
-from tests.simulation.script import HOUR_MS, begin_verification, collide, count
+from tests.simulation.script import HOUR_MS, collide, count
 from tests.simulation.template import DETAILS
 from tests.simulation.workload import Client
 from tests.simulation.world import World

@@ -19,16 +19,15 @@ from shared_schema.sync import (
     people,
     registrations,
     restoration,
-    verification,
 )
 from shared_schema.sync.deals import save_deal, save_shared
 from shared_schema.sync.limits import Limits
 from shared_schema.sync.merging import merge_companies, merge_contacts, merge_deals
 from shared_schema.sync.registrations import submit_again, unshare
 from shared_schema.sync.station import Keeping, Work
-from tests.checker import demand
 from tests.simulation import deleting, sharing, tampering
 from tests.simulation.actor import EPOCH_MS, Actor, count, one, shared_deal
+from tests.simulation.agreeing import begin_verification
 from tests.simulation.inviting import ask_twice, invite
 from tests.simulation.tampering import say, tear_field
 from tests.simulation.template import DETAILS, secret_of
@@ -284,11 +283,6 @@ def is_whole(actor: Actor, uid: str) -> bool:
     return bool(count(actor, "shared_records", f"uid = '{uid}'")) and all('"expires"' in document for (document,) in stored)
 
 
-async def begin_verification(world: World, actor: Actor, *, repair: bool, partnership: str = "") -> None:
-    among = partnership or world.partnership
-    await actor.act("verify", lambda work: verification.request(work, among, repair=repair))
-
-
 async def lose_a_parent(world: World) -> None:
     """The deal is lost with the topic, the note about it is not: the note comes first and waits."""
     partner, vendor = world.partner, world.vendor
@@ -315,34 +309,6 @@ async def crowd(world: World) -> None:
     await second.act("contact", lambda work: share_from_contact(work, None, 2, {"name": "Second"}, DETAILS))
     await world.until(lambda: count(vendor, "conflicts") == 2 and count(second, "shared_deals", "rep_person IS NOT NULL") >= 2, "all met")
     await vendor.act("settle", settle("next_step", "keep"))
-
-
-async def agree(world: World) -> None:
-    """After quiet a verification by either side finds nothing that differs."""
-    for partner in world.partners:
-        asking = world.random.choice((partner, world.vendor))
-        partnership = world.partnership_of(partner)
-        interrupted = None
-        while interrupted != count_interruptions(world, asking):
-            interrupted = count_interruptions(world, asking)
-            torn_again = world.torn and world.count_restores(world.partner)  # then what was repaired may have gone with its store
-            repair = world.play_ended_early or bool(torn_again)  # what a play tore out and did not repair is missing still
-            await begin_verification(world, asking, repair=repair, partnership=partnership)
-            await world.until(lambda by=asking, at=partnership, was=interrupted: is_verified(world, by, at, was), "the verification ends")
-            await world.settle()
-        drift = asking.rows("SELECT uid, ours, theirs FROM drifts WHERE partnership = ? AND looks >= 2", partnership)
-        demand(not drift, f"{asking.name}: a verification finds that these differ: {drift}")
-
-
-def count_interruptions(world: World, actor: Actor) -> tuple[int, int]:
-    """What makes a verification worthless while it goes on: a request goes with a store that goes back; what its repair sends and a brake
-    holds is a difference until a person says a word."""
-    return world.count_restores(actor), sum(count(each, "journal", "what = 'brake release'") for each in world.actors)
-
-
-def is_verified(world: World, actor: Actor, partnership: str, interrupted: tuple[int, int]) -> bool:
-    done = count(actor, "verifications", f"phase = 'done' AND partnership = '{partnership}'")
-    return bool(done) or world.count_restores(actor) != interrupted[0]
 
 
 class Script(NamedTuple):

@@ -10,6 +10,8 @@ from typing import Any, Self
 
 from tests.simulation.fate import Fate
 
+DOWN, FULL = "unable to open database file", "database or disk is full"
+READING = ("PRAGMA", "SELECT", "BEGIN", "ROLLBACK")
 LOCK_WAIT_S = 30
 LOCK_PAUSE_S = 0.01
 
@@ -65,6 +67,7 @@ class SimulatedConnection:
 
     def __init__(self, path: str, fate: Fate) -> None:
         self.fate = fate
+        self.check_outage("PRAGMA")
         self.raw = sqlite3.connect(path, isolation_level=None, timeout=0, check_same_thread=False)
         self.isolation_level = None
         self._conn = self.raw
@@ -83,6 +86,12 @@ class SimulatedConnection:
         """The words are those by which SQLAlchemy knows a connection that is lost."""
         if self.is_gone():
             raise sqlite3.OperationalError("no active connection")
+
+    def check_outage(self, statement: str) -> None:
+        """A database that is down answers nothing; one whose disk is full takes no writes."""
+        outage = self.fate.outage()
+        if outage == DOWN or (outage == FULL and not statement.startswith(READING)):
+            raise sqlite3.OperationalError(outage)
 
     async def execute(self, statement: str, parameters: Sequence[Any] = ()) -> SimulatedCursor:
         return await self.cursor().execute(statement, parameters)
@@ -105,6 +114,7 @@ class SimulatedConnection:
         if not statement.startswith("PRAGMA"):
             await self.fate.point("statement")
             self.check_open()
+            self.check_outage(statement)
 
     async def patiently(self, run: Any) -> None:
         """Wait in virtual time while another connection has the lock."""
@@ -126,6 +136,7 @@ class SimulatedConnection:
         await self.fate.point("commit")
         self.check_open()
         wrote = self.raw.total_changes != self.changes
+        self.check_outage("COMMIT" if wrote else "SELECT")
         self.raw.commit()
         self.changes = self.raw.total_changes
         if wrote and self.fate.on_commit is not None:

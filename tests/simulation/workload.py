@@ -5,20 +5,24 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from partner_node.invitations import ANSWERS, answer
 from partner_node.registrations import share_from_contact
 from shared_schema.contract.documents import Document
 from shared_schema.contract.identifiers import deal_uid
 from shared_schema.contract.registers import Register, encode_token
-from shared_schema.sync import conflicts, notes, offers, partnerships, people, registrations, verification
-from shared_schema.sync.deals import save_shared
+from shared_schema.sync import conflicts, erasing, notes, offers, partnerships, people, registrations, verification
+from shared_schema.sync.deals import save_deal, save_shared, take_over
 from shared_schema.sync.merging import merge_deals
 from shared_schema.sync.station import Work
+from tests.checker import demand
 from tests.simulation.actor import Actor
+from tests.simulation.deeds import DEED
 from tests.simulation.script import keep_private
 from tests.simulation.template import DETAILS
 from tests.simulation.world import Attempt, World
 from vendor_node.assigning import reassign
 from vendor_node.decisions import DECISIONS, decide
+from vendor_node.invitations import Invitation, bring_in
 
 STEPS_MAX = 14
 PAUSE_S = 1.5
@@ -90,11 +94,12 @@ class Client:
         self.world.attempted.append(attempt)
 
         async def remember(work: Work) -> tuple[str, int] | None:
-            before = work.incarnation.name, work.incarnation.count
             done = await doing(work)
             result = done.fields[-1].result if hasattr(done, "fields") else done[-1].result
-            now = work.incarnation.name, work.incarnation.count
-            return now if result != "unchanged" and now != before else None
+            deed = DEED.get()
+            made = [(dot.incarnation, dot.counter) for dot in (deed.written if deed else ()) if dot[:3] == attempt[1:4]]
+            demand(bool(made) == (result != "unchanged"), f"{attempt} is {result}, and wrote {made}")
+            return made[-1] if made else None
 
         dot = await self.do(name, remember)
         if isinstance(dot, tuple):
@@ -107,9 +112,10 @@ class Client:
         id, partnership, uid, field = self.random.choice(found)
         ((document,),) = self.actor.rows("SELECT document FROM shared_records WHERE partnership = ? AND uid = ?", partnership, uid)
         shown = Document.decode(document).get(field)
-        token, choice = encode_token(shown.context), self.random.choice(("keep", "theirs"))
+        token, choice = encode_token(shown.context), self.random.choice(("keep", "theirs", "edit" if field in FIELDS else "keep"))
+        value = self.make_value(field) if choice == "edit" else None
         attempt = Attempt(self.actor.name, partnership, uid, field, shown.context)
-        await self.attempt(attempt, "settle", lambda work: conflicts.settle(work, id, choice, seen=token))
+        await self.attempt(attempt, "settle", lambda work: conflicts.settle(work, id, choice, value, seen=token))
 
     async def share(self) -> None:
         if self.actor.side == "partner":
@@ -161,10 +167,48 @@ class Client:
     async def end(self) -> None:
         """What ends a registration, or nearly."""
         shared_deal = self.pick("shared_deals")
-        doings: list[Any] = [registrations.unshare, registrations.leave, lambda *those: registrations.withdraw(*those, "no interest")]
+        doings: list[Any] = [
+            registrations.unshare,
+            registrations.leave,
+            registrations.come_back,
+            lambda *those: registrations.withdraw(*those, "no interest"),
+        ]
         if shared_deal is not None:
             doing = self.random.choice(doings)
             await self.do("end", lambda work: doing(work, shared_deal))
+
+    async def save_named(self) -> None:
+        """A deal's column, told to the registrations that are named: to all that it has, or to some, or to none."""
+        deal, field = self.pick("deals", "merged_into IS NULL"), self.random.choice(FIELDS)
+        if deal is not None:
+            open_ones = [id for (id,) in self.actor.rows("SELECT id FROM shared_deals WHERE deal_id = ? ORDER BY id", deal)]
+            named = {id: {} for id in self.random.sample(open_ones, self.random.randint(0, len(open_ones)))}
+            value = self.make_value(field)
+            await self.do("save named", lambda work: save_deal(work, deal, {field: value}, None, named))
+
+    async def take_over(self) -> None:
+        shared_deal, others = self.pick("shared_deals"), self.pick("shared_deals")
+        if shared_deal is not None and others is not None:
+            await self.do("take over", lambda work: take_over(work, shared_deal, [], None, {others: {}} if others != shared_deal else None))
+
+    async def invite(self) -> None:
+        """The vendor brings a partner into a deal; a partner says yes or no."""
+        deal, invited = self.pick("deals", "merged_into IS NULL"), self.pick("shared_deals", "status = 'invited'")
+        if self.actor.side == "vendor" and deal is not None:
+            partnership = self.random.choice(self.actor.rows("SELECT id FROM partnerships ORDER BY id"))[0]
+            invitation = Invitation("You know them.", confirmed=True)
+            await self.do("bring in", lambda work: bring_in(work, deal, partnership, invitation))
+        elif invited is not None:
+            said = self.random.choice(ANSWERS)
+            await self.do("answer", lambda work: answer(work, invited, said))
+
+    async def erase(self) -> None:
+        kind, table = self.random.choice((("note", "shared_notes"), ("comment", "comments")))
+        text, shared_deal = self.pick(table, f"side = '{self.actor.side}'"), self.pick("shared_deals")
+        if text is not None and self.random.random() < 0.7:
+            await self.do(f"erase {kind}", lambda work: erasing.erase_text(work, kind, text))
+        elif shared_deal is not None:
+            await self.do("erase deal", lambda work: erasing.erase_deal(work, shared_deal))
 
     async def merge(self) -> None:
         survivor, merged = self.pick("deals"), self.pick("deals")
@@ -213,6 +257,10 @@ DOINGS: dict[str, tuple[int, Callable[[Client], Awaitable[None]]]] = {
     "offer": (4, Client.offer),
     "delete": (3, Client.delete),
     "end": (1, Client.end),
+    "save named": (2, Client.save_named),
+    "take over": (1, Client.take_over),
+    "invite": (2, Client.invite),
+    "erase": (1, Client.erase),
     "merge": (1, Client.merge),
     "judge": (2, Client.judge),
     "policy": (1, Client.set_policy),
