@@ -43,12 +43,14 @@ async def bring_in_both(world: World) -> None:
     deal = await add_prospect(vendor, "Both")
     for actor in (partner, second):
         await invite_to(world, actor, deal)
-    await partner.act("accept", lambda work: answer(work, find_invited(partner), "accepted"))
-    await second.act("decline", lambda work: answer(work, find_invited(second), "declined", "no time"))
+    asked, other = find_invited(partner), find_invited(second)
+    await partner.act("accept", lambda work: answer(work, asked, "accepted"))
+    await second.act("decline", lambda work: answer(work, other, "declined", "no time"))
     declined = f"deal_id = {deal} AND status = 'declined'"
     await world.until(lambda: count(vendor, "shared_deals", declined), "one has declined")
     await invite_to(world, second, deal)
-    await second.act("accept", lambda work: answer(work, find_invited(second), "accepted"))
+    again = find_invited(second)
+    await second.act("accept", lambda work: answer(work, again, "accepted"))
     active = f"deal_id = {deal} AND status = 'active' AND rep_person IS NOT NULL"
     await world.until(lambda: count(vendor, "shared_deals", active) == 2, "both have a rep")
     for status in ("suspended", "active"):
