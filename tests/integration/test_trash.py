@@ -22,7 +22,7 @@ from shared_schema.sync.registrations import DAY_MS
 from shared_schema.sync.station import Keeping
 from shared_schema.sync.tables import inbound_epochs, journal, parked, peer_outcomes, peers, restorations
 from shared_schema.sync.trash import list_trash, restore, sweep
-from tests.integration.pair import DETAILS, Pair, Side, open_pair, until
+from tests.integration.pair import DETAILS, Pair, Side, have_said_all, open_pair, until
 from tests.twins.memory_broker import MemoryBroker, MemoryCluster
 
 Row = dict[str, Any]
@@ -39,13 +39,8 @@ async def pair(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     async with open_pair((f"sqlite:///{tmp_path}/partner.db", database_url), (MemoryBroker(cluster), MemoryBroker(cluster))) as opened:
         await opened.begin_sharing()
         await opened.settle()
-        await until(lambda: have_said_all(opened))
+        await until(lambda: have_said_all(opened.partner, opened.vendor))
         yield opened
-
-
-async def have_said_all(pair: Pair) -> bool:
-    rows = [row for side in (pair.partner, pair.vendor) for row in await side.rows(select(peers.c.whole_ms))]
-    return len(rows) == 2 and all(row.whole_ms for row in rows)
 
 
 async def look(side: Side) -> list[Row]:
