@@ -20,7 +20,7 @@ from shared_schema.crm.database import Database, DatabaseUnavailable
 from shared_schema.crm.rows import upsert
 from shared_schema.crm.statements import Statement
 from shared_schema.sync import batch_log, controls, metrics, outbox, parking, progress, restoration, stops
-from shared_schema.sync.answers import answer, make_answers
+from shared_schema.sync.answers import OUTCOME, answer, make_answers
 from shared_schema.sync.apply import NO_LIMITS, Desk, apply_events
 from shared_schema.sync.arrivals import Arrivals, sort_arrivals
 from shared_schema.sync.bell import Bell
@@ -273,7 +273,7 @@ class Consumer:
             await self.move_position(tx, offset, poison.offset + 1)
             desk = Desk(self.incarnation, self.partnership, Policy())
             row = parking.make_row(self.partnership, poison, "poison", stack, desk.now_ms)
-            for each in arrivals.events:
+            for each in (each for each in arrivals.events if each.event.type != OUTCOME):  # which nobody answers
                 row["event"] = each.event.id
                 desk.answers.append(answer(each.event, Outcome(each.event.id, "parked", "poison")))
             await parking.save(tx, [row])
@@ -281,6 +281,7 @@ class Consumer:
             await outbox.append(tx, make_answers(self.incarnation, self.partnership, desk.answers), desk.now_ms)
             reach = await self.count(tx, arrivals)
             withheld = await outbox.read_withheld(tx, self.partnership)
+        metrics.note_parked(self.partnership, [row])
         self.bell.ring({self.partnership})
         return self.make_replies(reach, controls.Reply(), withheld)
 

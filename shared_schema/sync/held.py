@@ -17,7 +17,7 @@ from shared_schema.crm.policies import load_policy
 from shared_schema.crm.problems import WrongState
 from shared_schema.crm.shared_records import SharedRecord, load_records
 from shared_schema.crm.tables import property_history
-from shared_schema.sync import dead_letters, outbox, parking, verification
+from shared_schema.sync import brake, dead_letters, outbox, parking, verification
 from shared_schema.sync.answers import Answer, make_answers
 from shared_schema.sync.apply import Desk, apply_events
 from shared_schema.sync.arrivals import sort_arrivals
@@ -160,7 +160,7 @@ async def decide_incoming(station: Station, author: Author, partnership: str, ro
 async def drop_incoming(work: Work, partnership: str, letter: int) -> str:
     """Answer the sender with the records' state: as a restore where this side may write one, which brings it back there as well; else as
     the state that stays here, and the outcome *refused*."""
-    row = await dead_letters.take(work, letter)
+    row = await dead_letters.take(work, letter, held=True)
     if row is None:
         return "gone"
     (numbered,) = sort_arrivals(partnership, [parking.unpark(row)]).events
@@ -171,6 +171,8 @@ async def drop_incoming(work: Work, partnership: str, letter: int) -> str:
     if deleted and all(may_restore(work, policy, records[each.uid]) for each in deleted) and not any(map(ends, event.data.records)):
         desk = Desk(work.incarnation, partnership, policy, work.due, None)
         await apply_events(work.tx, desk, sort_arrivals(partnership, [parking.unpark(row)]))
+        if desk.to_park:  # for a parent of something else in it: when that comes it is judged anew
+            await brake.forget(work.tx, partnership, event.id)
         await outbox.append(work.tx, make_answers(work.incarnation, partnership, desk.answers), work.now_ms)
         fresh = await load_records(work.tx, partnership, {each.uid for each in deleted})
         await restore_all(work, partnership, fresh.values())

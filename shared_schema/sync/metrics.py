@@ -16,6 +16,7 @@ from shared_schema.crm.tables import SYNCED
 from shared_schema.sync.apply import Desk
 from shared_schema.sync.arrivals import Numbered
 from shared_schema.sync.braking import DROPPED
+from shared_schema.sync.parking import ParkRow
 from shared_schema.sync.progress import Reach
 from shared_schema.sync.status import Row
 
@@ -110,11 +111,15 @@ def note_applied(desk: Desk, taken: Sequence[Numbered], reach: Reach, seconds: f
             lags[each.event.type if each.event.type in types else "unknown"].observe(max(0, now_ms - sent_ms) / 1000)
     for arrival, count in reach.arrivals.items():
         arrivals.labels(desk.partnership, arrival).inc(count)
-    for row in desk.to_park:
-        parked_now.labels(desk.partnership, str(row["reason"])).inc()
-        if row["reason"] in REASONS:  # a forgery, kept whole as evidence
-            refused.labels(desk.partnership, str(row["reason"])).inc()
+    note_parked(desk.partnership, desk.to_park)
     note_outcomes(desk)
+
+
+def note_parked(partnership: str, rows: Iterable[ParkRow]) -> None:
+    for row in rows:
+        parked_now.labels(partnership, row["reason"]).inc()
+        if row["reason"] in REASONS and row["event"] is None:  # a forgery, kept whole as evidence, whose sender can not be told
+            refused.labels(partnership, row["reason"]).inc()
 
 
 def note_outcomes(desk: Desk) -> None:

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
-from shared_schema.contract.codec import HEADER_CONTROL, HEADER_EPOCH, HEADER_SEQUENCE
-from shared_schema.contract.envelope import EVENT_BYTES_MAX
+from shared_schema.contract.codec import HEADER_CONTROL, HEADER_EPOCH, HEADER_SEQUENCE, name_schema
+from shared_schema.contract.envelope import DATASCHEMA, EVENT_BYTES_MAX
 from shared_schema.contract.topics import record_topic
 from shared_schema.crm.deals import load_deal
 from shared_schema.crm.tables import shared_records
@@ -208,6 +208,26 @@ async def test_what_a_newer_minor_version_adds_is_kept_and_shown_to_nobody(pair:
     (row,) = await pair.vendor.rows(select(shared_records.c.document).where(shared_records.c.kind == "deal"))
     assert json.loads(row.document)["colour"] == colour
     assert (await pair.vendor.read(load_deal, 1))["amount"] is None
+    assert await pair.vendor.rows(select(parked.c.id)) == []
+
+
+async def test_what_a_newer_version_said_is_read_by_the_node_that_starts_after_an_upgrade(pair: Pair) -> None:
+    record = await deal_record(pair, next_step=register("said by tomorrow"))
+    await Stream(pair).put(alter(pair, dataschema="urn:dealbridge:event:2.0", data={"records": [record]}))
+
+    async def waits() -> bool:
+        return bool(await pair.vendor.rows(select(parked.c.id).where(parked.c.waits_for == "urn:dealbridge:event:2")))
+
+    async def is_read() -> bool:
+        return (await pair.vendor.read(load_deal, 1))["next_step"] == "said by tomorrow"
+
+    await until(waits)
+    await pair.vendor.stop()
+    known = {"waits_for": name_schema(DATASCHEMA), "payload": alter(pair, data={"records": [record]})}
+    async with pair.vendor.station.working() as work:  # as if this were the version that it waits for
+        await work.tx.execute(update(parked).values(known))
+    pair.vendor.start()
+    await until(is_read)
     assert await pair.vendor.rows(select(parked.c.id)) == []
 
 

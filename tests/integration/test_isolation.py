@@ -228,13 +228,14 @@ async def test_events_that_name_the_other_partnership_or_its_records_are_refused
     await forger.taken()
     await trio.settle()
     listed = await trio.vendor.read(refusals.list_refused, trio.partnerships["Acme"])
-    assert {(each["uid"], each["reason"]) for each in listed} == {(uid, "wrong_parent") for uid in new}
+    expected = {(uid, "wrong_parent") for uid in new} | {(stolen["id"], "wrong_partnership")}
+    assert {(each["uid"], each["reason"]) for each in listed} == expected
     (letter,) = await trio.vendor.rows(select(parked.c.reason, parked.c.partnership))
     assert tuple(letter) == ("wrong_partnership", trio.partnerships["Acme"])
     assert await trio.vendor.rows(select(shared_records.c.uid).where(shared_records.c.uid.in_(new))) == []
     assert await read_of(trio, "Besta") == before
     told = await trio.partners["Acme"].rows(select(peer_outcomes.c.outcome, peer_outcomes.c.reason))
-    assert ("refused", "wrong_parent") in {tuple(row) for row in told}
+    assert {("refused", "wrong_parent"), ("refused", "wrong_partnership")} <= {tuple(row) for row in told}
     secrets = await secrets_of(trio, "Besta") - {theirs, note}
     check_nothing_of(secrets, await read_whole_store(trio.partners["Acme"]), "what the forger was told")
     alarms = await alarms_of(trio)
