@@ -18,6 +18,7 @@ from shared_schema.contract.policy import Policy, read_policy
 from shared_schema.contract.records import KINDS, Kind, is_made_by_either
 from shared_schema.contract.refusal import AHEAD, REASONS, Door, refuse_fields
 from shared_schema.contract.registers import Register, Side, covers
+from shared_schema.contract.registration import outlasts_sharing
 from shared_schema.contract.topics import other
 from shared_schema.crm.rows import upsert
 from shared_schema.crm.shared_records import SharedRecord, Written, append_history, find_elsewhere, load_records
@@ -29,12 +30,12 @@ from shared_schema.sync.effects import Due, follow, nothing_due
 from shared_schema.sync.erasures import ERASED, Erased
 from shared_schema.sync.incarnation import Incarnation
 from shared_schema.sync.restate import RESTATED
+from shared_schema.sync.restorable import find_deal, find_over
 from shared_schema.sync.scrubbing import erase_below, load_around
 from shared_schema.sync.tables import peer_outcomes
 
 NO_LIMITS = Limits()
 NOTHING = Document()
-KEPT_WHEN_UNSHARED = frozenset({UNSHARED, "partner_left", "vendor_left"})
 
 
 class MissingParent(Exception):
@@ -49,7 +50,8 @@ class MissingParent(Exception):
 class Desk:
     """One batch at work: who we are, the locked records, and what has come of the batch so far. Without `limits` no brake is asked.
     `restoring`: our store went back, and the peer may bring our own writes; `unknown`: records refused because they would be ours.
-    `foreign`: what the batch names as a parent or registration and is another partnership's."""
+    `foreign`: what the batch names as a parent or registration and is another partnership's. `over`: the deleted deals that nobody can
+    restore any more, `trash_days` after their deletion."""
 
     incarnation: Incarnation
     partnership: str
@@ -69,6 +71,8 @@ class Desk:
     repeated: dict[tuple[object, ...], Erased] = field(default_factory=dict)
     restoring: bool = False
     unknown: set[str] = field(default_factory=set)
+    over: set[str] = field(default_factory=set)
+    trash_days: int = 90
 
     @property
     def claimed(self) -> bool:
@@ -128,6 +132,7 @@ async def prepare_destruction(tx: AsyncConnection, desk: Desk, events: Sequence[
         if desk.ledger is not None:
             fresh.take_over(desk.ledger)
         desk.ledger = fresh
+        desk.over |= await find_over(tx, desk.partnership, desk.records, destructive, desk.now_ms, desk.trash_days)
 
 
 def named_uids(events: Iterable[Numbered]) -> set[str]:
@@ -165,9 +170,7 @@ def apply_event(desk: Desk, numbered: Numbered) -> None:
 def is_unshared(desk: Desk, change: RecordChange) -> bool:
     """Whether this side knows that sharing of the registration has stopped; then only leaving, stopping and erasing still count."""
     registration = desk.records.get(change.registration or "")
-    if registration is None or not is_ended(registration) or change.erased or change.erased_fields:
-        return False
-    return change.kind != "registration" or not set(change.fields) <= KEPT_WHEN_UNSHARED
+    return registration is not None and is_ended(registration) and not outlasts_sharing(change)
 
 
 def is_ended(registration: SharedRecord) -> bool:
@@ -262,7 +265,7 @@ def hold_back(desk: Desk, numbered: Numbered, changes: Sequence[RecordChange]) -
     parked whole, or a person dropped it."""
     if desk.ledger is None:
         return changes, False
-    pairs = [(each, None if is_hidden(desk, each) else act_of_change(each, stored_document(desk, each))) for each in changes]
+    pairs = [(each, None if is_gone(desk, each) else act_of_change(each, stored_document(desk, each))) for each in changes]
     acts = [act for _, act in pairs if act is not None]
     verdict = judge(desk, desk.ledger, numbered, acts) if acts else "goes"
     if verdict == "goes":
@@ -293,10 +296,13 @@ def judge(desk: Desk, ledger: Ledger, numbered: Numbered, acts: Sequence[Act]) -
     return "stays"
 
 
-def is_hidden(desk: Desk, change: RecordChange) -> bool:
-    """Whether a change is of a part of a deal that is deleted already: then nothing more is destroyed by deleting it, too."""
-    deal = desk.records.get(deal_uid(change.registration)) if change.registration and change.kind not in ("deal", "registration") else None
-    return deal is not None and deal.state == "deleted" and not change.erased
+def is_gone(desk: Desk, change: RecordChange) -> bool:
+    """Whether a change is of a part of a deleted deal that nobody can restore any more, or of a part that came here only after its deal had
+    gone: then nothing more is destroyed by deleting it, too. So each side deletes what it made in deals whose days are over."""
+    deal = find_deal(desk.records, change)
+    if deal is None or deal.state != "deleted" or change.erased:
+        return False
+    return deal.uid in desk.over or change.uid not in desk.records
 
 
 def stored_document(desk: Desk, change: RecordChange) -> Document:

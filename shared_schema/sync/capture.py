@@ -98,11 +98,11 @@ async def capture(  # the parts of a command's place, once, from Work
     policy: Policy | None,
     command: Command,
     due: Due = nothing_due,
-    limits: Limits = NO_LIMITS,
+    limits: Limits | None = NO_LIMITS,
 ) -> Captured:
-    """Write it, remember it, queue it, under the given policy or else the one in force; past the brake's `limits` the event is held.
-    Raises UnknownRecord, WrongState, InvalidValue, NotWritable, TooManySiblings or EventTooLarge; then nothing of the transaction may be
-    kept."""
+    """Write it, remember it, queue it, under the given policy or else the one in force; past the brake's `limits` the event is held, and
+    without any no brake is asked. Raises UnknownRecord, WrongState, InvalidValue, NotWritable, TooManySiblings or EventTooLarge; then
+    nothing of the transaction may be kept."""
     records, in_force = await open_records(tx, incarnation, command)
     policy = policy or in_force
     event = incarnation.new_uid()
@@ -121,7 +121,7 @@ async def capture(  # the parts of a command's place, once, from Work
     now_ms = incarnation.clock.now_ms()
     await append_history(tx, written, now_ms)
     deed = brake.deed_of(command.partnership, event, written)
-    held = await brake.judge(tx, limits, deed, now_ms) if deed else None
+    held = await brake.judge(tx, limits, deed, now_ms) if deed and limits else None
     await outbox.append(tx, [make_event(incarnation, command, event, written)], now_ms, held, destroys=takes_leave(written))
     return Captured(event, tuple(results))
 

@@ -96,6 +96,7 @@ class Consumer:
         self.due = due
         self.limits = Limits()
         self.brake = NO_LIMITS
+        self.trash_days = 90
         self.proofs: dict[str, int] = {}
         self.restoring = False
         self.suspected_ms = 0
@@ -293,6 +294,7 @@ class Consumer:
             await self.move_position(tx, offset, batch[-1].offset + 1)
             standing = await read_standing(tx, self.partnership)
             desk = Desk(self.incarnation, self.partnership, standing.policy, self.due, self.brake)
+            desk.trash_days = self.trash_days
             desk.restoring = self.restoring and await restoration.is_restoring(tx, self.partnership)
             await apply_events(tx, desk, arrivals)
             await self.look_at_claims(tx, desk)

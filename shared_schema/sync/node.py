@@ -115,7 +115,7 @@ class Node:
         station, broker = self.station, self.find_broker(partnership)
         relay = Relay(station.database, broker, station.clock, station.spec.side, partnership)
         consumer = Consumer(station.database, broker, station.incarnation, partnership, station.spec.due, station.bell)
-        consumer.limits, consumer.brake = self.limits, station.keeping.brake
+        consumer.limits, consumer.brake, consumer.trash_days = self.limits, station.keeping.brake, station.keeping.trash_days
         consumer.proofs = station.proofs
         return Served(relay, consumer, group.create_task(self.sync(relay, consumer)))
 

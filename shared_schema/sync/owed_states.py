@@ -7,7 +7,7 @@ It is forgotten once the event that paid it has left the outbox.
 from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import BigInteger, Select, and_, bindparam, case, delete, exists, func, literal, null, select
+from sqlalchemy import BigInteger, Delete, Select, and_, bindparam, case, delete, exists, func, literal, null, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.contract.records import KINDS
@@ -21,7 +21,7 @@ from shared_schema.sync.braking import destroys
 from shared_schema.sync.incarnation import Incarnation
 from shared_schema.sync.restate import cut, depth_of, make_statement, state_of
 from shared_schema.sync.tables import outbox as outbox_rows
-from shared_schema.sync.tables import owed_states
+from shared_schema.sync.tables import owed_states, peer_outcomes
 
 PIECE_RECORDS = 1_000
 OWES = Statement(select(literal(1)).where(owed_states.c.partnership == bindparam("of")).limit(1))
@@ -42,7 +42,19 @@ OWING = Statement(
     .order_by(partnerships.c.id)
 )
 TRAVELLING = exists().where(outbox_rows.c.event == owed_states.c.event)
-PAID = Statement(delete(owed_states).where(owed_states.c.partnership == bindparam("of"), owed_states.c.event.is_not(None), ~TRAVELLING))
+PAYING = (owed_states.c.partnership == bindparam("of"), owed_states.c.event.is_not(None), ~TRAVELLING)
+PAID = Statement(delete(owed_states).where(*PAYING).returning(owed_states.c.uid, owed_states.c.event))
+
+
+def forget_ignored() -> Delete:
+    """What the peer had ignored of paid records, unless it said something of the payments (events), too."""
+    ignored, told = peer_outcomes, peer_outcomes.alias()
+    again = (told.c.partnership == ignored.c.partnership, told.c.uid.in_((ignored.c.uid, "")), Among(told.c.event, "events"))
+    of_them = (ignored.c.partnership == bindparam("of"), Among(ignored.c.uid, "uids"), ignored.c.outcome == "ignored")
+    return delete(ignored).where(*of_them, ~exists().where(*again))
+
+
+FORGET_IGNORED = Statement(forget_ignored())
 
 
 async def owe_all(tx: AsyncConnection, partnership: str) -> None:
@@ -98,16 +110,25 @@ async def list_owing(connection: AsyncConnection) -> list[str]:
     return [partnership for (partnership,) in await OWING.fetch(connection, {})]
 
 
-async def forgive(tx: AsyncConnection, partnership: str, registration: str) -> None:
-    """What is not queued yet of a registration is no longer owed: its sharing stopped."""
-    its = select(shared_records.c.uid).where(in_partnership(shared_records, partnership), shared_records.c.registration == registration)
+async def owe_registrations(tx: AsyncConnection, partnership: str, registrations: Collection[str]) -> None:
+    """The peer is owed every record of these registrations."""
+    its = OF_PARTNERSHIP.where(Among(shared_records.c.registration, "registrations"))
+    await owe_selected(tx, its, {"of": partnership, "registrations": sorted(registrations)})
+
+
+async def forgive(tx: AsyncConnection, partnership: str, registration: str) -> set[str]:
+    """What is not queued yet of a registration is no longer owed, because its sharing stops, but for what is erased; the records' uids."""
+    of_it = (in_partnership(shared_records, partnership), shared_records.c.registration == registration)
+    its = select(shared_records.c.uid).where(*of_it, shared_records.c.state != "erased")
     where = (owed_states.c.partnership == partnership, owed_states.c.event.is_(None), owed_states.c.uid.in_(its))
-    await tx.execute(delete(owed_states).where(*where))
+    return set((await tx.execute(delete(owed_states).where(*where).returning(owed_states.c.uid))).scalars())
 
 
 async def forget_paid(tx: AsyncConnection, partnership: str) -> None:
-    """Drop the debts whose events the peer has acknowledged."""
-    await PAID.fetch(tx, {"of": partnership})
+    """Drop the debts whose events the peer has acknowledged. Of what it took so it no longer holds that it had ignored something before."""
+    paid = {uid: event for uid, event in await PAID.fetch(tx, {"of": partnership})}
+    if paid:
+        await FORGET_IGNORED.fetch(tx, {"of": partnership, "uids": sorted(paid), "events": sorted(set(paid.values()))})
 
 
 async def is_owing(connection: AsyncConnection, partnership: str) -> bool:

@@ -21,6 +21,7 @@ from shared_schema.sync.station import Author, Keeping
 from shared_schema.sync.status import read_status
 from shared_schema.sync.tables import inbound_epochs, journal, outbound_epochs, outbox, parked, peer_outcomes
 from shared_schema.sync.transport import Broker, Record
+from shared_schema.sync.trash import sweep
 from tests.integration.pair import Pair, Side, open_pair, until
 from tests.twins.memory_broker import MemoryBroker, MemoryCluster
 
@@ -325,6 +326,34 @@ async def test_unsharings_that_were_held_are_as_if_they_had_not_been_once_droppe
         statuses = [row["status"] for row in await side.read(views.list_shared_deals, {})]
         assert (statuses.count("unshared"), statuses.count("active")) == (LEAST, 2)
     await pair.check_same()
+
+
+async def test_the_parts_of_a_deleted_deal_count_because_the_deal_can_come_back(pair: Pair) -> None:
+    partner, vendor = pair.partner, pair.vendor
+    await set_brakes(pair, OFF, TIGHT)
+    await partner.do(delete_for_both, 1, None)
+    await remove_notes(partner, 7)
+    await partner.do(restore, 1)
+    await until_held(vendor, 2)
+    await pair.settle()
+    assert (await notes_of(vendor, "deleted"), await notes_of(vendor, "alive")) == (LEAST, 2)
+
+
+async def test_what_each_side_deletes_of_its_own_in_deals_whose_days_are_over_counts_for_nobody(pair: Pair) -> None:
+    partner, vendor = pair.partner, pair.vendor
+    await pair.share_deal("Hooli")
+    await pair.settle()
+    await partner.do(add_note, 2, "stays")
+    await set_brakes(pair, TIGHT, TIGHT)
+    await partner.do(delete_for_both, 1, None)
+    await pair.settle()
+    await set_brakes(pair, *[TIGHT._replace(trash_days=-8)] * 2)
+    await sweep(partner.station)
+    await partner.do(remove, "note", 8)
+    await pair.settle()
+    for side in (partner, vendor):
+        assert (await status(side))["held_outgoing"] == (await status(side))["held_incoming"] == 0
+        assert await notes_of(side, "deleted") == 7
 
 
 async def test_an_outgoing_erasure_can_only_be_released_because_its_content_is_gone(pair: Pair) -> None:

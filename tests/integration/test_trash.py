@@ -336,3 +336,89 @@ async def test_the_trash_shows_what_the_deletion_had_not_seen(pair: Pair) -> Non
         (listed,) = await look(side)
         assert (listed["title"], listed["unseen"]) == ("second, unseen", ["body"])
     assert await pair.vendor.rows(select(trash.c.id))
+
+
+async def test_what_was_deleted_and_is_no_longer_shared_comes_back_on_its_own_side_and_can_be_shared_again(pair: Pair) -> None:
+    partner, vendor = pair.partner, pair.vendor
+    await partner.stop()
+    await vendor.stop()
+    await partner.do(registrations.delete_for_both, 1, None)
+    await vendor.do(registrations.unshare, 1)
+    partner.start()
+    vendor.start()
+    await pair.settle()
+    (row,) = await look(partner)
+    await partner.do(restore, row["id"])
+    await pair.settle()
+    assert await look(partner) == [] and len(await partner.read(list_deals, {})) == len(await vendor.read(list_deals, {})) == 1
+    await partner.do(registrations.share, pair.partnership, 1, {"name": "Globex", "domain": "globex.example"}, {}, DETAILS)
+    await pair.settle()
+    assert sorted(row["status"] for row in await vendor.read(views.list_shared_deals, {})) == ["active", "unshared"]
+
+
+@pytest.mark.parametrize("swept_first", [False, True])
+async def test_with_a_deal_that_is_no_longer_shared_go_the_notes_of_both_sides(pair: Pair, swept_first: bool) -> None:
+    partner, vendor = pair.partner, pair.vendor
+    await partner.do(notes.add_note, 1, "the partner's")
+    await vendor.do(notes.add_note, 1, "the vendor's")
+    await pair.settle()
+    await vendor.do(registrations.delete_for_both, 1, None)
+    await pair.settle()
+    if swept_first:
+        await vendor.stop()
+        await sweep_both(pair)
+    await vendor.do(registrations.unshare, 1)
+    vendor.start() if swept_first else None
+    for _ in range(2):
+        await pair.settle()
+        await sweep_both(pair)
+    for side in (partner, vendor):
+        assert [(row.body, row.state) for row in await side.rows(select(shared_notes.c.body, shared_notes.c.state))] == [
+            ("", "deleted")
+        ] * 2
+        documents = [row.document for row in await side.rows(select(shared_records.c.document))]
+        assert not any("the partner's" in each or "the vendor's" in each for each in documents)
+        values = [row.value for row in await side.rows(select(property_history.c.value))]
+        assert not any("the partner's" in each or "the vendor's" in each for each in values)
+        side.station.keeping = LONG_AGO
+        await pair.settle()
+        assert await sweep(side.station) == 0, "once is enough"
+
+
+def go_on(pair: Pair, monkeypatch: pytest.MonkeyPatch, days: int) -> None:
+    for side in (pair.partner, pair.vendor):
+        before = side.station.clock.now_ms
+        monkeypatch.setattr(side.station.clock, "now_ms", lambda before=before: before() + days * 86_400_000)
+
+
+async def test_a_contested_deletion_is_restored_however_long_it_waited(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    partner, vendor = pair.partner, pair.vendor
+    await partner.stop()
+    await vendor.stop()
+    await partner.do(save_shared, 1, {"next_step": "unseen"})
+    await vendor.do(registrations.delete_for_both, 1, None)
+    partner.start()
+    vendor.start()
+    await pair.settle()
+    go_on(pair, monkeypatch, 91)
+    shown = await partner.read(views.read_shared_deal, "partner", 1)
+    assert (shown["state"], "restore" in shown["deal"]["offers"]) == ("contested", True)
+    await partner.do(registrations.restore, 1)
+    await pair.settle()
+    assert (await vendor.read(views.read_shared_deal, "vendor", 1))["state"] == "alive"
+
+
+async def test_what_is_deleted_can_be_restored_until_the_date_that_the_trash_states(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the deletion came late: who made it lets the content go by the day on which it was made."""
+    partner, vendor = pair.partner, pair.vendor
+    await vendor.stop()
+    await partner.do(registrations.delete_for_both, 1, None)
+    go_on(pair, monkeypatch, 20)
+    vendor.start()
+    await pair.settle()
+    (here,), (there,) = await look(partner), await look(vendor)
+    assert abs(here["restorable_until_ms"] - there["restorable_until_ms"]) < 86_400_000
+    go_on(pair, monkeypatch, 71)
+    assert there["restorable_until_ms"] < vendor.station.clock.now_ms()
+    with pytest.raises(WrongState, match="90 days ago"):
+        await vendor.do(registrations.restore, 1)
