@@ -120,6 +120,7 @@ async def apply_again(work: Work, letter_id: int, *, released: bool = False) -> 
         await brake.forget(work.tx, partnership, row["event"])
     limits = None if released else work.keeping.brake
     desk = Desk(work.incarnation, partnership, await load_policy(work.tx, partnership), work.due, limits)
+    desk.trash_days = work.keeping.trash_days
     await apply_events(work.tx, desk, sort_arrivals(partnership, [parking.unpark(row)]))
     reason = next((str(each["reason"]) for each in desk.to_park if each.get("id") == letter_id), None)
     told = [each for each in desk.answers if each.event != row["event"] or reason != row["reason"]]  # else its sender knows
@@ -128,6 +129,8 @@ async def apply_again(work: Work, letter_id: int, *, released: bool = False) -> 
     if reason is not None:
         return Replayed(letter_id, "parked", reason)
     await note(work, partnership, None, "dead letter replayed", f"{letter_id}: {row['reason']}")
+    if released:
+        await verification.request(work, partnership, repair=True)
     return Replayed(letter_id, "applied", partnership=partnership)
 
 
