@@ -131,7 +131,8 @@ async def sweep(station: Station) -> int:
             await clear(work, partnership, list((await load_records(work.tx, partnership, uids)).values()))
         left = (await work.tx.execute(select_left().limit(BATCH - len(found)))).all()
         for partnership, uids in group(left):
-            await bury(work, partnership, list((await load_records(work.tx, partnership, uids)).values()))
+            around = await load_of_registrations(work.tx, partnership, uids)
+            await bury(work, partnership, [each for each in around.values() if each.kind in PARTS and each.state == "alive"])
     return len(found) + len(left)
 
 
@@ -167,13 +168,14 @@ def is_below_swept_deal() -> ColumnElement[bool]:
 
 
 def select_left() -> Select[Any]:
-    """What lives on in deals whose days are over and whose sharing has stopped: that the peer deleted what it made is ignored here."""
-    of_it = and_(shared_records.c.partnership == shared_deals.c.partnership, shared_records.c.registration == shared_deals.c.uid)
+    """The deals whose days are over and whose sharing has stopped in which something lives on: that the peer deleted what it made there is
+    ignored here."""
+    of_any = shared_deals.c.partnership.in_(select(partnerships.c.id))  # so that the index of statuses serves
+    ended = (of_any, shared_deals.c.status == "unshared", shared_deals.c.state == "deleted")
     of_deal = (trash.c.partnership == shared_deals.c.partnership, trash.c.registration == shared_deals.c.uid, trash.c.kind == "deal")
-    kept = exists().where(*of_deal)
-    over = (shared_deals.c.status == "unshared", shared_deals.c.state == "deleted", ~kept)
-    living = (shared_records.c.kind.in_(PARTS), shared_records.c.state == "alive")
-    return select(shared_records.c.partnership, shared_records.c.uid).join(shared_deals, of_it).where(*over, *living)
+    of_it = (shared_records.c.registration == shared_deals.c.uid, shared_records.c.partnership.concat("") == shared_deals.c.partnership)
+    lives = exists().where(*of_it, shared_records.c.kind.in_(PARTS), shared_records.c.state == "alive")
+    return select(shared_deals.c.partnership, shared_deals.c.uid).where(*ended, ~exists().where(*of_deal), lives)
 
 
 async def bury(work: Work, partnership: str, records: Sequence[SharedRecord]) -> None:
