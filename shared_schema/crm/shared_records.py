@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from shared_schema.contract.documents import ERASED, Document, bucket_of
 from shared_schema.contract.life import State, hash_document, state_of
 from shared_schema.contract.records import deletion_rule, is_one_way
-from shared_schema.contract.registers import EMPTY, Register, Sibling, Side, differs, encode_value
+from shared_schema.contract.registers import CONTEXT_ALARM, EMPTY, Register, Sibling, Side, differs, encode_value
 from shared_schema.crm.rows import Among, change_rows, in_partnership, insert_missing, upsert
 from shared_schema.crm.statements import Statement
 from shared_schema.crm.tables import partnerships, property_history, shared_records
@@ -99,6 +99,26 @@ class Written(NamedTuple):
     sibling: Sibling
     source: str
     event: str
+
+
+class LongContext(NamedTuple):
+    """A field that very many incarnations wrote: each has an entry in its context for ever. `fresh`: it became so just now."""
+
+    uid: str
+    field: str
+    entries: int
+    fresh: bool
+
+
+def find_long_contexts(records: Iterable[SharedRecord]) -> tuple[LongContext, ...]:
+    """The fields changed in this transaction whose contexts have grown long."""
+    changed = [
+        (record.uid, name, len(before.context), len(record.document.get(name).context))
+        for record in records
+        for name, before in record.touched.items()
+        if name not in (ERASED, CLEARED)
+    ]
+    return tuple(LongContext(uid, name, now, was < CONTEXT_ALARM) for uid, name, was, now in changed if now >= CONTEXT_ALARM)
 
 
 async def load_records(connection: AsyncConnection, partnership: str, uids: Iterable[str]) -> dict[str, SharedRecord]:

@@ -18,6 +18,7 @@ from shared_schema.contract.policy import Policy
 from shared_schema.contract.topics import other, record_topic
 from shared_schema.crm.database import Database, DatabaseUnavailable
 from shared_schema.crm.rows import upsert
+from shared_schema.crm.shared_records import find_long_contexts
 from shared_schema.crm.statements import Statement
 from shared_schema.sync import batch_log, controls, metrics, outbox, parking, progress, restoration, stops
 from shared_schema.sync.answers import OUTCOME, answer, make_answers
@@ -28,6 +29,7 @@ from shared_schema.sync.effects import Due, nothing_due
 from shared_schema.sync.incarnation import Incarnation
 from shared_schema.sync.limits import Limits
 from shared_schema.sync.log_lines import ids
+from shared_schema.sync.long_contexts import tell_long
 from shared_schema.sync.patience import keep_at
 from shared_schema.sync.relay import deliver
 from shared_schema.sync.standing import read_standing
@@ -314,6 +316,7 @@ class Consumer:
         metrics.note_acknowledged(desk, reply.acknowledged)
         metrics.repaired.labels(self.partnership).inc(reply.repaired)
         batch_log.tell_applied(desk, arrivals.events)
+        tell_long(self.partnership, find_long_contexts(desk.records.values()))
         if not is_answered(arrivals, reply):
             return []
         return self.make_replies(reach, reply, withheld)

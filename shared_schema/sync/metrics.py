@@ -3,6 +3,7 @@
 from collections import Counter as Counts
 from collections.abc import Iterable, Sequence
 from importlib.metadata import version
+from typing import Any
 
 from prometheus_client import Counter, Gauge, Histogram, Info, generate_latest
 
@@ -18,8 +19,8 @@ from shared_schema.sync.arrivals import Numbered
 from shared_schema.sync.braking import DROPPED
 from shared_schema.sync.parking import ParkRow
 from shared_schema.sync.progress import Reach
-from shared_schema.sync.status import Row
 
+Row = dict[str, Any]
 LAG_S = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60, 300, 3600, 86400)
 TROUBLE_KINDS = ("down", "credential", "certificate", "access", "missing", "settings", "failed")
 WORK_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15)
@@ -43,6 +44,7 @@ refused = Counter("dealbridge_refused_total", "Fields of the peer's that were re
 parked_now = Counter("dealbridge_parked_total", "Records parked.", ["partnership", "reason"])
 duplicates = Counter("dealbridge_duplicates_total", "Registrations of customers that were in progress already.", ["partnership"])
 assignments = Counter("dealbridge_assignments_total", "Reps assigned.", ["rep", "method"])
+unstated = Counter("dealbridge_unstated_records_total", "Owed states passed over: no event can carry them.", ["partnership"])
 swept = Counter("dealbridge_swept_rows_total", "Rows that the sweeper took out of the store.", ["table"])
 backlog = Gauge("dealbridge_outbox_backlog_rows", "Outbox rows that wait to be published.", ["partnership"])
 oldest = Gauge("dealbridge_outbox_oldest_age_seconds", "Age of the oldest outbox row that waits to be published.", ["partnership"])
@@ -66,6 +68,11 @@ trouble = Gauge(
     ["partnership", "kind"],
 )
 restoring = Gauge("dealbridge_restoring_streams", "1 while this store, which went back, waits for the peer's states.", ["partnership"])
+longest_context = Gauge(
+    "dealbridge_longest_context_entries",
+    "Incarnations that wrote one field, where they are very many.",
+    ["partnership"],
+)
 suspected = Gauge("dealbridge_suspected_fields", "Fields refused because they name writes of ours never made here.", ["partnership"])
 drift = Gauge("dealbridge_drift_records", "Records that differ between the sides, seen so at two looks.", ["partnership"])
 repaired = Counter("dealbridge_repaired_records_total", "Records that had drifted and whose states were sent.", ["partnership"])
@@ -92,6 +99,8 @@ insights_reply = Gauge(
 )
 insights_behind = Gauge("dealbridge_insights_behind_records", "Records of the topics that are not in the statistics yet.")
 build = Info("dealbridge_build", "What runs: version, side and role of the process.")
+
+longest: dict[str, int] = {}
 
 
 def say_build(side: Side, role: str) -> None:
@@ -131,6 +140,11 @@ def note_outcomes(desk: Desk) -> None:
             if outcome.outcome == "conflict" and record and record.kind in KINDS:
                 field = outcome.field if outcome.field in (*KINDS[record.kind].fields, "life") else "unknown"
                 conflicts.labels(desk.partnership, record.kind, str(field)).inc()
+
+
+def note_context(partnership: str, entries: int) -> None:
+    longest[partnership] = max(entries, longest.get(partnership, 0))
+    longest_context.labels(partnership).set(longest[partnership])
 
 
 def note_acknowledged(desk: Desk, acknowledged: Iterable[tuple[str, int]]) -> None:

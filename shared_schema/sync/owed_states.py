@@ -4,6 +4,7 @@ A debt is a row, so it costs the same however often a record changes meanwhile, 
 It is forgotten once the event that paid it has left the outbox.
 """
 
+import logging
 from collections.abc import Collection
 from typing import Any
 
@@ -15,10 +16,11 @@ from shared_schema.crm.rows import Among, in_partnership, insert_for, take_turn,
 from shared_schema.crm.shared_records import load_records
 from shared_schema.crm.statements import Statement
 from shared_schema.crm.tables import partnerships, shared_records
-from shared_schema.sync import outbox
+from shared_schema.sync import metrics, outbox
 from shared_schema.sync.brake import find_held
 from shared_schema.sync.braking import destroys
 from shared_schema.sync.incarnation import Incarnation
+from shared_schema.sync.log_lines import ids
 from shared_schema.sync.restate import cut, depth_of, make_statement, state_of
 from shared_schema.sync.tables import outbox as outbox_rows
 from shared_schema.sync.tables import owed_states, peer_outcomes
@@ -56,6 +58,8 @@ def forget_ignored() -> Delete:
 
 FORGET_IGNORED = Statement(forget_ignored())
 
+log = logging.getLogger(__name__)
+
 
 async def owe_all(tx: AsyncConnection, partnership: str) -> None:
     """The peer is owed every record of the partnership."""
@@ -76,7 +80,8 @@ async def owe_selected(tx: AsyncConnection, chosen: Select[Any], parameters: dic
 
 async def pay(tx: AsyncConnection, incarnation: Incarnation, partnership: str) -> int:
     """Queue the next piece of what is owed, parents first; how many records. A store that is being restored says of none that it is
-    destroyed: when that is over, the peer is owed everything."""
+    destroyed: when that is over, the peer is owed everything. What no event can carry is passed over and owed no more; the log, a metric
+    and each verification name it."""
     await take_turn(tx, f"owed:{partnership}")
     found = await NEXT.fetch(tx, {"of": partnership, "partnership": partnership, "most": PIECE_RECORDS})
     if not found:
@@ -87,15 +92,29 @@ async def pay(tx: AsyncConnection, incarnation: Incarnation, partnership: str) -
     await forget(tx, partnership, records.keys() - {each.uid for each in spoken})
     ordered = sorted(spoken, key=lambda record: (depths[record.uid], record.uid))
     held = {uid for uid, _ in await find_held(tx, partnership, "out")}
-    events, rows = [], []
+    events, rows, unfit = [], [], []
     for some in cut(ordered):
         event = make_statement(incarnation, partnership, some, held)
+        if len(some) == 1 and not outbox.fits(event):  # a piece of several fits, or it would have been cut
+            unfit.append(some[0].uid)
+            continue
         if event.data.records:
             events.append(event)
         rows += [{"partnership": partnership, "uid": each.uid, "depth": depths[each.uid], "event": event.id} for each in some]
     await outbox.append(tx, events, incarnation.clock.now_ms())
     await upsert(tx, owed_states, rows, ("event",))
+    await pass_over(tx, partnership, unfit)
     return len(found)
+
+
+async def pass_over(tx: AsyncConnection, partnership: str, uids: Collection[str]) -> None:
+    """Drop the debts of records that no event can carry, aloud."""
+    if not uids:
+        return
+    await forget(tx, partnership, uids)
+    metrics.unstated.labels(partnership).inc(len(uids))
+    for uid in uids:
+        log.error("the state of a record is too large for an event, and is passed over", extra=ids(partnership, uid=uid))
 
 
 async def forget(tx: AsyncConnection, partnership: str, uids: Collection[str]) -> None:
