@@ -67,7 +67,7 @@ async def test_a_field_that_seventy_processes_wrote_is_sent_like_any_other(pair:
     assert (await pair.partner.read(load_deal, 1))["next_step"] == "step 69"
     assert await pair.partner.read(refusals.list_refused) == []
     await pair.check_same()
-    assert [each.message for each in caplog.records].count("64 incarnations wrote one field, of at most 1024 of both sides") == 2
+    assert sum("incarnations wrote one field, of at most 1024" in each.message for each in caplog.records) == 2
     assert metrics.longest_context.labels(pair.partnership)._value.get() == 70
 
 
