@@ -23,6 +23,7 @@ __all__ = ["trio"]
 
 REQUEST = "01998f3e-2222-7000-8000-000000000001"  # who asks names it, so the answer may
 LOOK = "feedfacefeedface"
+ANSWERED = {"request": REQUEST, "look": LOOK}
 SAMPLE_OF = {sample.type: json.loads(sample.value) for sample in SAMPLES if sample.type in CONTROLS}
 LAST = ("sync.acknowledged", "sync.inspect")  # the acknowledgement has the vendor restore its store; the inspection's answer ends the wait
 
@@ -46,10 +47,8 @@ async def find_out(trio: Trio) -> Theirs:
 
 def forge(value: Any, theirs: Theirs, name: str = "") -> Any:
     """A golden sample with the other's uids and epochs wherever it has any."""
-    if name == "request":
-        return REQUEST
-    if name == "look":
-        return LOOK
+    if name in ANSWERED:
+        return ANSWERED[name]
     if isinstance(value, dict):
         if value and all(re.match(EPOCH_PATTERN, key) for key in value):
             return {epoch: forge(next(iter(value.values())), theirs) for epoch in theirs.epochs}
