@@ -34,7 +34,7 @@ OF_PARTNERSHIP = select(shared_records.c.partnership, shared_records.c.uid, DEPT
 )
 NEXT = Statement(
     select(owed_states.c.uid, owed_states.c.depth, outbox.BEING_RESTORED)
-    .where(owed_states.c.partnership == bindparam("of"), owed_states.c.event.is_(None))
+    .where(owed_states.c.partnership == bindparam("partnership"), owed_states.c.event.is_(None))
     .order_by(owed_states.c.depth, owed_states.c.uid)
     .limit(bindparam("most", type_=BigInteger()))
 )
@@ -83,7 +83,7 @@ async def pay(tx: AsyncConnection, incarnation: Incarnation, partnership: str) -
     destroyed: when that is over, the peer is owed everything. What no event can carry is passed over and owed no more; the log, a metric
     and each verification name it."""
     await take_turn(tx, f"owed:{partnership}")
-    found = await NEXT.fetch(tx, {"of": partnership, "partnership": partnership, "most": PIECE_RECORDS})
+    found = await NEXT.fetch(tx, {"partnership": partnership, "most": PIECE_RECORDS})
     if not found:
         return 0
     depths, restoring = {uid: depth for uid, depth, _ in found}, bool(found[0][2])
