@@ -8,13 +8,16 @@ import pytest
 from sqlalchemy import delete, insert, select, update
 
 from shared_schema.contract.documents import LIFE, Document
+from shared_schema.contract.envelope import Acknowledgement, Heartbeat
 from shared_schema.contract.life import make_deletion
 from shared_schema.crm.deals import list_deals, load_deal
 from shared_schema.crm.problems import NotAllowed, NotFound, WrongState
 from shared_schema.crm.projected_tables import comments, shared_notes, trash
 from shared_schema.crm.tables import property_history, shared_records
 from shared_schema.sync import conflicts, notes, offers, partnerships, registrations, relay, verification, verifier, views
+from shared_schema.sync.arrivals import Arrivals
 from shared_schema.sync.capture import Write
+from shared_schema.sync.consumer import hear_peer
 from shared_schema.sync.deals import save_shared
 from shared_schema.sync.outbox import count_pending
 from shared_schema.sync.owed_states import owe_all
@@ -211,6 +214,24 @@ async def test_what_the_peer_has_yet_to_say_or_this_side_to_understand_keeps_the
         await owe_all(tx, pair.partnership)
         assert await count_pending(tx, pair.partnership) > 0
     assert await sweep(vendor.station) == 1
+
+
+async def test_only_a_heartbeat_that_leaves_nothing_to_say_tells_that_the_peer_has_said_all(pair: Pair) -> None:
+    """By the peer's clock, unless that is ahead; an acknowledgement may overtake what the peer has yet to send."""
+    side, now_ms = pair.vendor, pair.vendor.station.clock.now_ms() + DAY_MS
+    await pair.partner.stop()
+    await side.stop()
+    about: Row = {"partnership": pair.partnership, "epochs": {}}
+    told = [
+        (Heartbeat(**about, sent_ms=now_ms + 1), now_ms),
+        (Heartbeat(**about, sent_ms=now_ms - 5), now_ms - 5),
+        (Heartbeat(**about, sent_ms=now_ms - 4, backlog=1), now_ms - 5),
+        (Acknowledgement(**about, sent_ms=now_ms - 3, withheld=[]), now_ms - 5),
+    ]
+    for control, whole_ms in told:
+        async with side.station.database.transaction() as tx:
+            await hear_peer(tx, pair.partnership, Arrivals([], [control], []), now_ms)
+        assert [row.whole_ms for row in await side.rows(select(peers.c.whole_ms))] == [whole_ms]
 
 
 async def test_the_trash_of_a_partnership_that_has_ended_waits_for_nobody(pair: Pair) -> None:
