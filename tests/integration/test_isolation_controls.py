@@ -17,6 +17,7 @@ from shared_schema.sync.transport import Record
 from tests.contract.golden import SAMPLES
 from tests.integration.pair import until
 from tests.integration.test_isolation import check_nothing_of, live, read_of, secrets_of, trio
+from tests.integration.tries import check_tries
 from tests.integration.trio import Trio, read_topic, read_whole_store
 
 __all__ = ["trio"]
@@ -50,13 +51,10 @@ def forge(value: Any, theirs: Theirs, name: str = "") -> Any:
     if name in ANSWERED:
         return ANSWERED[name]
     if isinstance(value, dict):
-        if value and all(re.match(EPOCH_PATTERN, key) for key in value):
-            return {epoch: forge(next(iter(value.values())), theirs) for epoch in theirs.epochs}
-        return {key: forge(part, theirs, key) for key, part in value.items()}
-    if isinstance(value, list) and value and all(map(is_uid, value)):
-        return theirs.uids
+        epochs = dict.fromkeys(theirs.epochs, next(iter(value.values()))) if all(re.match(EPOCH_PATTERN, key) for key in value) else value
+        return {key: forge(part, theirs, key) for key, part in epochs.items()}
     if isinstance(value, list):
-        return [forge(each, theirs) for each in value]
+        return theirs.uids if value and all(map(is_uid, value)) else [forge(each, theirs) for each in value]
     return theirs.uids[0] if is_uid(value) else value
 
 
@@ -105,6 +103,8 @@ async def test_no_control_message_in_the_others_partnership_is_taken(trio: Trio)
     letters = await trio.vendor.rows(select(parked.c.partnership, parked.c.reason, parked.c.payload))
     told = sorted((row.partnership, row.reason, json.loads(row.payload)["type"]) for row in letters)
     assert told == sorted((own, "wrong_partnership", kind) for kind in CONTROLS)
+    in_name = "in Besta's partnership"
+    check_tries("Control messages", [(in_name, f"`{kind}`", f"parked: {reason}") for _, reason, kind in told], in_name)
     check_nothing_of(secrets, text, "the vendor's topic to Acme")
     check_nothing_of(secrets, await read_whole_store(trio.partners["Acme"]), "Acme's store")
     assert all(each.get("look") != LOOK and each["partnership"] == own for each in answers)
@@ -128,3 +128,6 @@ async def test_a_control_message_about_the_others_records_and_epochs_is_answered
     check_nothing_of(secrets, await read_whole_store(trio.partners["Acme"]), "Acme's store")
     assert await trio.vendor.rows(documents) == before
     await trio.check_same()
+    about = "about Besta's records and epochs"
+    words = {"sync.digest": "`sync.hashes` of Acme's own records", "sync.inspect": "`sync.shown` without a record"}
+    check_tries("Control messages", [(about, f"`{kind}`", words.get(kind, "nothing of Besta's")) for kind in CONTROLS], about)
