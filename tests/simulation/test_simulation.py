@@ -7,12 +7,16 @@ import sys
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from types import FunctionType
 from unittest.mock import patch
 
 import pytest
 
 from partner_node.spec import SPEC as PARTNER
+from shared_schema.contract import registers, registration
 from shared_schema.contract.envelope import CONTROL_TYPES, EVENT_TYPES
+from shared_schema.contract.registers import encode_token
+from shared_schema.sync.deals import save_shared
 from tests.checker import Broken
 from tests.simulation import histories, scenes
 from tests.simulation.histories import History, all_points, be_quiet, live, pairs, parse, random_histories, singles, twice
@@ -67,6 +71,13 @@ def places(template: Path, seed: int) -> list[tuple[str, str, int]]:
     """Every point that a node passes in every script."""
     be_quiet()
     return all_points(seed, template)
+
+
+async def save_two_values(world: World) -> None:
+    """One page, saved twice: both values stand, whether anybody lists a conflict or not."""
+    token = {"next_step": encode_token({})}
+    for step in ("call", "write"):
+        await world.partner.act("save", lambda work, value=step: save_shared(work, 1, {"next_step": value}, token))
 
 
 def check_whole(tally: Tally) -> None:
@@ -161,6 +172,23 @@ def test_random_people_crashes_and_misfortunes_lose_nothing(template: Path, seed
 def test_a_rare_coincidence_leaves_both_sides_whole(template: Path, name: str) -> None:
     if broken := catch({**SCENES, **MORE_SCENES}[name], template):
         pytest.fail(broken, pytrace=False)
+
+
+@pytest.mark.parametrize(
+    ("real", "wrong", "scene", "told"),
+    [
+        (registers.differs, lambda register: False, Script("shared", save_two_values), "listed conflicts"),
+        (registration.status_of, lambda document: "extension pending", SCRIPTS["share"], "is listed as extension pending"),
+    ],
+    ids=["conflicts", "statuses"],
+)
+def test_the_checker_takes_nobodys_word_for_what_it_can_reckon(
+    template: Path, monkeypatch: pytest.MonkeyPatch, real: FunctionType, wrong: FunctionType, scene: Script, told: str
+) -> None:
+    """Whoever calls the function, the checker as well, gets the wrong answer."""
+    monkeypatch.setattr(real, "__code__", wrong.__code__)
+    broken = catch(scene, template)
+    assert broken and told in broken
 
 
 @pytest.mark.parametrize("name", VARIANTS)
