@@ -40,7 +40,7 @@ class SharedRecord:
     """One shared record while a transaction works on it. What identifies it never changes; its document does.
 
     `stored` is the document as it was read, `touched` the fields changed since with their registers before that, `turned` the conflicts
-    opened (True) or closed.
+    opened (True) or closed, `named` the fields erased since by name, also where all of it was erased then.
     """
 
     partnership: str
@@ -53,6 +53,7 @@ class SharedRecord:
     stored: str | None = None
     touched: dict[str, Register] = field(default_factory=dict)
     turned: dict[str, bool] = field(default_factory=dict)
+    named: set[str] = field(default_factory=set)
 
     @property
     def changed(self) -> bool:
@@ -73,7 +74,9 @@ class SharedRecord:
 
     def erase(self, names: Iterable[str] = ()) -> None:
         """Erase the named fields, or everything; what hangs on the content elsewhere is cleared by whoever follows the change."""
-        self.document.erase(names)
+        named = set(names)
+        self.named |= named
+        self.document.erase(named)
         self.touched.setdefault(ERASED, EMPTY)
 
     def clear(self) -> None:
@@ -88,7 +91,7 @@ class SharedRecord:
 
     def before(self) -> "SharedRecord | None":
         """The record as it was stored when this transaction read it; None if it was not there."""
-        return None if self.stored is None else replace(self, document=Document.decode(self.stored), touched={}, turned={})
+        return None if self.stored is None else replace(self, document=Document.decode(self.stored), touched={}, turned={}, named=set())
 
 
 class Written(NamedTuple):
