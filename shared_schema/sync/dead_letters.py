@@ -79,7 +79,7 @@ async def replay(station: Station, author: Author, letters: Sequence[int]) -> li
     tried = [await replay_one(station, author, each) for each in letters]
     async with station.working(author) as work:
         for partnership in sorted({each.partnership for each in tried if each.partnership}):
-            await verification.request(work, partnership, repair=True)
+            await verification.begin(work, partnership, repair=True)
     return tried
 
 
@@ -130,7 +130,7 @@ async def apply_again(work: Work, letter_id: int, *, released: bool = False) -> 
         return Replayed(letter_id, "parked", reason)
     await note(work, partnership, None, "dead letter replayed", f"{letter_id}: {row['reason']}")
     if released:
-        await verification.request(work, partnership, repair=True)
+        await verification.begin(work, partnership, repair=True)
     return Replayed(letter_id, "applied", partnership=partnership)
 
 

@@ -22,6 +22,7 @@ from shared_schema.sync.station import Author, Station
 from shared_schema.sync.stops import StreamStopped
 from shared_schema.sync.tables import inbound_positions, journal, outbound_epochs, outbox, parked, verifications
 from shared_schema.sync.transport import Received
+from shared_schema.sync.verification import REPAIRS_MAX
 from tests.contract.golden import SAMPLES
 from vendor_node.spec import SPEC
 
@@ -115,7 +116,7 @@ async def test_a_poisonous_event_is_kept_whole_and_applied_once_the_defect_is_me
         assert len(await inbox.rows(select(shared_records.c.uid))) == 2
     assert not await inbox.rows(select(verifications)), "what stays parked changes nothing"
     assert await inbox.replay(letter.id, letter.id) == [Replayed(letter.id, "applied", partnership=P), Replayed(letter.id, "gone")]
-    assert [(row.partnership, row.phase, row.repair) for row in await inbox.rows(select(verifications))] == [(P, "first", True)]
+    assert [(row.partnership, row.phase, row.repairs) for row in await inbox.rows(select(verifications))] == [(P, "first", REPAIRS_MAX)]
     assert len(await inbox.rows(select(shared_records.c.uid))) == 3
     assert await inbox.answers() == [(EVENT % 2, "parked", "poison"), (EVENT % 2, "applied", "left parking")]
     (line,) = await inbox.rows(select(journal))
