@@ -1,17 +1,16 @@
 """The checker, always the same: both stores agree, nothing acknowledged is lost, nothing was called applied that was not.
 
-It reads rows, and shares no code with what it checks beyond the contract's types and the pure assignment that it replays.
+It reads rows, and shares no code with what it checks beyond the contract's types and the pure assignment that it replays: what a conflict
+is, and which status a registration has, it reckons itself.
 """
 
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from shared_schema.contract.codec import RecordChange, decode_event
 from shared_schema.contract.documents import LIFE, Document
-from shared_schema.contract.records import is_one_way
-from shared_schema.contract.registers import differs
-from shared_schema.contract.registration import is_active, is_open, status_of
+from shared_schema.contract.registers import Register
 from vendor_node.assignment import decide_again
 
 # What an outbox loses is kept, so that the checker can ask whether the peer really had it.
@@ -26,6 +25,9 @@ KEEP_REMOVED_POSTGRESQL = (
     "CREATE TRIGGER keep_removed AFTER DELETE ON outbox FOR EACH ROW EXECUTE FUNCTION keep_removed()",
 )
 
+ONE_WAY = {LIFE, "unshared"}  # several who set them at once have no conflict
+ACTIVE = {"active", "extension pending"}
+OPEN = {*ACTIVE, "submitted", "under review", "action required", "invited"}
 
 Place = tuple[str, str]
 
@@ -235,14 +237,77 @@ def withdrawn(store: Store, registration: str | None) -> bool:
     return registration in unshared_registrations(store)
 
 
+def holds_several(register: Register) -> bool:
+    """Whether the siblings are not all of one value."""
+    return len({json.dumps(each.value, sort_keys=True) for each in register.siblings}) > 1
+
+
 def check_conflict_index(store: Store) -> None:
     """The list of conflicts is what the registers say; no concurrent write vanished without one."""
     said = {(uid, field) for uid, field in store.rows("SELECT uid, field FROM conflicts")}
     real = set()
     for (_, uid), row in records(store).items():
         document = Document.decode(row[5])
-        real |= {(uid, name) for name in document if differs(document.get(name)) and not is_one_way(row[1], name)}
+        real |= {(uid, name) for name in document if name not in ONE_WAY and holds_several(document.get(name))}
     demand(said == real, f"{store.side}: listed conflicts {said} are not the real ones {real}")
+
+
+class Said(NamedTuple):
+    """What both sides wrote of a registration, the newest of each. `answered`: the partner submitted again after the decision; `extending`:
+    it asked for more time than it has, and heard nothing yet."""
+
+    written: Collection[str]
+    erased: bool
+    decision: Any
+    answer: Any
+    answered: bool
+    extending: bool
+
+    @property
+    def accepted(self) -> bool:
+        return bool(self.answer == "accepted" if "invitation" in self.written else self.decision == "approved")
+
+
+# The first that holds is the status.
+STATUSES: Sequence[tuple[str, Callable[[Said], bool]]] = (
+    ("erased", lambda said: said.erased),
+    ("unshared", lambda said: "unshared" in said.written),
+    ("withdrawn", lambda said: "withdrawal" in said.written),
+    ("revoked", lambda said: said.decision == "revoked"),
+    ("won", lambda said: said.decision == "won"),
+    ("lost", lambda said: said.decision == "lost"),
+    ("expired", lambda said: said.decision == "expired"),
+    ("rejected", lambda said: said.decision == "rejected"),
+    ("under review", lambda said: said.decision == "under review"),
+    ("action required", lambda said: said.decision == "action required" and not said.answered),
+    ("extension pending", lambda said: said.accepted and said.extending),
+    ("active", lambda said: said.accepted),
+    ("declined", lambda said: "invitation" in said.written and said.answer == "declined"),
+    ("invitation expired", lambda said: "invitation" in said.written and said.decision == "invitation expired"),
+    ("invited", lambda said: "invitation" in said.written),
+    ("submitted", lambda said: "submission" in said.written),
+    ("draft", lambda said: True),
+)
+
+
+def find_status(document: Document) -> str:
+    said = read_said(document)
+    return next(status for status, holds in STATUSES if holds(said))
+
+
+def read_said(document: Document) -> Said:
+    newest = {name: find_newest(document.get(name)) for name in document if document.get(name).siblings}
+    parts = {name: value if isinstance(value, dict) else {} for name, value in newest.items()}
+    decision, submission = parts.get("decision", {}), parts.get("submission", {})
+    until = parts.get("extension", {}).get("until")
+    extending = until is not None and str(newest.get("expires") or "") < str(until) and not decision.get("extension")
+    answered = (submission.get("round") or 1) > (decision.get("round") or 1)
+    return Said(newest, document.erased, decision.get("decision"), parts.get("answer", {}).get("answer"), answered, extending)
+
+
+def find_newest(register: Register) -> Any:
+    """The value that is shown of several: by its stamp, the vendor's of two at once, then by the dot."""
+    return max(register.siblings, key=lambda each: (*each.stamp, each.dot.incarnation, each.dot.counter)).value
 
 
 def check_statuses(store: Store) -> None:
@@ -250,7 +315,8 @@ def check_statuses(store: Store) -> None:
     found = records(store)
     for partnership, uid, status in store.rows("SELECT partnership, uid, status FROM shared_deals"):
         document = Document.decode(found[partnership, uid][5])
-        demand(status == status_of(document), f"{store.side}: {uid} is listed as {status}, but it is {status_of(document)}")
+        real = find_status(document)
+        demand(status == real, f"{store.side}: {uid} is listed as {status}, but it is {real}")
     for body, document in store.rows("SELECT n.body, r.document FROM shared_notes n JOIN shared_records r ON r.uid = n.uid"):
         values = [each.value for each in Document.decode(document).get("body").siblings] or [""]  # nothing is left of an erased one
         demand(body in values, f"{store.side}: a note shows {body!r}, but it is one of {values}")
@@ -263,7 +329,7 @@ def check_counts(store: Store) -> None:
     for deal_id, *said in store.rows(counted):
         statuses = [(status, state not in ("deleted", "erased")) for deal, status, state in registrations if deal == deal_id]
         living = [status for status, lives in statuses if lives]
-        real = [len(statuses), sum(map(is_active, living)), sum(map(is_open, living))]
+        real = [len(statuses), sum(each in ACTIVE for each in living), sum(each in OPEN for each in living)]
         demand(said == real, f"{store.side}: deal {deal_id} counts {said}, but it has {real}")
 
 
@@ -293,5 +359,5 @@ def check_assignments(vendor: Store, restored: bool = False) -> None:
         "the rotation moved by itself",
     )
     for (_, uid), row in records(vendor).items():
-        if row[1] == "registration" and is_active(status_of(Document.decode(row[5]))):
+        if row[1] == "registration" and find_status(Document.decode(row[5])) in ACTIVE:
             demand(bool(Document.decode(row[5]).get("rep").siblings), f"{uid} is active without a rep")

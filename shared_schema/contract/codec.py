@@ -14,16 +14,17 @@ from shared_schema.contract.registers import Register, Side, Stamp
 HEADER_EPOCH = "epoch"
 HEADER_SEQUENCE = "sequence"
 HEADER_CONTROL = "control"
+PEEKED_BYTES_MAX = 8 << 20  # a compressed fetch may hold far more, and nobody honest sends it
 
 
 class Undecodable(ValueError):
-    """Bytes that are no event of a version known here. `reason` is malformed, oversized or newer_major; `event` is the id where that much
-    could be read, and it is not an outcome, which nobody answers."""
+    """Bytes that are no event of a version known here. `reason` is malformed, oversized or newer_major; `waits_for` is then the schema that
+    would read it, without its minor version."""
 
-    def __init__(self, reason: str, detail: str, event: str | None = None) -> None:
+    def __init__(self, reason: str, detail: str, waits_for: str | None = None) -> None:
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
-        self.event = event
+        self.waits_for = waits_for
 
 
 Uid = Annotated[str, msgspec.Meta(pattern=UID_PATTERN.replace("$", r"\Z"))]  # Python's $ would let a line feed follow
@@ -80,12 +81,18 @@ class Head(msgspec.Struct, frozen=True, gc=False):
     """What can be read of an event whose body is of another version."""
 
     dataschema: str
+
+
+class Sender(msgspec.Struct, frozen=True, gc=False):
+    """What an answer needs of an event that can not be read."""
+
     id: Any = None
     type: Any = None
 
 
 _event = msgspec.json.Decoder(Event)
 _head = msgspec.json.Decoder(Head)
+_sender = msgspec.json.Decoder(Sender)
 _encoder = msgspec.json.Encoder(order="sorted")
 
 
@@ -107,30 +114,39 @@ def decode_event(payload: bytes | None) -> Event:
 
 def decode_step_by_step(payload: bytes) -> Event:
     """The version first, then the rest: what decides where an event is not at a glance one of this version."""
-    head = None
     try:
         text = payload.decode()  # msgspec does not look at the bytes that it skips
-        head = _head.decode(text)
-        check_version(head)
+        check_version(_head.decode(text).dataschema)
         return _event.decode(text)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        raise Undecodable("malformed", str(error), answerable(head)) from error
+        raise Undecodable("malformed", str(error)) from error
 
 
-def answerable(head: Head | None) -> str | None:
-    """The id to answer for an event that can not be read."""
-    known = head is not None and isinstance(head.id, str) and is_uid(head.id) and head.type != "outcome.reported"
-    return str(head.id) if head and known else None
+def peek_id(payload: bytes | None) -> str | None:
+    """The id to answer, of an event that can not be read; None where there is none, where it is an outcome, which nobody answers, or where
+    there is too much to look through. Raises nothing."""
+    if payload is None or len(payload) > PEEKED_BYTES_MAX:
+        return None
+    with suppress(msgspec.DecodeError, UnicodeError, RecursionError):
+        sender = _sender.decode(payload)
+        if isinstance(sender.id, str) and is_uid(sender.id) and sender.type != "outcome.reported":
+            return sender.id
+    return None
 
 
-def check_version(head: Head) -> None:
+def check_version(dataschema: str) -> None:
     """Newer minor versions are read, newer major ones are not."""
-    dataschema = head.dataschema
     major = dataschema.removeprefix(SCHEMA_PREFIX).partition(".")[0]
     if dataschema == major or not major.isdecimal():
-        raise Undecodable("malformed", f"dataschema {dataschema[:80]!r} is not {SCHEMA_PREFIX}…", answerable(head))
+        raise Undecodable("malformed", f"dataschema {dataschema[:80]!r} is not {SCHEMA_PREFIX}…")
     if int(major) != int(VERSION.partition(".")[0]):
-        raise Undecodable("newer_major", f"version {major} of the contract is not known here; upgrade this node", answerable(head))
+        why = f"version {major} of the contract is not known here; upgrade this node"
+        raise Undecodable("newer_major", why, name_schema(dataschema))
+
+
+def name_schema(dataschema: str) -> str:
+    """A schema without its minor version: who reads one of them reads all."""
+    return dataschema.partition(".")[0]
 
 
 def format_time(ms: int) -> str:

@@ -92,6 +92,11 @@ class Document:
         return raw
 
     @property
+    def size(self) -> int:
+        """How many bytes it has."""
+        return sum(len(name) + len(raw) + len('"":,') for name, raw in self.raw().items()) + 1
+
+    @property
     def erased(self) -> bool:
         """Whether the whole record is erased."""
         return ERASED in self._raw and self._raw[ERASED] == ALL

@@ -31,12 +31,14 @@ class InvalidValue(ValueError):
 
 
 class Field(NamedTuple):
-    """`one_way`: a flag that stays set once anyone set it; two who set it at once have no conflict."""
+    """`one_way`: a flag that stays set once anyone set it; two who set it at once have no conflict. `once`: it is written when its record
+    is made, and never again."""
 
     canonical: Callable[[Any], Any]
     writer: Writer = "both"
     display: DisplayRule = "latest"
     one_way: bool = False
+    once: bool = False
 
 
 class Kind(NamedTuple):
@@ -166,14 +168,14 @@ KINDS: dict[str, Kind] = {
     ),
     "registration": Kind(
         {
-            "initiated_by": Field(named, "creator"),
-            "domain": Field(line, "creator"),
+            "initiated_by": Field(named, "creator", once=True),
+            "domain": Field(line, "creator", once=True),
             "intro_note": Field(text, "creator"),
             "pain": Field(text, "creator"),
             "next_steps": Field(text, "creator"),
-            "company": Field(parts("name"), "creator"),
-            "contact": Field(parts(), "creator"),
-            "previous": Field(line, "creator"),
+            "company": Field(parts("name"), "creator", once=True),
+            "contact": Field(parts(), "creator", once=True),
+            "previous": Field(line, "creator", once=True),
             "requested_rep": Field(line, "partner"),
             "submission": Field(parts("at"), "creator"),
             "invitation": Field(parts("at"), "vendor"),
@@ -283,6 +285,12 @@ def is_one_way(kind: str, name: str) -> bool:
     """Whether several siblings of this field are no conflict: flags, and life, whose conflict is the contested state."""
     field = field_of(kind, name)
     return field is not None and field.one_way
+
+
+def is_written_once(kind: str, name: str) -> bool:
+    """Whether this field is settled when its record is made."""
+    field = field_of(kind, name)
+    return field is not None and field.once
 
 
 def deletion_rule(kind: str) -> DeletionRule:

@@ -11,21 +11,28 @@ from shared_schema.contract.documents import LIFE, Document
 from shared_schema.contract.identifiers import is_uid
 from shared_schema.contract.life import is_deletion, seen_of
 from shared_schema.contract.policy import Policy, may_write
+from shared_schema.contract.records import is_written_once
 from shared_schema.contract.registers import (
-    CONTEXT_MAX,
     COUNTER_MAX,
     INCARNATION,
-    SIBLINGS_MAX,
     Context,
     Register,
     Sibling,
     Side,
     covers,
+    merge,
     new_siblings,
     side_of,
 )
+from shared_schema.contract.room import (
+    ROOM_BYTES,
+    SIDE_CONTEXT_MAX,
+    SIDE_SIBLINGS_MAX,
+    VALUE_BYTES_MAX,
+    find_excess,
+    find_overflow,
+)
 
-VALUE_BYTES_MAX = 262_144
 REASONS: dict[str, str] = {
     "wrong_partnership": "the event names another partnership than its topic's",
     "wrong_parent": "the parent belongs to another partnership, kind or registration",
@@ -36,8 +43,11 @@ REASONS: dict[str, str] = {
     "foreign_dot": "it carries a new dot that is not of the sender's side",
     "dot_reused": "it carries two values under one dot",
     "not_writable": "the policy does not let the sender write this field",
-    "too_many_siblings": f"it has more than {SIBLINGS_MAX} siblings",
-    "context_too_long": f"its context has more than {CONTEXT_MAX} entries",
+    "written_once": "the field is written when the record is made, and never again",
+    "too_many_siblings": f"it would have more than {SIDE_SIBLINGS_MAX} siblings of one side",
+    "context_too_long": f"its context would have more than {SIDE_CONTEXT_MAX} entries of one side",
+    "value_too_large": f"its value has more than {VALUE_BYTES_MAX:,} bytes",
+    "record_full": f"the record would hold more than {ROOM_BYTES:,} bytes of one side's",
     "bad_register": "a counter, dot, context or actor is out of range",
 }
 
@@ -66,7 +76,9 @@ def named_side(incarnation: str) -> Side | None:
 def admits(door: Door, name: str, stored: Register, incoming: Register) -> bool:
     """Whether a field is let in at a glance: one new write of the sender's, with nothing said of ours that we do not know. What this
     lets in, refuse_field would; what it does not, that decides."""
-    if len(incoming.siblings) != 1 or len(incoming.context) > CONTEXT_MAX or name == LIFE:
+    if len(incoming.siblings) != 1 or name == LIFE or (stored.context and is_written_once(door.kind, name)):
+        return False
+    if len(stored.siblings) >= SIDE_SIBLINGS_MAX or len(stored.context) + len(incoming.context) > SIDE_CONTEXT_MAX:
         return False
     own, (incarnation, counter), actor = door.own, incoming.siblings[0].dot, incoming.siblings[0].actor
     for each, seen in incoming.context.items():
@@ -84,18 +96,16 @@ def admits(door: Door, name: str, stored: Register, incoming: Register) -> bool:
 def refuse_field(door: Door, name: str, stored: Register, incoming: Register) -> str | None:
     """The reason to refuse one field's register, a key of REASONS, or None to merge it."""
     return (
-        refuse_size(incoming)
+        refuse_shape(incoming)
         or refuse_own_context(door, stored.context, incoming.context)
         or refuse_own_values(door.own, stored, incoming)
         or refuse_new_dots(door, name, stored, incoming)
+        or refuse_rewriting(door, name, stored, incoming)
+        or refuse_excess(stored, incoming)
     )
 
 
-def refuse_size(incoming: Register) -> str | None:
-    if len(incoming.siblings) > SIBLINGS_MAX:
-        return "too_many_siblings"
-    if len(incoming.context) > CONTEXT_MAX:
-        return "context_too_long"
+def refuse_shape(incoming: Register) -> str | None:
     if not incoming.siblings or any(not 0 < counter <= COUNTER_MAX for counter in incoming.context.values()):
         return "bad_register"
     if any(not covers(incoming.context, sibling.dot) or sibling.dot.counter < 1 for sibling in incoming.siblings):
@@ -137,6 +147,23 @@ def refuse_new_dots(door: Door, name: str, stored: Register, incoming: Register)
     return None if writers <= may else "not_writable"
 
 
+def refuse_rewriting(door: Door, name: str, stored: Register, incoming: Register) -> str | None:
+    """What is written once takes no second value, beside the first or in its place. Two first ones of one side are a forger's, or of a
+    store that went back: each receiver keeps the one that it got first, and what the other holds is refused, listed and shown as drift."""
+    if not is_written_once(door.kind, name):
+        return None
+    again = stored.context and (new_siblings(stored, incoming) or takes_away(stored, incoming))
+    return "written_once" if again or len(incoming.siblings) > 1 else None
+
+
+def refuse_excess(stored: Register, incoming: Register) -> str | None:
+    """By what merging would make of the field: one at a time its writes would pass, too."""
+    siblings, incarnations = len(stored.siblings) + len(incoming.siblings), len(stored.context) + len(incoming.context)
+    if siblings <= SIDE_SIBLINGS_MAX and incarnations <= SIDE_CONTEXT_MAX:
+        return None
+    return find_excess(stored, merge(stored, incoming))
+
+
 def takes_away(stored: Register, incoming: Register) -> bool:
     """Whether merging would remove a sibling that is stored here."""
     dots = {sibling.dot for sibling in incoming.siblings}
@@ -157,7 +184,7 @@ def refuse_fields(door: Door, stored: Document, incoming: Mapping[str, Register]
     for name, register in incoming.items():
         if not admits(door, name, stored.get(name), register):
             return refuse(door, stored, Document.of(incoming))
-    return {}
+    return find_overflow(stored, incoming)
 
 
 def refuse(door: Door, stored: Document, incoming: Document) -> dict[str, str]:
@@ -170,4 +197,4 @@ def refuse(door: Door, stored: Document, incoming: Document) -> dict[str, str]:
             reason = refuse_deletions(door, stored, new_siblings(stored.get(name), register))
         if reason is not None:
             refused[name] = reason
-    return refused
+    return refused | find_overflow(stored, {name: incoming.get(name) for name in incoming if name not in refused})

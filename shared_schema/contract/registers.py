@@ -18,7 +18,8 @@ Context = Mapping[str, int]
 COUNTER_MAX = 2**53
 INCARNATION = re.compile("[pv]-[0-9a-f]{1,16}")
 SIBLINGS_MAX = 16
-CONTEXT_MAX = 64
+CONTEXT_ALARM = 64  # so many incarnations of a field are a reason to look
+CONTEXT_MAX = 1_024
 TOKEN_PREFIX = "s1."
 
 
@@ -166,6 +167,10 @@ def encode_value(value: Any) -> bytes:
 
 def encode_sibling(sibling: Sibling) -> bytes:
     return msgspec.json.encode(sibling, order="sorted")
+
+
+def encode_register(register: Register) -> bytes:
+    return msgspec.json.encode(register, order="sorted")
 
 
 def encode_token(context: Context) -> str:

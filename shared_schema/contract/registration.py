@@ -2,11 +2,13 @@
 
 from typing import Any
 
+from shared_schema.contract.codec import RecordChange
 from shared_schema.contract.documents import Document
 from shared_schema.contract.policy import value_of
 
 OPEN = frozenset({"submitted", "under review", "action required", "active", "extension pending", "invited"})
 COUNTED_ACTIVE = frozenset({"active", "extension pending"})
+KEPT_WHEN_UNSHARED = frozenset({"unshared", "partner_left", "vendor_left"})
 DECISIONS = ("approved", "rejected", "action required", "under review", "revoked", "won", "lost", "expired", "invitation expired")
 
 
@@ -66,3 +68,10 @@ def is_open(status: str) -> bool:
 
 def is_active(status: str) -> bool:
     return status in COUNTED_ACTIVE
+
+
+def outlasts_sharing(change: RecordChange) -> bool:
+    """Whether a change within a registration counts although its sharing has stopped: erasing, leaving and stopping do."""
+    if change.erased or change.erased_fields:
+        return True
+    return change.kind == "registration" and set(change.fields) <= KEPT_WHEN_UNSHARED

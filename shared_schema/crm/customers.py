@@ -63,7 +63,8 @@ async def find_contacts(tx: AsyncConnection, described: Mapping[str, Any], of_de
     were merged with them."""
     email = normalise_email(text_of(described, "email"))
     linked = select(deal_contacts.c.contact_id).where(deal_contacts.c.deal_id.in_(of_deal))
-    meant = contacts.c.email == email if email else and_(contacts.c.name == text_of(described, "name"), contacts.c.id.in_(linked))
+    head = func.coalesce(contacts.c.merged_into, contacts.c.id)
+    meant = contacts.c.email == email if email else and_(contacts.c.name == text_of(described, "name"), head.in_(linked))
     return await find_family(tx, meant)
 
 

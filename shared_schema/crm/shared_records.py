@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from shared_schema.contract.documents import ERASED, Document, bucket_of
 from shared_schema.contract.life import State, hash_document, state_of
 from shared_schema.contract.records import deletion_rule, is_one_way
-from shared_schema.contract.registers import EMPTY, Register, Sibling, Side, differs, encode_value
+from shared_schema.contract.registers import CONTEXT_ALARM, EMPTY, Register, Sibling, Side, differs, encode_value
 from shared_schema.crm.rows import Among, change_rows, in_partnership, insert_missing, upsert
 from shared_schema.crm.statements import Statement
 from shared_schema.crm.tables import partnerships, property_history, shared_records
@@ -40,7 +40,7 @@ class SharedRecord:
     """One shared record while a transaction works on it. What identifies it never changes; its document does.
 
     `stored` is the document as it was read, `touched` the fields changed since with their registers before that, `turned` the conflicts
-    opened (True) or closed.
+    opened (True) or closed, `named` the fields erased since by name, also where all of it was erased then.
     """
 
     partnership: str
@@ -53,6 +53,7 @@ class SharedRecord:
     stored: str | None = None
     touched: dict[str, Register] = field(default_factory=dict)
     turned: dict[str, bool] = field(default_factory=dict)
+    named: set[str] = field(default_factory=set)
 
     @property
     def changed(self) -> bool:
@@ -73,7 +74,9 @@ class SharedRecord:
 
     def erase(self, names: Iterable[str] = ()) -> None:
         """Erase the named fields, or everything; what hangs on the content elsewhere is cleared by whoever follows the change."""
-        self.document.erase(names)
+        named = set(names)
+        self.named |= named
+        self.document.erase(named)
         self.touched.setdefault(ERASED, EMPTY)
 
     def clear(self) -> None:
@@ -88,7 +91,7 @@ class SharedRecord:
 
     def before(self) -> "SharedRecord | None":
         """The record as it was stored when this transaction read it; None if it was not there."""
-        return None if self.stored is None else replace(self, document=Document.decode(self.stored), touched={}, turned={})
+        return None if self.stored is None else replace(self, document=Document.decode(self.stored), touched={}, turned={}, named=set())
 
 
 class Written(NamedTuple):
@@ -99,6 +102,26 @@ class Written(NamedTuple):
     sibling: Sibling
     source: str
     event: str
+
+
+class LongContext(NamedTuple):
+    """A field that very many incarnations wrote: each has an entry in its context for ever. `fresh`: it became so just now."""
+
+    uid: str
+    field: str
+    entries: int
+    fresh: bool
+
+
+def find_long_contexts(records: Iterable[SharedRecord]) -> tuple[LongContext, ...]:
+    """The fields changed in this transaction whose contexts have grown long."""
+    changed = [
+        (record.uid, name, len(before.context), len(record.document.get(name).context))
+        for record in records
+        for name, before in record.touched.items()
+        if name not in (ERASED, CLEARED)
+    ]
+    return tuple(LongContext(uid, name, now, was < CONTEXT_ALARM) for uid, name, was, now in changed if now >= CONTEXT_ALARM)
 
 
 async def load_records(connection: AsyncConnection, partnership: str, uids: Iterable[str]) -> dict[str, SharedRecord]:

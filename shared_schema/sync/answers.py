@@ -1,9 +1,11 @@
-"""What became of the peer's events where that is not simply applied: ordinary events, which are never answered themselves."""
+"""What became of the peer's events where that is not simply applied: ordinary events, which are never answered themselves; and what the
+peer says of ours."""
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from shared_schema.contract.codec import Event, EventData, Outcome, format_time
+from shared_schema.sync import parking
 from shared_schema.sync.incarnation import Incarnation
 
 OUTCOME = "outcome.reported"
@@ -21,6 +23,19 @@ class Answer(NamedTuple):
 
 def answer(event: Event, *outcomes: Outcome) -> Answer:
     return Answer(event.id, outcomes, event.subject, event.registration)
+
+
+def make_heard(partnership: str, outcome: Outcome, now_ms: int) -> dict[str, Any]:
+    """What the peer says became of an event of ours, as a row to keep."""
+    return {
+        "partnership": partnership,
+        "event": outcome.event,
+        "uid": (outcome.uid or "")[:36],
+        "field": (outcome.field or "")[:63],
+        "outcome": parking.printable(outcome.outcome[:20]),
+        "reason": parking.printable(outcome.reason),
+        "at_ms": now_ms,
+    }
 
 
 def make_answers(incarnation: Incarnation, partnership: str, answers: Iterable[Answer]) -> list[Event]:

@@ -6,7 +6,7 @@ there is no echo. What can not be applied yet, or at all, is parked whole.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -16,25 +16,26 @@ from shared_schema.contract.erasure import may_erase, may_erase_fields
 from shared_schema.contract.identifiers import deal_uid
 from shared_schema.contract.policy import Policy, read_policy
 from shared_schema.contract.records import KINDS, Kind, is_made_by_either
-from shared_schema.contract.refusal import AHEAD, Door, refuse_fields
+from shared_schema.contract.refusal import AHEAD, REASONS, Door, refuse_fields
 from shared_schema.contract.registers import Register, Side, covers
+from shared_schema.contract.registration import outlasts_sharing
 from shared_schema.contract.topics import other
 from shared_schema.crm.rows import upsert
 from shared_schema.crm.shared_records import SharedRecord, Written, append_history, find_elsewhere, load_records
 from shared_schema.sync import brake, erasures, parking, refusals
-from shared_schema.sync.answers import OUTCOME, Answer, answer
-from shared_schema.sync.arrivals import Arrivals, Numbered
-from shared_schema.sync.braking import BRAKE, DESTRUCTIVE, DROPPED, UNSHARED, Ledger, Limits, act_of_change, count_as, spare
+from shared_schema.sync.answers import OUTCOME, Answer, answer, make_heard
+from shared_schema.sync.arrivals import Arrivals, Numbered, Unreadable
+from shared_schema.sync.braking import BRAKE, DESTRUCTIVE, DROPPED, UNSHARED, Act, Ledger, Limits, act_of_change, count_as, spare
 from shared_schema.sync.effects import Due, follow, nothing_due
 from shared_schema.sync.erasures import ERASED, Erased
 from shared_schema.sync.incarnation import Incarnation
 from shared_schema.sync.restate import RESTATED
+from shared_schema.sync.restorable import find_deal, find_over
 from shared_schema.sync.scrubbing import erase_below, load_around
 from shared_schema.sync.tables import peer_outcomes
 
 NO_LIMITS = Limits()
 NOTHING = Document()
-KEPT_WHEN_UNSHARED = frozenset({UNSHARED, "partner_left", "vendor_left"})
 
 
 class MissingParent(Exception):
@@ -49,7 +50,8 @@ class MissingParent(Exception):
 class Desk:
     """One batch at work: who we are, the locked records, and what has come of the batch so far. Without `limits` no brake is asked.
     `restoring`: our store went back, and the peer may bring our own writes; `unknown`: records refused because they would be ours.
-    `foreign`: what the batch names as a parent or registration and is another partnership's."""
+    `foreign`: what the batch names as a parent or registration and is another partnership's. `over`: the deleted deals that nobody can
+    restore any more, `trash_days` after their deletion."""
 
     incarnation: Incarnation
     partnership: str
@@ -69,6 +71,8 @@ class Desk:
     repeated: dict[tuple[object, ...], Erased] = field(default_factory=dict)
     restoring: bool = False
     unknown: set[str] = field(default_factory=set)
+    over: set[str] = field(default_factory=set)
+    trash_days: int = 90
 
     @property
     def claimed(self) -> bool:
@@ -94,11 +98,8 @@ async def apply_events(tx: AsyncConnection, desk: Desk, arrivals: Arrivals) -> N
     if missing := named - desk.records.keys():
         coming = {change.uid for each in arrivals.events for change in each.event.data.records}
         desk.foreign |= await find_elsewhere(tx, desk.partnership, missing - coming)
-    for each in arrivals.unreadable:
-        row = parking.make_row(desk.partnership, each.received, each.reason, each.detail, desk.now_ms)
-        desk.to_park.append(row | {"event": each.event})
-        if each.event is not None:
-            desk.answers.append(Answer(each.event, (Outcome(each.event, "parked", each.reason),), each.event))
+    for unread in arrivals.unreadable:
+        park_unreadable(desk, unread)
     waiting = list(arrivals.events)
     while waiting:
         await prepare_destruction(tx, desk, waiting)
@@ -131,6 +132,7 @@ async def prepare_destruction(tx: AsyncConnection, desk: Desk, events: Sequence[
         if desk.ledger is not None:
             fresh.take_over(desk.ledger)
         desk.ledger = fresh
+        desk.over |= await find_over(tx, desk.partnership, desk.records, destructive, desk.now_ms, desk.trash_days)
 
 
 def named_uids(events: Iterable[Numbered]) -> set[str]:
@@ -145,18 +147,20 @@ def apply_event(desk: Desk, numbered: Numbered) -> None:
     event = numbered.event
     ignored = [change for change in event.data.records if is_unshared(desk, change)]
     going = [change for change in event.data.records if change not in ignored] if ignored else event.data.records
-    changes = hold_back(desk, numbered, going)
+    changes, stays = hold_back(desk, numbered, going)
     try:
         check_parents(desk, changes)
     except MissingParent as missing:
-        park_event(desk, numbered, missing)
+        if not stays:
+            park_event(desk, numbered, missing)
         return
     outcomes = [Outcome(event.id, "ignored", "unshared", change.uid) for change in ignored]
     for change in changes:
         outcomes += merge_change(desk, event, change)
     for outcome in event.data.outcomes:
-        hear(desk, outcome)
-    if numbered.received.offset < 0 and event.type != OUTCOME:
+        row = make_heard(desk.partnership, outcome, desk.now_ms)
+        desk.heard[row["event"], row["uid"], row["field"]] = row
+    if numbered.received.letter is not None and not stays and event.type != OUTCOME:
         outcomes.append(Outcome(event.id, "applied", "left parking"))
     if outcomes:
         desk.answers.append(answer(event, *outcomes))
@@ -166,9 +170,7 @@ def apply_event(desk: Desk, numbered: Numbered) -> None:
 def is_unshared(desk: Desk, change: RecordChange) -> bool:
     """Whether this side knows that sharing of the registration has stopped; then only leaving, stopping and erasing still count."""
     registration = desk.records.get(change.registration or "")
-    if registration is None or not is_ended(registration) or change.erased or change.erased_fields:
-        return False
-    return change.kind != "registration" or not set(change.fields) <= KEPT_WHEN_UNSHARED
+    return registration is not None and is_ended(registration) and not outlasts_sharing(change)
 
 
 def is_ended(registration: SharedRecord) -> bool:
@@ -258,38 +260,49 @@ def is_below_erased(desk: Desk, record: SharedRecord) -> bool:
     return False
 
 
-def hold_back(desk: Desk, numbered: Numbered, changes: Sequence[RecordChange]) -> Sequence[RecordChange]:
-    """What of an event goes on, past the brake: all of it, or what destroys nothing, while the event is parked whole."""
+def hold_back(desk: Desk, numbered: Numbered, changes: Sequence[RecordChange]) -> tuple[Sequence[RecordChange], bool]:
+    """What of an event goes on, past the brake: all of it, or what destroys nothing. And whether the event itself stays behind: it is
+    parked whole, or a person dropped it."""
     if desk.ledger is None:
-        return changes
-    pairs = [(each, None if is_hidden(desk, each) else act_of_change(each, stored_document(desk, each))) for each in changes]
+        return changes, False
+    pairs = [(each, None if is_gone(desk, each) else act_of_change(each, stored_document(desk, each))) for each in changes]
     acts = [act for _, act in pairs if act is not None]
-    if not acts:
-        return changes
-    spared = [each for change, act in pairs if (each := change if act is None else spare(change)) is not None]
-    if numbered.event.id in desk.ledger.waiting:  # it arrived once more, and its answer follows a person's word
-        return spared
-    if numbered.event.id in desk.ledger.dropped:
-        desk.answers.append(answer(numbered.event, Outcome(numbered.event.id, "refused", DROPPED)))
-        return spared
-    known = {act.uid for act in acts} <= desk.ledger.held
-    why = desk.ledger.judge(numbered.event.id, acts)
+    verdict = judge(desk, desk.ledger, numbered, acts) if acts else "goes"
+    if verdict == "goes":
+        return changes, False
+    return [each for change, act in pairs if (each := change if act is None else spare(change)) is not None], verdict == "stays"
+
+
+def judge(desk: Desk, ledger: Ledger, numbered: Numbered, acts: Sequence[Act]) -> Literal["goes", "stays", "repeats"]:
+    event = numbered.event
+    if event.id in ledger.waiting:  # it arrived once more, and its answer follows a person's word
+        return "stays"
+    if event.id in ledger.dropped:
+        if numbered.received.letter is not None:  # a person released it, and it had to wait for its parent
+            return "goes"
+        desk.answers.append(answer(event, Outcome(event.id, "refused", DROPPED)))
+        return "stays"
+    known = {act.uid for act in acts} <= ledger.held
+    why = ledger.judge(event.id, acts)
     if why is None:
-        return changes
-    if numbered.event.type == RESTATED and known:  # a state that only repeats what is held need not wait beside it
-        repeated = [Outcome(numbered.event.id, "ignored", "held by the brake already", act.uid) for act in acts]
-        desk.answers.append(answer(numbered.event, *repeated))
-    else:
-        row = parking.make_row(desk.partnership, numbered.received, BRAKE, why, desk.now_ms)
-        desk.to_park.append(row | {"event": numbered.event.id})
-        desk.answers.append(answer(numbered.event, Outcome(numbered.event.id, "parked", BRAKE)))
-    return spared
+        return "goes"
+    if event.type == RESTATED and known:  # a state that only repeats what is held need not wait beside it
+        repeated = [Outcome(event.id, "ignored", "held by the brake already", act.uid) for act in acts]
+        desk.answers.append(answer(event, *repeated))
+        return "repeats"
+    row = parking.make_row(desk.partnership, numbered.received, BRAKE, why, desk.now_ms)
+    desk.to_park.append(row | {"event": event.id})
+    desk.answers.append(answer(event, Outcome(event.id, "parked", BRAKE)))
+    return "stays"
 
 
-def is_hidden(desk: Desk, change: RecordChange) -> bool:
-    """Whether a change is of a part of a deal that is deleted already: then nothing more is destroyed by deleting it, too."""
-    deal = desk.records.get(deal_uid(change.registration)) if change.registration and change.kind not in ("deal", "registration") else None
-    return deal is not None and deal.state == "deleted" and not change.erased
+def is_gone(desk: Desk, change: RecordChange) -> bool:
+    """Whether a change is of a part of a deleted deal that nobody can restore any more, or of a part that came here only after its deal had
+    gone: then nothing more is destroyed by deleting it, too. So each side deletes what it made in deals whose days are over."""
+    deal = find_deal(desk.records, change)
+    if deal is None or deal.state != "deleted" or change.erased:
+        return False
+    return deal.uid in desk.over or change.uid not in desk.records
 
 
 def stored_document(desk: Desk, change: RecordChange) -> Document:
@@ -350,18 +363,13 @@ def belongs(parent: SharedRecord | None, kind: Kind, change: RecordChange) -> bo
     return parent is not None and parent.kind == kind.parent and change.registration in (parent.uid, parent.registration)
 
 
-def hear(desk: Desk, outcome: Outcome) -> None:
-    """Keep what the peer says became of an event of ours."""
-    row: dict[str, Any] = {
-        "partnership": desk.partnership,
-        "event": outcome.event,
-        "uid": (outcome.uid or "")[:36],
-        "field": (outcome.field or "")[:63],
-        "outcome": parking.printable(outcome.outcome[:20]),
-        "reason": parking.printable(outcome.reason),
-        "at_ms": desk.now_ms,
-    }
-    desk.heard[row["event"], row["uid"], row["field"]] = row
+def park_unreadable(desk: Desk, unread: Unreadable) -> None:
+    """Bytes that can not be read; of a forger's the sender is told *refused*."""
+    row = parking.make_row(desk.partnership, unread.received, unread.reason, unread.detail, desk.now_ms)
+    desk.to_park.append(row | {"event": unread.event, "waits_for": unread.waits_for and unread.waits_for[: parking.UID_LENGTH]})
+    if unread.event is not None:
+        outcome = "refused" if unread.reason in REASONS else "parked"
+        desk.answers.append(Answer(unread.event, (Outcome(unread.event, outcome, unread.reason),), unread.event))
 
 
 def park_event(desk: Desk, numbered: Numbered, missing: MissingParent) -> None:

@@ -15,6 +15,7 @@ from shared_schema.contract.codec import (
     Undecodable,
     decode_control,
     decode_event,
+    peek_id,
 )
 from shared_schema.contract.envelope import Control
 from shared_schema.contract.identifiers import EPOCH_PATTERN
@@ -38,12 +39,14 @@ class Numbered(NamedTuple):
 
 
 class Unreadable(NamedTuple):
-    """Bytes to park whole; its number still counts as arrived if the headers give one. `event` is the id to answer, if there is one."""
+    """Bytes to park whole; its number still counts as arrived if the headers give one. `event` is the id to answer, if there is one, and
+    `waits_for` the schema that would read it, where it is of a newer version."""
 
     received: Received
     reason: str
     detail: str
     event: str | None
+    waits_for: str | None
     epoch: str | None
     sequence: int | None
 
@@ -66,7 +69,7 @@ def sort_arrivals(partnership: str, batch: Sequence[Received]) -> Arrivals:
         try:
             sort_one(partnership, received, headers, arrivals)
         except Undecodable as error:
-            arrivals.unreadable.append(set_aside(received, headers, error.reason, str(error), error.event))
+            arrivals.unreadable.append(set_aside(received, headers, error.reason, str(error), error.waits_for))
         except Exception:  # a defect of ours may not stop the stream: the record is kept with the stack
             log.exception("a record can not be sorted", extra=ids(partnership, topic=received.topic, offset=received.offset))
             arrivals.unreadable.append(set_aside(received, headers, "poison", traceback.format_exc()))
@@ -88,8 +91,9 @@ def sort_one(partnership: str, received: Received, headers: Headers, arrivals: A
     arrivals.events.append(Numbered(received, event, *number))
 
 
-def set_aside(received: Received, headers: Headers, reason: str, detail: str, event: str | None = None) -> Unreadable:
-    return Unreadable(received, reason, detail, event, *(read_number(headers) or (None, None)))
+def set_aside(received: Received, headers: Headers, reason: str, detail: str, waits_for: str | None = None) -> Unreadable:
+    event = None if HEADER_CONTROL in headers else peek_id(received.value)
+    return Unreadable(received, reason, detail, event, waits_for, *(read_number(headers) or (None, None)))
 
 
 def check_partnership(own: str, named: str) -> None:

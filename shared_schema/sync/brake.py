@@ -55,11 +55,18 @@ async def find_held(tx: AsyncConnection, partnership: str, direction: Direction)
 
 
 async def find_dropped(tx: AsyncConnection, partnership: str, events: Collection[str]) -> set[str]:
-    """Those of the peer's events that were held here and are no longer. Where what they destroy is still there, a person dropped them."""
+    """Those of the peer's events that were held here and are no longer. Where what they destroy is still there, a person dropped them, or
+    released what had to wait in parking for its parent."""
     acts = (brake_acts.c.partnership == partnership, brake_acts.c.direction == "in", brake_acts.c.passed.is_(False))
     waits = exists().where(parked.c.partnership == partnership, parked.c.event == brake_acts.c.event)
     named = select(brake_acts.c.event).where(*acts, brake_acts.c.event.in_(sorted(events)), ~waits)
     return set((await tx.execute(named)).scalars())
+
+
+async def forget(tx: AsyncConnection, partnership: str, event: str | None) -> None:
+    """What was held of an arrived event that is taken up anew: it is neither held now nor dropped."""
+    of_it = (brake_acts.c.partnership == partnership, brake_acts.c.direction == "in", brake_acts.c.event == event)
+    await tx.execute(delete(brake_acts).where(*of_it, brake_acts.c.passed.is_(False)))
 
 
 async def keep(tx: AsyncConnection, partnership: str, direction: Direction, ledger: Ledger, now_ms: int) -> None:

@@ -3,7 +3,7 @@
 A write covers exactly what its `seen` token covers. Rows are locked before they are read. Nothing here waits for Kafka.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -11,9 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from shared_schema.contract.codec import Event, EventData, RecordChange, format_time
 from shared_schema.contract.documents import Document
 from shared_schema.contract.policy import Policy, may_write
-from shared_schema.contract.records import KINDS, canonical_value, is_made_by_either, is_one_way
+from shared_schema.contract.records import KINDS, InvalidValue, canonical_value, is_made_by_either, is_one_way, is_written_once
 from shared_schema.contract.registers import (
-    SIBLINGS_MAX,
     Context,
     Register,
     Sibling,
@@ -22,9 +21,10 @@ from shared_schema.contract.registers import (
     encode_value,
     write,
 )
+from shared_schema.contract.room import ROOM_BYTES, SIDE_CONTEXT_MAX, SIDE_SIBLINGS_MAX, VALUE_BYTES_MAX, find_excess, is_too_large, weigh
 from shared_schema.crm.policies import load_with_policy
 from shared_schema.crm.problems import WrongState
-from shared_schema.crm.shared_records import SharedRecord, Written, append_history, load_records
+from shared_schema.crm.shared_records import LongContext, SharedRecord, Written, append_history, find_long_contexts, load_records
 from shared_schema.sync import brake, outbox
 from shared_schema.sync.braking import Limits, takes_leave
 from shared_schema.sync.effects import Due, follow, nothing_due
@@ -32,6 +32,14 @@ from shared_schema.sync.incarnation import Incarnation
 
 Result = Literal["written", "unchanged", "conflict"]
 NO_LIMITS = Limits()
+EXCESSES = {
+    "too_many_siblings": f"has {SIDE_SIBLINGS_MAX} unsettled values of this side already",
+    "context_too_long": f"was written by {SIDE_CONTEXT_MAX} incarnations of this side, and takes no more",
+}
+REMEDIES = {
+    "too_many_siblings": "read it again and settle the conflict first",
+    "context_too_long": "make a new record: stop sharing the deal and share it again, or write a new note",
+}
 
 
 class UnknownRecord(LookupError):
@@ -40,10 +48,6 @@ class UnknownRecord(LookupError):
 
 class NotWritable(PermissionError):
     """The policy does not let this side write the field; the message names both."""
-
-
-class TooManySiblings(ValueError):
-    """A field with 16 unsettled values takes no further one: settle its conflict first."""
 
 
 class Creation(NamedTuple):
@@ -86,10 +90,11 @@ class FieldResult(NamedTuple):
 
 
 class Captured(NamedTuple):
-    """`event` is None if nothing changed: then nothing is sent either."""
+    """`event` is None if nothing changed: then nothing is sent either. `long`: fields that by now very many incarnations wrote."""
 
     event: str | None
     fields: tuple[FieldResult, ...]
+    long: tuple[LongContext, ...] = ()
 
 
 async def capture(  # the parts of a command's place, once, from Work
@@ -98,11 +103,11 @@ async def capture(  # the parts of a command's place, once, from Work
     policy: Policy | None,
     command: Command,
     due: Due = nothing_due,
-    limits: Limits = NO_LIMITS,
+    limits: Limits | None = NO_LIMITS,
 ) -> Captured:
-    """Write it, remember it, queue it, under the given policy or else the one in force; past the brake's `limits` the event is held.
-    Raises UnknownRecord, WrongState, InvalidValue, NotWritable, TooManySiblings or EventTooLarge; then nothing of the transaction may be
-    kept."""
+    """Write it, remember it, queue it, under the given policy or else the one in force; past the brake's `limits` the event is held, and
+    without any no brake is asked. Raises UnknownRecord, WrongState, InvalidValue, NotWritable or EventTooLarge; then nothing of the
+    transaction may be kept."""
     records, in_force = await open_records(tx, incarnation, command)
     policy = policy or in_force
     event = incarnation.new_uid()
@@ -117,13 +122,21 @@ async def capture(  # the parts of a command's place, once, from Work
         results.append(FieldResult(each.uid, each.field, result, encode_token(register.context)))
     if not written:
         return Captured(None, tuple(results))
+    check_room(incarnation, records.values())
     await follow(tx, incarnation, due, policy, records.values())
     now_ms = incarnation.clock.now_ms()
     await append_history(tx, written, now_ms)
     deed = brake.deed_of(command.partnership, event, written)
-    held = await brake.judge(tx, limits, deed, now_ms) if deed else None
+    held = await brake.judge(tx, limits, deed, now_ms) if deed and limits else None
     await outbox.append(tx, [make_event(incarnation, command, event, written)], now_ms, held, destroys=takes_leave(written))
-    return Captured(event, tuple(results))
+    return Captured(event, tuple(results), find_long_contexts(records.values()))
+
+
+def check_room(incarnation: Incarnation, records: Iterable[SharedRecord]) -> None:
+    """Raises EventTooLarge for a record with more of this side's than a state can carry."""
+    for each in records:
+        if each.touched and each.document.size > ROOM_BYTES and (weight := weigh(each.document, incarnation.side)) > ROOM_BYTES:
+            raise outbox.EventTooLarge(f"this {each.kind} would hold {weight:,} bytes of ours of at most {ROOM_BYTES:,}; shorten its texts")
 
 
 def name_result(record: SharedRecord, field: str, sibling: Sibling | None) -> Result:
@@ -162,11 +175,15 @@ def make_write(incarnation: Incarnation, policy: Policy, command: Command, recor
     before = record.document.get(asked.field)
     if is_settled_as(before, value):
         return None
+    if before.context and is_written_once(record.kind, asked.field):
+        raise NotWritable(f"{asked.field} of this {record.kind} was written when it was made, and does not change")
+    if is_too_large(asked.field, value):
+        raise InvalidValue(asked.field, f"takes at most {VALUE_BYTES_MAX:,} bytes")
     seen = before.context if asked.seen is None else asked.seen
     sibling = Sibling(incarnation.next_dot(), incarnation.next_stamp(), command.actor, value)
     after = write(before, seen, sibling)
-    if len(after.siblings) > SIBLINGS_MAX:
-        raise TooManySiblings(f"{asked.field} has {SIBLINGS_MAX} unsettled values; read it again and settle the conflict first")
+    if excess := find_excess(before, after):
+        raise WrongState(f"{asked.field} of this {record.kind} {EXCESSES[excess]}", field=asked.field, remedy=REMEDIES[excess])
     record.document.put(asked.field, after)
     record.touch(asked.field, before)
     return sibling

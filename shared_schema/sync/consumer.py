@@ -18,9 +18,10 @@ from shared_schema.contract.policy import Policy
 from shared_schema.contract.topics import other, record_topic
 from shared_schema.crm.database import Database, DatabaseUnavailable
 from shared_schema.crm.rows import upsert
+from shared_schema.crm.shared_records import find_long_contexts
 from shared_schema.crm.statements import Statement
 from shared_schema.sync import batch_log, controls, metrics, outbox, parking, progress, restoration, stops
-from shared_schema.sync.answers import answer, make_answers
+from shared_schema.sync.answers import OUTCOME, answer, make_answers
 from shared_schema.sync.apply import NO_LIMITS, Desk, apply_events
 from shared_schema.sync.arrivals import Arrivals, sort_arrivals
 from shared_schema.sync.bell import Bell
@@ -28,6 +29,7 @@ from shared_schema.sync.effects import Due, nothing_due
 from shared_schema.sync.incarnation import Incarnation
 from shared_schema.sync.limits import Limits
 from shared_schema.sync.log_lines import ids
+from shared_schema.sync.long_contexts import tell_long
 from shared_schema.sync.patience import keep_at
 from shared_schema.sync.relay import deliver
 from shared_schema.sync.standing import read_standing
@@ -96,6 +98,7 @@ class Consumer:
         self.due = due
         self.limits = Limits()
         self.brake = NO_LIMITS
+        self.trash_days = 90
         self.proofs: dict[str, int] = {}
         self.restoring = False
         self.suspected_ms = 0
@@ -273,7 +276,7 @@ class Consumer:
             await self.move_position(tx, offset, poison.offset + 1)
             desk = Desk(self.incarnation, self.partnership, Policy())
             row = parking.make_row(self.partnership, poison, "poison", stack, desk.now_ms)
-            for each in arrivals.events:
+            for each in (each for each in arrivals.events if each.event.type != OUTCOME):  # which nobody answers
                 row["event"] = each.event.id
                 desk.answers.append(answer(each.event, Outcome(each.event.id, "parked", "poison")))
             await parking.save(tx, [row])
@@ -281,6 +284,7 @@ class Consumer:
             await outbox.append(tx, make_answers(self.incarnation, self.partnership, desk.answers), desk.now_ms)
             reach = await self.count(tx, arrivals)
             withheld = await outbox.read_withheld(tx, self.partnership)
+        metrics.note_parked(self.partnership, [row])
         self.bell.ring({self.partnership})
         return self.make_replies(reach, controls.Reply(), withheld)
 
@@ -292,6 +296,7 @@ class Consumer:
             await self.move_position(tx, offset, batch[-1].offset + 1)
             standing = await read_standing(tx, self.partnership)
             desk = Desk(self.incarnation, self.partnership, standing.policy, self.due, self.brake)
+            desk.trash_days = self.trash_days
             desk.restoring = self.restoring and await restoration.is_restoring(tx, self.partnership)
             await apply_events(tx, desk, arrivals)
             await self.look_at_claims(tx, desk)
@@ -311,6 +316,7 @@ class Consumer:
         metrics.note_acknowledged(desk, reply.acknowledged)
         metrics.repaired.labels(self.partnership).inc(reply.repaired)
         batch_log.tell_applied(desk, arrivals.events)
+        tell_long(self.partnership, find_long_contexts(desk.records.values()))
         if not is_answered(arrivals, reply):
             return []
         return self.make_replies(reach, reply, withheld)

@@ -10,16 +10,18 @@ from typing import Any, NamedTuple
 from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from shared_schema.contract.codec import Outcome
+from shared_schema.contract.codec import Outcome, name_schema
+from shared_schema.contract.envelope import DATASCHEMA
 from shared_schema.crm.database import DatabaseUnavailable
 from shared_schema.crm.policies import load_policy
-from shared_schema.crm.problems import Invalid, NotFound
-from shared_schema.sync import outbox, parking, verification
+from shared_schema.crm.problems import Invalid, NotFound, WrongState
+from shared_schema.sync import brake, outbox, parking, refusals, verification
 from shared_schema.sync.answers import Answer, make_answers
 from shared_schema.sync.apply import Desk, apply_events
 from shared_schema.sync.arrivals import sort_arrivals
+from shared_schema.sync.braking import BRAKE
 from shared_schema.sync.journal import note
-from shared_schema.sync.station import Author, Station, Work
+from shared_schema.sync.station import MACHINE, Author, Station, Work
 from shared_schema.sync.tables import parked
 
 Row = dict[str, Any]
@@ -28,16 +30,16 @@ LISTED = tuple(column for column in parked.c if column.name not in ("payload", "
 log = logging.getLogger(__name__)
 
 
-class StillParked(Exception):
-    """It can not be applied now either; nothing of the try is kept."""
+class HeldByBrake(WrongState):
+    """It is no dead letter: it waits for a person's word about all that is held, and nothing of the try is kept."""
 
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(detail)
-        self.reason = reason
+    def __init__(self) -> None:
+        super().__init__("the brake holds it", field="ids", remedy="use `brake release` or `brake drop`")
 
 
 class Replayed(NamedTuple):
-    """What a replay came to: applied (of `partnership`), parked (still, for `reason`), or gone (it had left parking already)."""
+    """What a replay came to: applied (of `partnership`), parked (still, for `reason`), held (by the brake; `reason` says what to do), or
+    gone (it had left parking already)."""
 
     id: int
     result: str
@@ -77,8 +79,17 @@ async def replay(station: Station, author: Author, letters: Sequence[int]) -> li
     tried = [await replay_one(station, author, each) for each in letters]
     async with station.working(author) as work:
         for partnership in sorted({each.partnership for each in tried if each.partnership}):
-            await verification.request(work, partnership, repair=True)
+            await verification.begin(work, partnership, repair=True)
     return tried
+
+
+async def replay_readable(station: Station, partnership: str) -> None:
+    """Try again what came from a newer version than ran here then, if this one reads it."""
+    where = (parked.c.partnership == partnership, parked.c.waits_for == name_schema(DATASCHEMA))
+    async with station.database.reading() as connection:
+        letters = (await connection.execute(select(parked.c.id).where(*where).order_by(parked.c.id))).scalars().all()
+    if letters:
+        await replay(station, MACHINE, letters)
 
 
 async def replay_one(station: Station, author: Author, letter_id: int, *, released: bool = False) -> Replayed:
@@ -86,47 +97,55 @@ async def replay_one(station: Station, author: Author, letter_id: int, *, releas
     try:
         async with station.working(author) as work:
             return await apply_again(work, letter_id, released=released)
-    except StillParked as error:
-        reason, detail = error.reason, str(error)
+    except HeldByBrake as error:
+        return Replayed(letter_id, "held", f"{error}; {error.remedy}")
     except DatabaseUnavailable:
         raise
-    except Exception:  # still poison: it stays, with the stack of today
+    except Exception:  # still poison: it stays, with the stack of today, and waits for nothing that could come by itself
         log.exception("dead letter %d can still not be applied", letter_id)
-        reason, detail = "poison", traceback.format_exc()
+        said = {"reason": "poison", "detail": parking.shorten(traceback.format_exc()), "waits_for": None}
     async with station.database.transaction() as tx:
-        said = {"reason": reason, "detail": parking.printable(detail[: parking.DETAIL_MAX])}
         await tx.execute(update(parked).where(parked.c.id == letter_id).values(said))
-    return Replayed(letter_id, "parked", reason)
+    return Replayed(letter_id, "parked", "poison")
 
 
 async def apply_again(work: Work, letter_id: int, *, released: bool = False) -> Replayed:
-    """Take one out of parking and apply it as if it came now. A control message is only dropped: newer ones have said it since."""
-    row = await take(work, letter_id)
+    """Take one out of parking and apply it as if it came now; what can still not be applied is parked again in its old place, for the
+    reason of today. A control message is only dropped: newer ones have said it since."""
+    row = await take(work, letter_id, held=released)
     if row is None:
         return Replayed(letter_id, "gone")
     partnership = str(row["partnership"])
-    arrivals = sort_arrivals(partnership, [parking.unpark(row)])
-    for each in arrivals.unreadable:
-        raise StillParked(each.reason, each.detail)
+    if not released:
+        await brake.forget(work.tx, partnership, row["event"])
     limits = None if released else work.keeping.brake
     desk = Desk(work.incarnation, partnership, await load_policy(work.tx, partnership), work.due, limits)
-    await apply_events(work.tx, desk, arrivals)
-    for waiting in desk.to_park:
-        raise StillParked(str(waiting["reason"]), str(waiting["detail"]))
-    await outbox.append(work.tx, make_answers(work.incarnation, partnership, desk.answers), work.now_ms)
-    await note(work, partnership, None, "dead letter replayed", f"{letter_id}: {row['reason']}")
+    desk.trash_days = work.keeping.trash_days
+    await apply_events(work.tx, desk, sort_arrivals(partnership, [parking.unpark(row)]))
+    reason = next((str(each["reason"]) for each in desk.to_park if each.get("id") == letter_id), None)
+    told = [each for each in desk.answers if each.event != row["event"] or reason != row["reason"]]  # else its sender knows
+    await outbox.append(work.tx, make_answers(work.incarnation, partnership, told), work.now_ms)
     work.woken |= {partnership, "reactions", "changes"}
+    if reason is not None:
+        return Replayed(letter_id, "parked", reason)
+    await note(work, partnership, None, "dead letter replayed", f"{letter_id}: {row['reason']}")
+    if released:
+        await verification.begin(work, partnership, repair=True)
     return Replayed(letter_id, "applied", partnership=partnership)
 
 
-async def take(work: Work, letter_id: int) -> Row | None:
+async def take(work: Work, letter_id: int, *, held: bool = False) -> Row | None:
+    """Take one out of parking; what the brake holds only on a person's word about it (`held`): else raises HeldByBrake."""
     taken = await work.tx.execute(delete(parked).where(parked.c.id == letter_id).returning(parked))
     row = taken.mappings().one_or_none()
+    if row is not None and row["reason"] == BRAKE and not held:
+        raise HeldByBrake
     return dict(row) if row else None
 
 
 async def discard(work: Work, letter_id: int, reason: str) -> None:
-    """Drop a dead letter for good. Its sender is told, where its id could be read; the difference between the sides stays."""
+    """Drop a dead letter for good. Its sender is told, where its id could be read; the difference between the sides stays, and an event
+    that was refused whole is refused no longer."""
     if not reason.strip():
         raise Invalid("reason", "may not be empty: the sender is told why its event was discarded")
     row = await take(work, letter_id)
@@ -137,6 +156,7 @@ async def discard(work: Work, letter_id: int, reason: str) -> None:
         told = Answer(event, (Outcome(event, "refused", f"discarded: {reason[:900]}"),), event)
         await outbox.append(work.tx, make_answers(work.incarnation, partnership, [told]), work.now_ms)
         work.woken.add(partnership)
+        await refusals.forget(work.tx, partnership, event)
     await note(work, partnership, None, "dead letter discarded", f"{letter_id} ({row['reason']}): {reason}")
 
 

@@ -3,6 +3,7 @@
 from collections import Counter as Counts
 from collections.abc import Iterable, Sequence
 from importlib.metadata import version
+from typing import Any
 
 from prometheus_client import Counter, Gauge, Histogram, Info, generate_latest
 
@@ -16,9 +17,10 @@ from shared_schema.crm.tables import SYNCED
 from shared_schema.sync.apply import Desk
 from shared_schema.sync.arrivals import Numbered
 from shared_schema.sync.braking import DROPPED
+from shared_schema.sync.parking import ParkRow
 from shared_schema.sync.progress import Reach
-from shared_schema.sync.status import Row
 
+Row = dict[str, Any]
 LAG_S = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60, 300, 3600, 86400)
 TROUBLE_KINDS = ("down", "credential", "certificate", "access", "missing", "settings", "failed")
 WORK_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15)
@@ -42,6 +44,7 @@ refused = Counter("dealbridge_refused_total", "Fields of the peer's that were re
 parked_now = Counter("dealbridge_parked_total", "Records parked.", ["partnership", "reason"])
 duplicates = Counter("dealbridge_duplicates_total", "Registrations of customers that were in progress already.", ["partnership"])
 assignments = Counter("dealbridge_assignments_total", "Reps assigned.", ["rep", "method"])
+unstated = Counter("dealbridge_unstated_records_total", "Owed states passed over: no event can carry them.", ["partnership"])
 swept = Counter("dealbridge_swept_rows_total", "Rows that the sweeper took out of the store.", ["table"])
 backlog = Gauge("dealbridge_outbox_backlog_rows", "Outbox rows that wait to be published.", ["partnership"])
 oldest = Gauge("dealbridge_outbox_oldest_age_seconds", "Age of the oldest outbox row that waits to be published.", ["partnership"])
@@ -65,6 +68,11 @@ trouble = Gauge(
     ["partnership", "kind"],
 )
 restoring = Gauge("dealbridge_restoring_streams", "1 while this store, which went back, waits for the peer's states.", ["partnership"])
+longest_context = Gauge(
+    "dealbridge_longest_context_entries",
+    "Incarnations that wrote one field, where they are very many.",
+    ["partnership"],
+)
 suspected = Gauge("dealbridge_suspected_fields", "Fields refused because they name writes of ours never made here.", ["partnership"])
 drift = Gauge("dealbridge_drift_records", "Records that differ between the sides, seen so at two looks.", ["partnership"])
 repaired = Counter("dealbridge_repaired_records_total", "Records that had drifted and whose states were sent.", ["partnership"])
@@ -92,6 +100,8 @@ insights_reply = Gauge(
 insights_behind = Gauge("dealbridge_insights_behind_records", "Records of the topics that are not in the statistics yet.")
 build = Info("dealbridge_build", "What runs: version, side and role of the process.")
 
+longest: dict[str, int] = {}
+
 
 def say_build(side: Side, role: str) -> None:
     build.info({"version": version("dealbridge"), "side": side, "role": role})
@@ -110,11 +120,15 @@ def note_applied(desk: Desk, taken: Sequence[Numbered], reach: Reach, seconds: f
             lags[each.event.type if each.event.type in types else "unknown"].observe(max(0, now_ms - sent_ms) / 1000)
     for arrival, count in reach.arrivals.items():
         arrivals.labels(desk.partnership, arrival).inc(count)
-    for row in desk.to_park:
-        parked_now.labels(desk.partnership, str(row["reason"])).inc()
-        if row["reason"] in REASONS:  # a forgery, kept whole as evidence
-            refused.labels(desk.partnership, str(row["reason"])).inc()
+    note_parked(desk.partnership, desk.to_park)
     note_outcomes(desk)
+
+
+def note_parked(partnership: str, rows: Iterable[ParkRow]) -> None:
+    for row in rows:
+        parked_now.labels(partnership, row["reason"]).inc()
+        if row["reason"] in REASONS and row["event"] is None:  # a forgery, kept whole as evidence, whose sender can not be told
+            refused.labels(partnership, row["reason"]).inc()
 
 
 def note_outcomes(desk: Desk) -> None:
@@ -126,6 +140,11 @@ def note_outcomes(desk: Desk) -> None:
             if outcome.outcome == "conflict" and record and record.kind in KINDS:
                 field = outcome.field if outcome.field in (*KINDS[record.kind].fields, "life") else "unknown"
                 conflicts.labels(desk.partnership, record.kind, str(field)).inc()
+
+
+def note_context(partnership: str, entries: int) -> None:
+    longest[partnership] = max(entries, longest.get(partnership, 0))
+    longest_context.labels(partnership).set(longest[partnership])
 
 
 def note_acknowledged(desk: Desk, acknowledged: Iterable[tuple[str, int]]) -> None:

@@ -3,10 +3,11 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import NamedTuple
 
 from shared_schema.crm.database import DatabaseUnavailable
-from shared_schema.sync import bell, leases, outbox, shares
+from shared_schema.sync import bell, dead_letters, leases, outbox, shares
 from shared_schema.sync.consumer import Consumer
 from shared_schema.sync.eraser import Eraser
 from shared_schema.sync.limits import Limits
@@ -114,9 +115,14 @@ class Node:
         station, broker = self.station, self.find_broker(partnership)
         relay = Relay(station.database, broker, station.clock, station.spec.side, partnership)
         consumer = Consumer(station.database, broker, station.incarnation, partnership, station.spec.due, station.bell)
-        consumer.limits, consumer.brake = self.limits, station.keeping.brake
+        consumer.limits, consumer.brake, consumer.trash_days = self.limits, station.keeping.brake, station.keeping.trash_days
         consumer.proofs = station.proofs
         return Served(relay, consumer, group.create_task(self.sync(relay, consumer)))
+
+    async def try_again(self, partnership: str) -> None:
+        """Once, for what this version reads is known from the start."""
+        await dead_letters.replay_readable(self.station, partnership)
+        await asyncio.get_running_loop().create_future()
 
     async def sync(self, relay: Relay, consumer: Consumer) -> None:
         """Both streams of a partnership, until cancelled."""
@@ -125,5 +131,7 @@ class Node:
             async with asyncio.TaskGroup() as group:
                 group.create_task(relay.run())
                 group.create_task(consumer.run())
+                again = partial(self.try_again, relay.partnership)
+                group.create_task(keep_at(f"dead letters of {relay.partnership}", again, (DatabaseUnavailable,)))
         finally:
             self.station.bell.forget(relay.partnership, relay.wake)

@@ -85,5 +85,5 @@ async def remove(work: Work, kind: str, text_id: int) -> Captured:
 async def bring_back(work: Work, kind: str, text_id: int) -> Captured:
     """Restore one's own deleted note or comment."""
     row, record = await load_own(work, kind, text_id)
-    check_restorable(work, record)
+    await check_restorable(work, record)
     return await work.capture(row["partnership"], row["registration"], f"{kind}.restored", [Write(record.uid, LIFE, ALIVE)])

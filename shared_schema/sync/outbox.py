@@ -20,7 +20,7 @@ WAITING = (outbox.c.published_ms.is_(None), outbox.c.held.is_(None))
 
 
 class EventTooLarge(ValueError):
-    """A command that would make an event over 900 KiB; split it or shorten its texts."""
+    """A command that would make an event over 900 KiB, or more of a record this side's than its room; shorten its texts, or split it."""
 
 
 class Pending(NamedTuple):
@@ -39,6 +39,10 @@ async def append(tx: AsyncConnection, events: Sequence[Event], now_ms: int, held
     `held`: why they wait unsent, if they do. `destroys`: a command deletes something by them."""
     if events:
         await insert_rows(tx, outbox, [make_row(event, now_ms) | {"held": held, "destroys": destroys} for event in events])
+
+
+def fits(event: Event) -> bool:
+    return len(encode_event(event)) <= EVENT_BYTES_MAX
 
 
 def make_row(event: Event, now_ms: int) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Collection, Sequence
+from typing import Any
 
 from sqlalchemy import delete, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -10,29 +11,40 @@ from shared_schema.contract.codec import Event, Undecodable
 from shared_schema.sync.arrivals import Numbered, sort_arrivals
 from shared_schema.sync.braking import BRAKE
 from shared_schema.sync.tables import parked
-from shared_schema.sync.transport import Received
+from shared_schema.sync.transport import Letter, Received
 
-ParkRow = dict[str, object]
+ParkRow = dict[str, Any]
 MISSING_PARENT = "missing_parent"
-# A child before its parent is the daily bread of a stream out of order, and what the brake holds is stopped already.
-PATIENT = (MISSING_PARENT, BRAKE)
-DETAIL_MAX = 4_000
+# A child before its parent is the daily bread of a stream out of order, what the brake holds is stopped already, and what is of a newer
+# version can be read after an upgrade.
+PATIENT = (MISSING_PARENT, BRAKE, "newer_major")
+UID_LENGTH = 36
+DETAIL_HEAD, DETAIL_TAIL = 1_000, 3_000  # of a stack: what was called, and what came of it
 
 
 def make_row(partnership: str, received: Received, reason: str, detail: str, now_ms: int) -> ParkRow:
-    """The parked record whole: topic, offset, headers and bytes, with the reason."""
+    """The parked record whole: topic, offset, headers and bytes, with the reason. What was parked before keeps its id and since when."""
+    letter = received.letter or Letter(None, now_ms)
     return {
+        **({} if letter.id is None else {"id": letter.id}),
         "partnership": partnership,
         "topic": received.topic,
         "record_offset": received.offset,
         "event": None,
         "waits_for": None,
         "reason": reason,
-        "detail": printable(detail[:DETAIL_MAX]),
+        "detail": shorten(detail),
         "headers": json.dumps([[name, value.hex()] for name, value in received.headers]),
         "payload": received.value,
-        "at_ms": now_ms,
+        "at_ms": letter.at_ms,
     }
+
+
+def shorten(detail: str) -> str:
+    """A stack as it is kept: its beginning, and its end with the exception itself."""
+    if len(detail) > DETAIL_HEAD + DETAIL_TAIL:
+        detail = f"{detail[:DETAIL_HEAD]}\n…\n{detail[-DETAIL_TAIL:]}"
+    return printable(detail)
 
 
 def printable(text: str) -> str:
@@ -41,8 +53,10 @@ def printable(text: str) -> str:
 
 
 async def save(tx: AsyncConnection, rows: Sequence[ParkRow]) -> None:
-    if rows:
-        await tx.execute(insert(parked), list(rows))
+    """Those that keep their ids first, before others could get them."""
+    for some in ([row for row in rows if "id" in row], [row for row in rows if "id" not in row]):
+        if some:
+            await tx.execute(insert(parked), some)
 
 
 async def take_waiting(tx: AsyncConnection, partnership: str, parents: Collection[str]) -> list[ParkRow]:
@@ -56,7 +70,7 @@ async def take_waiting(tx: AsyncConnection, partnership: str, parents: Collectio
 
 async def read_patient(tx: AsyncConnection, partnership: str) -> list[Event]:
     """The events that wait for their parents or for a person's word, oldest first; they stay where they are."""
-    where = (parked.c.partnership == partnership, parked.c.reason.in_(PATIENT))
+    where = (parked.c.partnership == partnership, parked.c.reason.in_((MISSING_PARENT, BRAKE)))
     rows = (await tx.execute(select(parked).where(*where).order_by(parked.c.id))).mappings()
     return [each.event for each in sort_arrivals(partnership, [unpark(dict(row)) for row in rows]).events]
 
@@ -79,7 +93,7 @@ def is_orphan(row: ParkRow, registrations: Collection[str]) -> bool:
 
 
 def read_rows(partnership: str, rows: Sequence[ParkRow]) -> list[Numbered]:
-    """Parked events decoded again; their offset is -1, because they are not read from the topic now."""
+    """Parked events decoded again."""
     released = sort_arrivals(partnership, [unpark(row) for row in rows])
     if released.unreadable:
         raise Undecodable(released.unreadable[0].reason, "a parked event no longer decodes")
@@ -87,6 +101,5 @@ def read_rows(partnership: str, rows: Sequence[ParkRow]) -> list[Numbered]:
 
 
 def unpark(row: ParkRow) -> Received:
-    headers = tuple((name, bytes.fromhex(value)) for name, value in json.loads(str(row["headers"])))
-    payload = row["payload"]
-    return Received(str(row["topic"]), -1, 0, None, payload if isinstance(payload, bytes) else None, headers)
+    headers = tuple((name, bytes.fromhex(value)) for name, value in json.loads(row["headers"]))
+    return Received(row["topic"], row["record_offset"], 0, None, row["payload"], headers, Letter(row.get("id"), row["at_ms"]))

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import and_, exists, or_, select
+from sqlalchemy import and_, delete, exists, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.contract.refusal import REASONS
@@ -40,11 +40,12 @@ STANDS_THERE = and_(
 
 
 async def keep(tx: AsyncConnection, partnership: str, answers: Iterable[Answer], now_ms: int) -> None:
-    """Remember the refused fields among these outcomes, the last refusal of each; a whole record is the field ''."""
+    """Remember the refused fields among these outcomes, the last refusal of each; a whole record is the field '', and a whole event stands
+    for its records."""
     rows = {
-        (str(outcome.uid), outcome.field or ""): {
+        (outcome.uid or each.event, outcome.field or ""): {
             "partnership": partnership,
-            "uid": outcome.uid,
+            "uid": outcome.uid or each.event,
             "field": outcome.field or "",
             "event": each.event,
             "reason": outcome.reason,
@@ -55,6 +56,11 @@ async def keep(tx: AsyncConnection, partnership: str, answers: Iterable[Answer],
         if outcome.outcome == "refused" and outcome.reason != DROPPED  # what a person here did is no alarm
     }
     await upsert(tx, refusals, list(rows.values()), ("event", "reason", "at_ms"), key=("partnership", "uid", "field"))
+
+
+async def forget(tx: AsyncConnection, partnership: str, event: str) -> None:
+    """An event that was refused whole, of which nothing is left here."""
+    await tx.execute(delete(refusals).where(refusals.c.partnership == partnership, refusals.c.uid == event, refusals.c.event == event))
 
 
 async def list_refused(

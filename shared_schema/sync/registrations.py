@@ -7,27 +7,31 @@ from typing import Any, NamedTuple
 from sqlalchemy import bindparam, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from shared_schema.contract.codec import Outcome, decode_event
+from shared_schema.contract.codec import Outcome, RecordChange, decode_event
 from shared_schema.contract.documents import LIFE
 from shared_schema.contract.identifiers import deal_uid, product_uid
-from shared_schema.contract.life import ALIVE, is_deletion, make_deletion
+from shared_schema.contract.life import ALIVE, make_deletion
 from shared_schema.contract.records import DEAL_FIELDS
 from shared_schema.contract.registers import BadToken, Context, decode_token
-from shared_schema.contract.registration import OPEN, round_of
+from shared_schema.contract.registration import KEPT_WHEN_UNSHARED, OPEN, outlasts_sharing, round_of
 from shared_schema.crm.customers import load_company
 from shared_schema.crm.deals import load_deal
 from shared_schema.crm.policies import load_policy
 from shared_schema.crm.problems import Invalid, NotAllowed, NotFound, WrongState
 from shared_schema.crm.projected_tables import shared_deals
-from shared_schema.crm.rows import in_partnership
+from shared_schema.crm.rows import Among, in_partnership
 from shared_schema.crm.shared_deals import GONE, LIVING_OPEN
 from shared_schema.crm.shared_records import SharedRecord, load_records
 from shared_schema.crm.statements import Statement
 from shared_schema.crm.tables import deals, partnerships
 from shared_schema.sync import owed_states, parking
 from shared_schema.sync.answers import answer, make_answers
+from shared_schema.sync.brake import find_held
+from shared_schema.sync.braking import UNSHARED
 from shared_schema.sync.capture import Captured, Creation, Write
 from shared_schema.sync.outbox import append as append_events
+from shared_schema.sync.restate import restate, state_of
+from shared_schema.sync.restorable import find_restorable
 from shared_schema.sync.rich_text import clean
 from shared_schema.sync.station import Work
 from shared_schema.sync.tables import outbox
@@ -40,7 +44,7 @@ IN_PARTNERSHIP = shared_deals.c.partnership == bindparam("partnership")
 COUNT_OPEN = Statement(select(func.count()).select_from(shared_deals).where(IN_PARTNERSHIP, *LIVING_OPEN))
 STANDING = Statement(select(partnerships.c.status, partnerships.c.peer_name).where(partnerships.c.id == bindparam("partnership")))
 COLUMNS = tuple(shared_deals.c.keys())
-DAY_MS = 86_400_000
+SHARE_AGAIN = "share it again: that makes a new registration which names this one"
 
 
 async def load_shared_deal(tx: AsyncConnection, shared_deal_id: int) -> Row:
@@ -53,10 +57,17 @@ async def load_shared_deal(tx: AsyncConnection, shared_deal_id: int) -> Row:
 
 async def open_shared_deal(tx: AsyncConnection, shared_deal_id: int) -> Row:
     """A registration that is still shared; raises WrongState if sharing has stopped."""
+    row = await kept_shared_deal(tx, shared_deal_id)
+    if row["status"] == "unshared":
+        raise WrongState("this deal is no longer shared", remedy=SHARE_AGAIN)
+    return row
+
+
+async def kept_shared_deal(tx: AsyncConnection, shared_deal_id: int) -> Row:
+    """A registration of which this side has its copy, whether it is shared still or not; raises WrongState for an erased one."""
     row = await load_shared_deal(tx, shared_deal_id)
-    if row["status"] in ("unshared", "erased"):
-        gone = "no longer shared" if row["status"] == "unshared" else "erased"
-        raise WrongState(f"this deal is {gone}", remedy="share it again: that makes a new registration which names this one")
+    if row["status"] == "erased":
+        raise WrongState("this deal is erased", remedy=SHARE_AGAIN)
     return row
 
 
@@ -230,26 +241,28 @@ async def delete_for_both(work: Work, shared_deal_id: int, seen: Mapping[str, An
 
 
 async def restore(work: Work, shared_deal_id: int) -> Captured:
-    """Bring a deleted or contested deal back: a write that has seen the deletions."""
-    row = await open_shared_deal(work.tx, shared_deal_id)
+    """Bring a deleted or contested deal back: a write that has seen the deletions. Of a deal that is no longer shared it brings back this
+    side's copy; the peer ignores it."""
+    row = await kept_shared_deal(work.tx, shared_deal_id)
     _, deal = await load_parts(work.tx, row)
-    check_restorable(work, deal)
+    await check_restorable(work, deal)
     return await work.capture(row["partnership"], row["uid"], "deal.restored", [Write(deal.uid, LIFE, ALIVE)])
 
 
-def check_restorable(work: Work, record: SharedRecord) -> None:
-    """Raises WrongState for what lives, and for what was deleted too long ago."""
-    deletions = [each for each in record.document.get(LIFE).siblings if is_deletion(each)]
-    if not deletions or record.state == "alive":
+async def check_restorable(work: Work, record: SharedRecord) -> None:
+    """Raises WrongState for what lives, and for what was deleted too long ago. A contested deletion waits for a word however long."""
+    if record.state == "contested":
+        return
+    if record.state != "deleted":
         raise WrongState(f"this {record.kind} is not deleted")
     days = work.keeping.trash_days
-    if not record.document.has_content or min(each.stamp.physical for each in deletions) < work.now_ms - days * DAY_MS:
+    if not await find_restorable(work.tx, record.partnership, [record], work.now_ms, days):
         raise WrongState(f"this {record.kind} was deleted more than {days} days ago", remedy="create it anew")
 
 
 async def delete_anyway(work: Work, shared_deal_id: int) -> Captured:
     """Settle a contested deletion by deleting: it covers everything stored now."""
-    row = await open_shared_deal(work.tx, shared_deal_id)
+    row = await kept_shared_deal(work.tx, shared_deal_id)
     _, deal = await load_parts(work.tx, row)
     if deal.state != "contested":
         raise WrongState("no deletion of this deal is contested", remedy="delete it for both instead")
@@ -259,24 +272,50 @@ async def delete_anyway(work: Work, shared_deal_id: int) -> Captured:
 async def unshare(work: Work, shared_deal_id: int) -> Captured:
     """Stop sharing, for good: rows not yet numbered are withdrawn, both keep their copies; what waited here for a parent waits no more."""
     row = await open_shared_deal(work.tx, shared_deal_id)
-    await load_parts(work.tx, row)
-    await withdraw_unnumbered(work, row)
+    registration, _ = await load_parts(work.tx, row)
     orphans = parking.read_rows(row["partnership"], await parking.take_orphans(work.tx, row["partnership"], {row["uid"]}))
-    told = [answer(each.event, Outcome(each.event.id, "ignored", "unshared")) for each in orphans]
+    told = [answer(event, *(Outcome(event.id, "ignored", "unshared", each.uid) for each in event.data.records)) for _, event, *_ in orphans]
     await append_events(work.tx, make_answers(work.incarnation, row["partnership"], told), work.now_ms)
-    flag = [Write(row["uid"], "unshared", {"at": work.now_ms, "by": work.side})]
-    return await work.capture(row["partnership"], row["uid"], "deal.unshared", flag)
+    await take_debts_back(work, registration)
+    flag = [Write(row["uid"], UNSHARED, {"at": work.now_ms, "by": work.side})]
+    captured = await work.capture(row["partnership"], row["uid"], "deal.unshared", flag)
+    await withdraw_unnumbered(work, row, str(captured.event))
+    return captured
 
 
-async def withdraw_unnumbered(work: Work, row: Row) -> None:
-    """Take back what was not sent yet; but the people who came along in it are the partnership's, and are told all the same."""
+async def take_debts_back(work: Work, registration: SharedRecord) -> None:
+    """What is owed of a registration is owed no longer, but for what outlasts its sharing: erasures, and that this side has left."""
+    partnership, uid = registration.partnership, registration.uid
+    if uid not in await owed_states.forgive(work.tx, partnership, uid):
+        return
+    state = state_of(registration)
+    held = uid in {each for each, _ in await find_held(work.tx, partnership, "out")}
+    fields = {name: register for name, register in state.fields.items() if name in KEPT_WHEN_UNSHARED}
+    erased_fields = () if held else state.erased_fields
+    if fields or erased_fields:
+        kept = RecordChange(uid, state.kind, state.parent, state.registration, state.side, fields, erased_fields=erased_fields)
+        await append_events(work.tx, [restate(work.incarnation, partnership, (kept,))], work.now_ms)
+
+
+async def withdraw_unnumbered(work: Work, row: Row, unsharing: str) -> None:
+    """Take back what was not sent yet, but not what outlasts the sharing; the people who came along are the partnership's, and are told all
+    the same. While the brake holds the unsharing (an event), what it holds besides is the same person's to decide."""
     of_registration = (in_partnership(outbox, row["partnership"]), outbox.c.registration == row["uid"])
     unnumbered = (*of_registration, outbox.c.epoch.is_(None), outbox.c.answers.is_(None))
-    withdrawn = (await work.tx.execute(delete(outbox).where(*unnumbered).returning(outbox.c.payload))).scalars().all()
-    changes = [change for payload in withdrawn for change in decode_event(payload.encode()).data.records]
-    await owed_states.forgive(work.tx, row["partnership"], row["uid"])
-    await owed_states.owe(work.tx, row["partnership"], {change.uid for change in changes if change.kind == "person"})
+    columns = (outbox.c.id, outbox.c.event, outbox.c.held, outbox.c.payload)
+    found = (await work.tx.execute(select(*columns).where(*unnumbered).order_by(outbox.c.id).with_for_update())).all()
+    waits = any(each.event == unsharing and each.held for each in found)
+    said = {each.id: decode_event(each.payload.encode()).data.records for each in found if not (waits and each.held)}
+    gone = {id: changes for id, changes in said.items() if not all(is_partnerships(each) or outlasts_sharing(each) for each in changes)}
+    await work.tx.execute(delete(outbox).where(Among(outbox.c.id, "gone")), {"gone": sorted(gone)})
+    people = {change.uid for changes in gone.values() for change in changes if is_partnerships(change)}
+    await owed_states.owe(work.tx, row["partnership"], people)
     work.woken.add("owed")
+
+
+def is_partnerships(change: RecordChange) -> bool:
+    """Whether it is of the whole partnership, as people are."""
+    return change.registration is None
 
 
 async def leave(work: Work, shared_deal_id: int) -> Captured:

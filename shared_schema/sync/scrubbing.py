@@ -61,7 +61,7 @@ async def scrub(tx: AsyncConnection, records: Sequence[SharedRecord], now_ms: in
     await scrub_outbox(tx, partnership, needles, gone)
     await scrub_parked(tx, partnership, needles, gone)
     await scrub_deals(tx, partnership, [each for each in records if each.kind == "deal" and each.document.erased], now_ms)
-    await scrub_contacts(tx, partnership, [each for each in records if "contact" in each.document.erased_fields], now_ms)
+    await scrub_contacts(tx, partnership, [each for each in records if "contact" in each.named], now_ms)
 
 
 def names_gone(table: Any, gone: Gone) -> ColumnElement[bool]:

@@ -65,6 +65,11 @@ class Settings(BaseSettings):
     role: Role = Field("all", description="What a process does: `web`, `sync` or `all`.")
     parked_max: int = Field(1_000, ge=1, description="So many records parked since the last `sync resume` stop a partnership's stream.")
     parked_per_minute: int = Field(100, ge=1, description="So many records parked within a minute stop it, too.")
+    waiting_max: int = Field(
+        100_000,
+        ge=1,
+        description="So many that only wait (for a parent, a newer version, a person's word) since the last `sync resume` stop it, too.",
+    )
     outbox_max: int = Field(
         200_000,
         ge=1_000,

@@ -2,6 +2,7 @@
 asked, and what the peer has acknowledged of ours since: whoever lacks one of those numbers lacks a part of the statement."""
 
 import json
+import logging
 from typing import Any
 
 from sqlalchemy import select, update
@@ -13,12 +14,15 @@ from shared_schema.crm.rows import upsert
 from shared_schema.crm.statements import Statement
 from shared_schema.sync import outbox, owed_states, parking
 from shared_schema.sync.incarnation import Incarnation
+from shared_schema.sync.log_lines import ids
 from shared_schema.sync.restate import restate
 from shared_schema.sync.tables import outbound_epochs, statements
 
 Row = dict[str, Any]
 EPOCHS_TOLD = 100
 UNFINISHED = Statement(select(statements.c.partnership).where(statements.c.done.is_(False)))
+
+log = logging.getLogger(__name__)
 
 
 async def answer(tx: AsyncConnection, incarnation: Incarnation, partnership: str, request: str) -> Restated | None:
@@ -38,7 +42,11 @@ async def answer(tx: AsyncConnection, incarnation: Incarnation, partnership: str
 async def give_back(tx: AsyncConnection, incarnation: Incarnation, partnership: str) -> list[Event]:
     """What of the peer's own waits here, and so is in no state: when it leaves parking later, the peer would not know of it."""
     events = await parking.read_patient(tx, partnership)
-    return [restate(incarnation, partnership, each.data.records) for each in events if each.data.records]
+    given = [restate(incarnation, partnership, each.data.records) for each in events if each.data.records]
+    fit = [each for each in given if outbox.fits(each)]
+    if len(fit) < len(given):  # written so that it fills an event, and more than one under our name
+        log.error("%d parked events are too large to be given back", len(given) - len(fit), extra=ids(partnership))
+    return fit
 
 
 async def begin_again(tx: AsyncConnection, partnership: str) -> None:

@@ -19,6 +19,7 @@ from shared_schema.sync.clock import Clock
 from shared_schema.sync.effects import Due
 from shared_schema.sync.incarnation import Incarnation
 from shared_schema.sync.log_lines import ids
+from shared_schema.sync.long_contexts import tell_long
 from shared_schema.sync.transport import Broker
 
 log = logging.getLogger(__name__)
@@ -90,6 +91,8 @@ class Work:
         self.woken |= {partnership, "reactions"}
         if captured.event is not None and log.isEnabledFor(logging.INFO):
             self.after.append(partial(log.info, "%s", type, extra=ids(partnership, registration, captured.event)))
+        if captured.long:
+            self.after.append(partial(tell_long, partnership, captured.long))
         return captured._replace(fields=captured.fields[len(person) :])
 
     def introduce(self, partnership: str) -> list[Write]:

@@ -29,14 +29,18 @@ class StreamStopped(Exception):
 async def check_flood(tx: AsyncConnection, partnership: str, limits: Limits, now_ms: int) -> None:
     """Raises StreamStopped where the transaction parks one too many; then none of it may be kept."""
     forgiven = select(stops.c.forgiven).where(stops.c.partnership == partnership).scalar_subquery()
-    where = (parked.c.partnership == partnership, parked.c.reason.not_in(PATIENT), parked.c.id > func.coalesce(forgiven, 0))
-    recent = func.count().filter(parked.c.at_ms > now_ms - MINUTE_MS)
-    most, lately = (await tx.execute(select(func.count(), recent).where(*where))).one()
+    where = (parked.c.partnership == partnership, parked.c.id > func.coalesce(forgiven, 0))
+    waits = parked.c.reason.in_(PATIENT)
+    recent = func.count().filter(~waits, parked.c.at_ms > now_ms - MINUTE_MS)
+    counts = select(func.count().filter(~waits), recent, func.count().filter(waits)).where(*where)
+    most, lately, waiting = (await tx.execute(counts)).one()
     remedy = "look at the dead letters, then `sync resume`"
     if most > limits.parked_max:
         raise StreamStopped(f"{limits.parked_max:,} records are parked, which is the limit; {remedy}")
     if lately > limits.parked_per_minute:
         raise StreamStopped(f"{limits.parked_per_minute:,} records were parked within a minute, which is the limit; {remedy}")
+    if waiting > limits.waiting_max:
+        raise StreamStopped(f"{limits.waiting_max:,} records wait in parking, which is the limit; {remedy}")
 
 
 async def stop(tx: AsyncConnection, partnership: str, why: str, now_ms: int) -> None:

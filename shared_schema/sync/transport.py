@@ -18,8 +18,16 @@ class Record(NamedTuple):
     headers: tuple[tuple[str, bytes], ...] = ()
 
 
+class Letter(NamedTuple):
+    """Where a record lay in parking, if it was stored there, and since when (UTC ms)."""
+
+    id: int | None
+    at_ms: int
+
+
 class Received(NamedTuple):
-    """A record as read back; `time_ms` is when its sender queued it, UTC milliseconds."""
+    """A record as read back; `time_ms` is when its sender queued it, UTC milliseconds. `letter`: it comes out of parking, not from the
+    topic."""
 
     topic: str
     offset: int
@@ -27,6 +35,7 @@ class Received(NamedTuple):
     key: bytes | None
     value: bytes | None
     headers: tuple[tuple[str, bytes], ...] = ()
+    letter: Letter | None = None
 
 
 class TopicInfo(NamedTuple):

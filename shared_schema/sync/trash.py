@@ -2,16 +2,15 @@
 content goes, once nothing of it is on its way any more, on either side; the tombstone stays for ever."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, delete, exists, or_, select
+from sqlalchemy import ColumnElement, Select, and_, delete, exists, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.contract.documents import LIFE
 from shared_schema.contract.life import ALIVE, is_deletion, make_deletion, unseen_fields
 from shared_schema.contract.policy import Policy, value_of
-from shared_schema.contract.registers import latest_first, side_of
+from shared_schema.contract.registers import Sibling, latest_first, side_of, write
 from shared_schema.crm.database import DatabaseUnavailable
 from shared_schema.crm.deals import clear_shared_columns
 from shared_schema.crm.policies import load_policy
@@ -20,12 +19,12 @@ from shared_schema.crm.projected_tables import comments, shared_deals, shared_no
 from shared_schema.crm.projection import project
 from shared_schema.crm.rows import in_partnership
 from shared_schema.crm.shared_records import SharedRecord, load_of_registrations, load_records, read_records, save_records
-from shared_schema.crm.tables import ENDED, partnerships, property_history
+from shared_schema.crm.tables import ENDED, partnerships, property_history, shared_records
 from shared_schema.sync import bell, notes, offers, registrations
-from shared_schema.sync.braking import Limits
-from shared_schema.sync.capture import Write
+from shared_schema.sync.capture import Command, Write, capture
 from shared_schema.sync.patience import keep_at
-from shared_schema.sync.registrations import DAY_MS, check_restorable
+from shared_schema.sync.registrations import check_restorable
+from shared_schema.sync.restorable import DAY_MS, restorable_until_ms
 from shared_schema.sync.station import Station, Work
 from shared_schema.sync.tables import inbound_epochs, outbox, owed_states, parked, peers, restorations
 from shared_schema.sync.views import load_people
@@ -35,7 +34,6 @@ SWEEP_S = 600.0
 GRACE_DAYS = 7  # a restore of the last hour may still be on its way here: what it brings back must not be gone
 BATCH = 500
 PARTS = ("note", "comment", "product", "quote", "eligibility", "member")
-NO_BRAKE = Limits(10**9, 100)
 PAGE_MAX = 200
 EXCERPT = 120
 TITLES = ("name", "body", "number", "sku", "person")
@@ -55,8 +53,11 @@ async def list_trash(connection: AsyncConnection, days: int, after: int = 0, lim
         records = await read_records(connection, partnership, [row["uid"] for row in some])
         policy, people = await load_policy(connection, partnership), await load_people(connection, partnership)
         hidden = await find_hidden(connection, partnership, some)
-        found += [present(row, records[row["uid"]], policy, people) | {"hidden": hidden.get(row["uid"], [])} for row in some]
-    return [{**row, "restorable_until_ms": row["deleted_ms"] + days * DAY_MS} for row in sorted(found, key=lambda row: int(row["id"]))]
+        for row in some:
+            document = records[row["uid"]].document
+            until = {"restorable_until_ms": restorable_until_ms(document, row["deleted_ms"], days)}
+            found.append(present(row, records[row["uid"]], policy, people) | {"hidden": hidden.get(row["uid"], [])} | until)
+    return sorted(found, key=lambda row: int(row["id"]))
 
 
 def present(row: Row, record: SharedRecord, policy: Policy, people: Mapping[str, str]) -> Row:
@@ -94,7 +95,7 @@ async def restore(work: Work, trash_id: int) -> str:
         await notes.bring_back(work, kind, found.scalar_one())
     else:
         record = (await load_records(work.tx, partnership, [uid]))[uid]
-        check_restorable(work, record)
+        await check_restorable(work, record)
         await work.capture(partnership, row["registration"], offers.TYPES[kind], [Write(uid, LIFE, ALIVE)])
     return str(uid)
 
@@ -126,10 +127,18 @@ async def sweep(station: Station) -> int:
     due = select(trash.c.partnership, trash.c.uid).where(or_(and_(ended, past), settled)).order_by(trash.c.id).limit(BATCH)
     async with station.working() as work:
         found = (await work.tx.execute(due)).all()
-        for partnership in sorted({row.partnership for row in found}):
-            uids = [row.uid for row in found if row.partnership == partnership]
+        for partnership, uids in group(found):
             await clear(work, partnership, list((await load_records(work.tx, partnership, uids)).values()))
-    return len(found)
+        left = (await work.tx.execute(select_left().limit(BATCH - len(found)))).all()
+        for partnership, uids in group(left):
+            around = await load_of_registrations(work.tx, partnership, uids)
+            await bury(work, partnership, [each for each in around.values() if each.kind in PARTS and each.state == "alive"])
+    return len(found) + len(left)
+
+
+def group(rows: Sequence[Any]) -> list[tuple[str, list[str]]]:
+    """By partnership, the uids."""
+    return [(each, [row.uid for row in rows if row.partnership == each]) for each in sorted({row.partnership for row in rows})]
 
 
 def has_heard_all(proven: Sequence[str]) -> ColumnElement[bool]:
@@ -158,14 +167,37 @@ def is_below_swept_deal() -> ColumnElement[bool]:
     return and_(exists().where(*of_it, shared_deals.c.state == "deleted"), ~kept)
 
 
+def select_left() -> Select[Any]:
+    """The deals whose days are over and whose sharing has stopped in which something lives on: that the peer deleted what it made there is
+    ignored here."""
+    of_any = shared_deals.c.partnership.in_(select(partnerships.c.id))  # so that the index of statuses serves
+    ended = (of_any, shared_deals.c.status == "unshared", shared_deals.c.state == "deleted")
+    of_deal = (trash.c.partnership == shared_deals.c.partnership, trash.c.registration == shared_deals.c.uid, trash.c.kind == "deal")
+    of_it = (shared_records.c.registration == shared_deals.c.uid, shared_records.c.partnership.concat("") == shared_deals.c.partnership)
+    lives = exists().where(*of_it, shared_records.c.kind.in_(PARTS), shared_records.c.state == "alive")
+    return select(shared_deals.c.partnership, shared_deals.c.uid).where(*ended, ~exists().where(*of_deal), lives)
+
+
+async def bury(work: Work, partnership: str, records: Sequence[SharedRecord]) -> None:
+    """Delete in this side's copy what it made and what the peer made, and let go of the content; nobody is told."""
+    for record in records:
+        before = record.document.get(LIFE)
+        stone = Sibling(work.incarnation.next_dot(), work.incarnation.next_stamp(), None, make_deletion(record.document))
+        record.document.put(LIFE, write(before, before.context, stone))
+        record.touch(LIFE, before)
+    await clear(work, partnership, records)
+
+
 async def delete_parts(work: Work, partnership: str, registrations: Sequence[str]) -> None:
-    """Each side deletes what it made in deals whose days are over: notes, comments, lines. The brake has let the deals pass."""
+    """Each side deletes what it made in deals whose days are over: notes, comments, lines. The brake has let the deals pass, and counts
+    nothing of this."""
     around = await load_of_registrations(work.tx, partnership, registrations) if registrations else {}
     ours = [each for each in around.values() if each.side == work.side and each.kind in PARTS and each.state == "alive"]
-    calm = replace(work, keeping=work.keeping._replace(brake=NO_BRAKE))
     for registration in sorted({str(each.registration) for each in ours}):
         writes = [Write(each.uid, LIFE, make_deletion(each.document)) for each in ours if each.registration == registration]
-        await calm.capture(partnership, registration, "deal.deleted", writes)
+        command = Command(partnership, registration, "deal.deleted", work.author.person, writes)
+        await capture(work.tx, work.incarnation, None, command, work.due, limits=None)
+        work.woken |= {partnership, "reactions"}
 
 
 async def clear(work: Work, partnership: str, records: Sequence[SharedRecord]) -> None:

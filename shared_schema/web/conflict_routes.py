@@ -7,7 +7,7 @@ from fastapi import APIRouter
 from shared_schema.sync import conflicts
 from shared_schema.sync.deals import outcome_of
 from shared_schema.web.bearer import Caller, Here
-from shared_schema.web.payloads import After, Json, Limit, Line, PathId, Payload, Values, page
+from shared_schema.web.payloads import After, Json, Limit, PathId, Payload, Text, Values, page
 
 router = APIRouter(prefix="/api", tags=["conflicts"])
 
@@ -17,7 +17,7 @@ class Settlement(Payload):
 
     choice: Literal["keep", "theirs", "edit"]
     values: Values = {}
-    seen: Line | None = None
+    seen: Text | None = None
 
     @property
     def value(self) -> Any:

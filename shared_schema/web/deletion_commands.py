@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
 import typer
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.crm.problems import Invalid
 from shared_schema.sync import erasing, held, partnerships, registrations, trash
@@ -133,10 +134,18 @@ def serve_brake(terminal: Terminal) -> None:
     group = terminal.group("brake", "Deletions, erasures and unsharings that are too many at once.")
 
     @group.command("status")
-    def status(partnership: str | None = None, as_json: Json = False) -> None:
-        """List what is held, by record."""
-        columns = ("partnership", "direction", "act", "kind", "uid", "registration")
-        show(terminal.read(held.list_held, partnership), as_json, columns)
+    def status(partnership: str | None = None, after: int = 0, as_json: Json = False) -> None:
+        """List what is held by record, 200 a page, and how many there are in all; --after: the last id of the page before."""
+
+        async def read(connection: AsyncConnection) -> dict[str, Any]:
+            rows = await held.list_held(connection, partnership, after)
+            return {"results": rows, "held": await held.count_held(connection, partnership)}
+
+        found = terminal.read(read)
+        show(found if as_json else found["results"], as_json, ("id", "partnership", "direction", "act", "kind", "uid", "registration"))
+        for direction, count in found["held"].items():
+            if count["events"] and not as_json:
+                print(f"{direction}: {count['records']:,} records, in {count['events']:,} events with those that wait behind")
 
     @group.command("release")
     def release(partnership: str, outgoing: Outgoing = False, incoming: Incoming = False, as_: As = None) -> None:

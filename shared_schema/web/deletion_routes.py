@@ -77,10 +77,11 @@ async def erase_contact(contact_id: PathId, station: Here, author: Admin) -> Jso
     return {"erasures": "/api/erasures"}
 
 
-@router.get("/brake", summary="List what the brake holds, by record and direction")
-async def brake_status(station: Here, _: Caller, partnership: Line | None = None) -> Json:
+@router.get("/brake", summary="List what the brake holds by record, with totals by direction")
+async def brake_status(station: Here, _: Caller, partnership: Line | None = None, after: After = 0, limit: Limit = 50) -> Json:
     async with station.database.reading() as connection:
-        return {"results": await held.list_held(connection, partnership)}
+        rows = page(await held.list_held(connection, partnership, after, limit))
+        return rows | {"held": await held.count_held(connection, partnership)}
 
 
 @router.post("/partnerships/{partnership}/brake/release", summary="Let go what the brake holds now, and nothing that comes")

@@ -63,7 +63,7 @@ class Edit(Payload):
     """A new body; `seen` is the token of the one that was shown."""
 
     body: Text
-    seen: Line | None = None
+    seen: Text | None = None
 
 
 class Save(Payload):

@@ -88,7 +88,7 @@ async def serve_station(settings: Settings, station: Station, routers: Sequence[
     metrics.say_build(station.spec.side, settings.role)
     loops = [Wakeups(station).run(), watch(station, lines if settings.role != "web" else None)]
     if settings.role != "web":
-        kept = (settings.outbox_max, settings.verify_minutes, settings.keep_days)
+        kept = (settings.outbox_max, settings.verify_minutes, settings.keep_days, settings.waiting_max)
         limits = Limits(settings.parked_max, settings.parked_per_minute, *kept)
         node = Node(station, lines.broker, limits, lines.find)
         loops += [node.run(), keep_measuring(station, lines.find), *(tend(station, lines.broker) for tend in station.spec.tends)]

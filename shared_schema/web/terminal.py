@@ -26,6 +26,7 @@ from shared_schema.sync.clock import SystemClock
 from shared_schema.sync.deals import save_shared
 from shared_schema.sync.erasure_list import BadErasureList
 from shared_schema.sync.merging import merge_deals
+from shared_schema.sync.outbox import EventTooLarge
 from shared_schema.sync.rich_text import clean
 from shared_schema.sync.settings import BadSettings, Role, Settings, load_settings, locate_store, make_keeping, secure
 from shared_schema.sync.station import Author, NodeSpec, Station, Work
@@ -34,7 +35,8 @@ from shared_schema.sync.transport import Broker, BrokerError
 from shared_schema.web import process
 from shared_schema.web.status_view import render, watch_status
 
-ERRORS = (Problem, InvalidValue, NotWritable, BadErasureList, NotMigrated, DatabaseUnavailable, BadDatabaseUrl, BadSettings, BrokerError)
+REFUSED = (Problem, InvalidValue, NotWritable, EventTooLarge)
+ERRORS = (*REFUSED, BadErasureList, NotMigrated, DatabaseUnavailable, BadDatabaseUrl, BadSettings, BrokerError)
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 As = Annotated[str | None, typer.Option("--as", help="The e-mail of the user who acts; by default the first admin.")]
 

@@ -1,7 +1,7 @@
 """The stage of the erasure tests: a pair whose every text carries a mark, and where the mark is still found."""
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from shared_schema.sync.deals import save_deal
 from shared_schema.sync.notes import add_comment, add_note
 from shared_schema.sync.offers import put_eligibility, put_product, put_quote
 from shared_schema.sync.station import Keeping
+from shared_schema.sync.topic_reading import read_batches
 from shared_schema.sync.transport import Broker
 from tests.integration.pair import DETAILS, Pair, Side, open_pair, until
 from tests.twins.memory_broker import MemoryBroker, MemoryCluster
@@ -31,6 +32,22 @@ class Stage:
 
     def __init__(self, pair: Pair, places: list[Path], forget: Callable[[], Any]) -> None:
         self.pair, self.places, self.forget = pair, places, forget
+
+    async def find_ends(self) -> dict[str, int]:
+        """Up to where both topics are written."""
+        topics = [record_topic(self.pair.partnership, sender) for sender in ("partner", "vendor")]
+        return {topic: info.end_offset for topic, info in (await self.pair.vendor.broker.describe_topics(topics)).items()}
+
+    async def sent_since(self, ends: dict[str, int], mark: str = MARK) -> tuple[list[str], int]:
+        """The records behind these ends that hold the mark, in key, value or headers, as a reader gets them; and how many there are."""
+        found, count, broker = [], 0, self.pair.vendor.broker
+        now = await self.find_ends()
+        for topic, begin in ends.items():
+            async with aclosing(read_batches(broker, topic, begin, now[topic])) as batches:
+                async for batch in batches:
+                    count += len(batch)
+                    found += [f"{topic} {each.offset}" for each in batch if mark in repr((each.key, each.value, each.headers))]
+        return found, count
 
     async def traces(self, mark: str = MARK) -> list[str]:
         """Where the mark is still found: in rows, and as bytes in the stores' files."""

@@ -18,6 +18,7 @@ from shared_schema.sync.limits import Limits
 from shared_schema.sync.node import Node
 from shared_schema.sync.station import Author, NodeSpec, Station
 from shared_schema.sync.status import read_status
+from shared_schema.sync.tables import peers
 from shared_schema.sync.transport import Broker
 from vendor_node.spec import SPEC as VENDOR
 
@@ -151,3 +152,9 @@ async def open_pair(urls: tuple[str, str], brokers: tuple[Broker, Broker]) -> As
     finally:
         await pair.partner.close()
         await pair.vendor.close()
+
+
+async def have_said_all(*sides: Side) -> bool:
+    """Whether the peers of these sides have said, once at least, that nothing waits with them."""
+    rows = [row for side in sides for row in await side.rows(select(peers.c.whole_ms))]
+    return len(rows) >= len(sides) and all(row.whole_ms for row in rows)

@@ -6,20 +6,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
-from shared_schema.contract.codec import HEADER_CONTROL, HEADER_EPOCH, HEADER_SEQUENCE
-from shared_schema.contract.envelope import EVENT_BYTES_MAX
+from shared_schema.contract.codec import HEADER_CONTROL, HEADER_EPOCH, HEADER_SEQUENCE, encode_control, name_schema
+from shared_schema.contract.envelope import DATASCHEMA, EVENT_BYTES_MAX, Restore
 from shared_schema.contract.topics import record_topic
 from shared_schema.crm.deals import load_deal
 from shared_schema.crm.tables import shared_records
-from shared_schema.sync import stops
+from shared_schema.sync import refusals, stops
 from shared_schema.sync.broker import KafkaBroker
 from shared_schema.sync.deals import save_shared
 from shared_schema.sync.limits import Limits
 from shared_schema.sync.relay import deliver
 from shared_schema.sync.status import read_status
-from shared_schema.sync.tables import parked, peer_outcomes
+from shared_schema.sync.tables import parked, peer_outcomes, statements
 from shared_schema.sync.transport import Broker, Record
 from tests.contract.golden import SAMPLES
 from tests.integration.pair import Pair, open_pair, until
@@ -199,6 +199,75 @@ async def test_forgeries_are_refused_field_by_field_and_the_sender_is_told(pair:
     assert (await pair.partner.read(load_deal, 1))["name"] == "after the forgery"
 
 
+async def put_change(pair: Pair, stream: Stream, count: int, record: dict[str, Any]) -> None:
+    event = f"01998f50-0000-7000-8000-000000001{count:03x}"
+    await stream.put(alter(pair, id=event, registration=record["registration"], data={"records": [record]}))
+
+
+async def refused_fields(pair: Pair) -> dict[str, str]:
+    return {row["field"]: row["reason"] for row in await pair.vendor.read(refusals.list_refused)}
+
+
+async def test_whoever_floods_a_field_takes_nobodys_voice(pair: Pair) -> None:
+    """Sixty-five values, each of an incarnation of its own that had seen no other: the vendor's next edit is sent all the same."""
+    stream = Stream(pair)
+    for count in range(65):
+        name, value = f"p-{count:016x}", register(f"forged {count}")
+        flood = {"context": {name: 1}, "siblings": [{**value["siblings"][0], "dot": [name, 1]}]}
+        await put_change(pair, stream, count, await deal_record(pair, name=flood))
+
+    await put_change(pair, stream, 65, await deal_record(pair, next_step=register("the last")))
+
+    async def taken() -> bool:
+        return bool((await pair.vendor.read(load_deal, 1))["next_step"] == "the last")
+
+    await until(taken)
+    assert (await refused_fields(pair))["name"] == "too_many_siblings"
+    await pair.vendor.do(save_shared, 1, {"name": "the vendor's own"})
+
+    async def there() -> bool:
+        return bool((await pair.partner.read(load_deal, 1))["name"] == "the vendor's own")
+
+    await until(there)  # at once, or when its own topic has told the partner's store what it lacks
+    await check_goes_on(pair)
+
+
+async def test_the_registered_domain_stays_what_it_was(pair: Pair) -> None:
+    (row,) = await pair.vendor.rows(select(shared_records).where(shared_records.c.kind == "registration"))
+    own = {each: getattr(row, each) for each in ("uid", "kind", "parent", "registration", "side")}
+    forged = register("other.example") | {"context": json.loads(row.document)["domain"]["context"] | {SENDER: 1}}
+    await put_change(pair, Stream(pair), 1, own | {"fields": {"domain": forged, "pain": register("said better", 2)}})
+
+    async def refused() -> bool:
+        return await refused_fields(pair) == {"domain": "written_once"}
+
+    await until(refused)
+    (after,) = await pair.vendor.rows(select(shared_records.c.document).where(shared_records.c.uid == row.uid))
+    assert json.loads(after.document)["domain"] == json.loads(row.document)["domain"]
+    await check_goes_on(pair)
+
+
+async def test_a_record_too_large_to_be_stated_is_not_let_in_and_the_node_states_what_it_has(pair: Pair) -> None:
+    """What the peer may write is bounded by value and by record; and it asks for all states, as after a restore."""
+    stream = Stream(pair)
+    fields = {"alpha": "x" * 600_000, "beta": "x" * 250_000, "gamma": "y" * 250_000}
+    for count, (name, value) in enumerate(fields.items()):
+        await put_change(pair, stream, count, await deal_record(pair, **{name: register(value, count + 1)}))
+
+    async def refused() -> bool:
+        return await refused_fields(pair) == {"alpha": "value_too_large", "gamma": "record_full"}
+
+    await until(refused)
+    ask = Restore(partnership=pair.partnership, sent_ms=1, request=NOBODY)
+    await stream.put(encode_control(ask), {HEADER_CONTROL: ask.type.encode()})
+
+    async def stated() -> bool:
+        return [row.done for row in await pair.vendor.rows(select(statements.c.done))] == [True]
+
+    await until(stated)
+    await check_goes_on(pair)
+
+
 async def test_what_a_newer_minor_version_adds_is_kept_and_shown_to_nobody(pair: Pair) -> None:
     colour = register({"shade": "of tomorrow"})
     record = await deal_record(pair, colour=colour, amount=register({"amount": "many", "currency": "€"}, 2))
@@ -208,6 +277,26 @@ async def test_what_a_newer_minor_version_adds_is_kept_and_shown_to_nobody(pair:
     (row,) = await pair.vendor.rows(select(shared_records.c.document).where(shared_records.c.kind == "deal"))
     assert json.loads(row.document)["colour"] == colour
     assert (await pair.vendor.read(load_deal, 1))["amount"] is None
+    assert await pair.vendor.rows(select(parked.c.id)) == []
+
+
+async def test_what_a_newer_version_said_is_read_by_the_node_that_starts_after_an_upgrade(pair: Pair) -> None:
+    record = await deal_record(pair, next_step=register("said by tomorrow"))
+    await Stream(pair).put(alter(pair, dataschema="urn:dealbridge:event:2.0", data={"records": [record]}))
+
+    async def waits() -> bool:
+        return bool(await pair.vendor.rows(select(parked.c.id).where(parked.c.waits_for == "urn:dealbridge:event:2")))
+
+    async def is_read() -> bool:
+        return (await pair.vendor.read(load_deal, 1))["next_step"] == "said by tomorrow"
+
+    await until(waits)
+    await pair.vendor.stop()
+    known = {"waits_for": name_schema(DATASCHEMA), "payload": alter(pair, data={"records": [record]})}
+    async with pair.vendor.station.working() as work:  # as if this were the version that it waits for
+        await work.tx.execute(update(parked).values(known))
+    pair.vendor.start()
+    await until(is_read)
     assert await pair.vendor.rows(select(parked.c.id)) == []
 
 

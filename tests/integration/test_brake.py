@@ -10,7 +10,7 @@ from sqlalchemy import insert, select
 from shared_schema.contract.codec import HEADER_EPOCH, HEADER_SEQUENCE
 from shared_schema.contract.topics import record_topic
 from shared_schema.crm.problems import WrongState
-from shared_schema.sync import held, parking, verification, verifier, views
+from shared_schema.sync import apply, dead_letters, held, parking, verification, verifier, views
 from shared_schema.sync.braking import DROPPED, LEAST, Limits
 from shared_schema.sync.broker import KafkaBroker
 from shared_schema.sync.deals import save_shared
@@ -21,6 +21,7 @@ from shared_schema.sync.station import Author, Keeping
 from shared_schema.sync.status import read_status
 from shared_schema.sync.tables import inbound_epochs, journal, outbound_epochs, outbox, parked, peer_outcomes
 from shared_schema.sync.transport import Broker, Record
+from shared_schema.sync.trash import sweep
 from tests.integration.pair import Pair, Side, open_pair, until
 from tests.twins.memory_broker import MemoryBroker, MemoryCluster
 
@@ -186,6 +187,52 @@ async def test_incoming_deletions_past_the_limit_wait_parked_and_are_applied_at_
     await until_verified(vendor, pair.partnership, repaired=0)
 
 
+async def test_a_replay_passes_over_what_the_brake_holds_and_a_discard_is_no_word_about_it(pair: Pair) -> None:
+    partner, vendor = pair.partner, pair.vendor
+    await have_held(pair, 2)
+    letters = [row.id for row in await vendor.rows(select(parked.c.id).order_by(parked.c.id))]
+    told = await partner.rows(select(peer_outcomes).order_by(peer_outcomes.c.event))
+    for result in await dead_letters.replay(vendor.station, ANN, await vendor.read(dead_letters.find_all)):
+        assert (result.result, result.reason) == ("held", "the brake holds it; use `brake release` or `brake drop`")
+    with pytest.raises(WrongState, match="the brake holds it"):
+        await vendor.do(dead_letters.discard, letters[0], "no sense in it")
+    await pair.settle()
+    assert [row.id for row in await vendor.rows(select(parked.c.id).order_by(parked.c.id))] == letters
+    assert len(await vendor.read(held.list_held)) == 2 and await notes_of(vendor, "alive") == 2
+    assert await partner.rows(select(peer_outcomes).order_by(peer_outcomes.c.event)) == told
+    assert await held.decide(vendor.station, ANN, pair.partnership, "in", "release") == {"applied": 2}
+
+
+@pytest.mark.parametrize("word", ["release", "drop"])
+async def test_poisonous_deletions_that_are_replayed_past_the_limit_are_held_and_a_person_decides(
+    pair: Pair, word: held.Word, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vendor = pair.vendor
+    await set_brakes(pair, OFF, TIGHT)
+    real = apply.apply_event
+
+    def trip(desk: Any, numbered: Any) -> None:
+        if numbered.event.type == "note.deleted":
+            raise RuntimeError("a defect of ours")
+        real(desk, numbered)
+
+    async def all_parked() -> bool:
+        return (await status(vendor))["parked"] == LEAST + 1
+
+    with monkeypatch.context() as broken:
+        broken.setattr(apply, "apply_event", trip)
+        await remove_notes(pair.partner, LEAST + 1)
+        await until(all_parked)
+    results = await dead_letters.replay(vendor.station, ANN, await vendor.read(dead_letters.find_all))
+    assert [(each.result, each.reason) for each in results] == [("applied", None)] * LEAST + [("parked", "brake")]
+    (shown,) = await vendor.read(held.list_held)
+    assert ((await status(vendor))["held_incoming"], shown["act"]) == (1, "deleted")
+    assert await held.decide(vendor.station, ANN, pair.partnership, "in", word) == {"applied" if word == "release" else "refused": 1}
+    assert not await vendor.rows(select(parked.c.id)) and not await vendor.read(held.list_held)
+    await pair.settle()
+    assert await notes_of(vendor, "deleted") == LEAST + (word == "release")
+
+
 async def test_a_repair_brings_no_held_deletion_in_and_parks_it_no_second_time(pair: Pair) -> None:
     vendor = pair.vendor
     await have_held(pair, 1)
@@ -279,6 +326,34 @@ async def test_unsharings_that_were_held_are_as_if_they_had_not_been_once_droppe
         statuses = [row["status"] for row in await side.read(views.list_shared_deals, {})]
         assert (statuses.count("unshared"), statuses.count("active")) == (LEAST, 2)
     await pair.check_same()
+
+
+async def test_the_parts_of_a_deleted_deal_count_because_the_deal_can_come_back(pair: Pair) -> None:
+    partner, vendor = pair.partner, pair.vendor
+    await set_brakes(pair, OFF, TIGHT)
+    await partner.do(delete_for_both, 1, None)
+    await remove_notes(partner, 7)
+    await partner.do(restore, 1)
+    await until_held(vendor, 2)
+    await pair.settle()
+    assert (await notes_of(vendor, "deleted"), await notes_of(vendor, "alive")) == (LEAST, 2)
+
+
+async def test_what_each_side_deletes_of_its_own_in_deals_whose_days_are_over_counts_for_nobody(pair: Pair) -> None:
+    partner, vendor = pair.partner, pair.vendor
+    await pair.share_deal("Hooli")
+    await pair.settle()
+    await partner.do(add_note, 2, "stays")
+    await set_brakes(pair, TIGHT, TIGHT)
+    await partner.do(delete_for_both, 1, None)
+    await pair.settle()
+    await set_brakes(pair, *[TIGHT._replace(trash_days=-8)] * 2)
+    await sweep(partner.station)
+    await partner.do(remove, "note", 8)
+    await pair.settle()
+    for side in (partner, vendor):
+        assert (await status(side))["held_outgoing"] == (await status(side))["held_incoming"] == 0
+        assert await notes_of(side, "deleted") == 7
 
 
 async def test_an_outgoing_erasure_can_only_be_released_because_its_content_is_gone(pair: Pair) -> None:

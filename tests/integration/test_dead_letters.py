@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, select
 
+from shared_schema.contract import codec
 from shared_schema.contract.codec import HEADER_EPOCH, HEADER_SEQUENCE
 from shared_schema.crm.database import Database
 from shared_schema.crm.problems import Invalid, NotFound, WrongState
@@ -21,6 +22,7 @@ from shared_schema.sync.station import Author, Station
 from shared_schema.sync.stops import StreamStopped
 from shared_schema.sync.tables import inbound_positions, journal, outbound_epochs, outbox, parked, verifications
 from shared_schema.sync.transport import Received
+from shared_schema.sync.verification import REPAIRS_MAX
 from tests.contract.golden import SAMPLES
 from vendor_node.spec import SPEC
 
@@ -29,6 +31,7 @@ EPOCH = "feedfacefeedface"
 ADMIN = Author(1, None, "Ann Admin", "admin")
 PERSON = json.loads(next(sample.value for sample in SAMPLES if sample.type == "person.changed"))
 EVENT = "01998f50-0000-7000-8000-0000000000%02x"
+V2 = "urn:dealbridge:event:2"
 
 
 class Inbox:
@@ -113,7 +116,7 @@ async def test_a_poisonous_event_is_kept_whole_and_applied_once_the_defect_is_me
         assert len(await inbox.rows(select(shared_records.c.uid))) == 2
     assert not await inbox.rows(select(verifications)), "what stays parked changes nothing"
     assert await inbox.replay(letter.id, letter.id) == [Replayed(letter.id, "applied", partnership=P), Replayed(letter.id, "gone")]
-    assert [(row.partnership, row.phase, row.repair) for row in await inbox.rows(select(verifications))] == [(P, "first", True)]
+    assert [(row.partnership, row.phase, row.repairs) for row in await inbox.rows(select(verifications))] == [(P, "first", REPAIRS_MAX)]
     assert len(await inbox.rows(select(shared_records.c.uid))) == 3
     assert await inbox.answers() == [(EVENT % 2, "parked", "poison"), (EVENT % 2, "applied", "left parking")]
     (line,) = await inbox.rows(select(journal))
@@ -133,6 +136,37 @@ async def test_nobody_answers_an_outcome_that_can_not_be_read(inbox: Inbox) -> N
     await inbox.put(person(1, type="outcome.reported", dataschema="urn:dealbridge:event:2.0"))
     assert len(await inbox.rows(select(parked.c.id))) == 1
     assert await inbox.answers() == []
+
+
+async def test_what_a_newer_version_said_leaves_parking_by_itself_once_this_node_can_read_it(
+    inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inbox.consumer.limits = Limits(parked_max=1, parked_per_minute=1)
+    await inbox.put(newer(1), person(2, dataschema="urn:dealbridge:event:2.3"), person(3, dataschema="urn:dealbridge:event:3.0"))
+    assert [row.waits_for for row in await inbox.rows(select(parked.c.waits_for).order_by(parked.c.id))] == [*[V2] * 2, V2[:-1] + "3"]
+    await dead_letters.replay_readable(inbox.station, P)
+    assert await inbox.rows(select(shared_records)) == []
+    monkeypatch.setattr(codec, "VERSION", "2.0")
+    monkeypatch.setattr(dead_letters, "DATASCHEMA", V2 + ".0")
+    await dead_letters.replay_readable(inbox.station, P)
+    assert [row.uid[-1] for row in await inbox.rows(select(shared_records.c.uid))] == ["2"]
+    left = await inbox.rows(select(parked.c.event, parked.c.reason).order_by(parked.c.id))
+    assert [tuple(row) for row in left] == [(EVENT % 1, "malformed"), (EVENT % 3, "newer_major")]
+    assert (EVENT % 2, "applied", "left parking") in await inbox.answers()
+
+
+async def test_so_many_that_only_wait_stop_the_stream_until_it_is_resumed(inbox: Inbox) -> None:
+    inbox.consumer.limits = Limits(parked_max=1, parked_per_minute=1, waiting_max=2)
+    await inbox.put(newer(1), newer(2))
+    with pytest.raises(StreamStopped, match="2 records wait in parking"):
+        await inbox.put(newer(3))
+    async with inbox.station.database.transaction() as tx:
+        await stops.stop(tx, P, "too much", 1)
+    async with inbox.station.working(ADMIN) as work:
+        await stops.resume(work, P)
+    inbox.count = 2
+    await inbox.put(newer(3))
+    assert len(await inbox.rows(select(parked.c.id))) == 3
 
 
 async def test_a_discard_needs_a_reason_and_is_told_to_the_sender(inbox: Inbox) -> None:

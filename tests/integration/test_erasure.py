@@ -83,6 +83,8 @@ async def test_who_saw_a_deal_before_its_erasure_adds_nothing_after_it(stage: St
 async def test_of_an_erased_deal_nothing_is_left_on_either_side(stage: Stage) -> None:
     pair = stage.pair
     assert await stage.traces()
+    ends = await stage.find_ends()
+    assert (await stage.sent_since(dict.fromkeys(ends, 0)))[0], "the topics hold it"
     async with pair.partner.station.working(ANN) as work:
         await erasing.erase_contact(work, 1)
     async with pair.partner.station.working(ANN) as work:
@@ -95,6 +97,13 @@ async def test_of_an_erased_deal_nothing_is_left_on_either_side(stage: Stage) ->
         ("registration", "", "gone"),
     }
     await check_peers_agree(pair)
+    for side in (pair.partner, pair.vendor):  # all that either could still say of it
+        async with side.station.working() as work:
+            await owe_all(work.tx, pair.partnership)
+            work.woken.add("owed")
+    await pair.settle()
+    sent = await stage.sent_since(ends)
+    assert sent[0] == [] and sent[1] > 10, "what was sent since then has it"
     await stage.forget()
     assert await stage.traces() == []
     for side in (pair.partner, pair.vendor):
@@ -103,6 +112,19 @@ async def test_of_an_erased_deal_nothing_is_left_on_either_side(stage: Stage) ->
         assert (await side.read(views.read_shared_deal, side.station.spec.side, 1))["notes"][0]["state"] == "erased"
     assert [row.body for row in await pair.vendor.rows(select(private_notes.private_notes))] == ["private"], "the vendor's own"
     assert ("erased", "Ann Admin") in [(row.what, row.actor) for row in await pair.partner.rows(select(journal))]
+
+
+async def test_a_contact_and_its_deal_that_are_erased_at_once_go_both(stage: Stage) -> None:
+    """Both erasures come to the peer together: that of the deal does not hide that of the contact."""
+    pair = stage.pair
+    await pair.vendor.stop()
+    for erase in (erasing.erase_contact, erasing.erase_deal):
+        async with pair.partner.station.working(ANN) as work:
+            await erase(work, 1)
+    pair.vendor.start()
+    await until_gone(pair.partner, 3)
+    await pair.settle()
+    assert await rows_with(pair.vendor, f"Hank {MARK}") == []
 
 
 async def test_of_an_erased_note_and_its_comments_nothing_is_left_while_the_deal_goes_on(stage: Stage) -> None:
@@ -168,12 +190,15 @@ async def test_what_was_on_its_way_keeps_its_number_and_loses_its_content(stage:
     after = [(row.id, row.epoch, row.sequence) for row in await pair.partner.rows(select(outbox).order_by(outbox.c.id))]
     assert after[: len(before)] == before
     assert await rows_with(pair.partner, "underway") == []
+    ends = {topic: end for topic, end in (await stage.find_ends()).items() if topic.endswith("from-partner")}
     pair.partner.start()
     pair.vendor.start()
     await until_gone(pair.partner, 1)
     await pair.settle()
     await check_peers_agree(pair)
     assert [each for side in (pair.partner, pair.vendor) for each in await rows_with(side, "underway")] == []
+    sent = await stage.sent_since(ends, "underway")
+    assert sent[0] == [] and sent[1] >= len(before), "a queued event took it along"
 
 
 async def test_parked_events_lose_it_too_whether_they_can_be_read_or_not(stage: Stage) -> None:
@@ -276,7 +301,7 @@ async def test_nothing_that_arrives_late_or_by_repair_brings_it_back(stage: Stag
 
 
 async def files_with(server: EmbeddedPostgres, pair: Pair, mark: str) -> list[str]:
-    """The files of the vendor's database that hold a text; not the server's write-ahead log."""
+    """The files of the vendor's database that hold a text."""
     (own,) = await pair.vendor.rows(text("SELECT oid FROM pg_database WHERE datname = current_database()"))
     data, found = server.directory / "data" / "base" / str(own.oid), []
     for path in data.rglob("*"):
@@ -285,8 +310,25 @@ async def files_with(server: EmbeddedPostgres, pair: Pair, mark: str) -> list[st
     return found
 
 
+def log_with(server: EmbeddedPostgres, mark: str) -> list[str]:
+    """The files of the server's write-ahead log that hold a text."""
+    return [path.name for path in list_log(server) if mark.encode() in path.read_bytes()]
+
+
+def list_log(server: EmbeddedPostgres) -> list[Path]:
+    return [path for path in sorted((server.directory / "data" / "pg_wal").iterdir()) if path.is_file()]
+
+
+async def turn_the_log(server: EmbeddedPostgres, side: Side) -> None:
+    """What the README tells an operator to do: a segment that is recycled keeps its bytes until its turn comes to be written again."""
+    for _ in range(len(list_log(server)) + 1):
+        for statement in ("SELECT pg_switch_wal()", "CHECKPOINT"):
+            async with side.station.database.transaction() as tx:
+                await tx.execute(text(statement))
+
+
 async def test_the_files_of_postgresql_hold_it_no_longer_either(postgres: EmbeddedPostgres, tmp_path: Path) -> None:
-    """Its write-ahead log is PostgreSQL's own to recycle: see the README."""
+    """Its write-ahead log keeps what it was told until it has been turned."""
     cluster = MemoryCluster()
     url = postgres.fresh_database()
     async with open_pair((f"sqlite:///{tmp_path}/partner.db", url), (MemoryBroker(cluster), MemoryBroker(cluster))) as pair:
@@ -309,3 +351,6 @@ async def test_the_files_of_postgresql_hold_it_no_longer_either(postgres: Embedd
         async with pair.vendor.station.database.transaction() as tx:
             await tx.execute(text("CHECKPOINT"))
         assert await files_with(postgres, pair, f"the vendor's {MARK}") == []
+        assert log_with(postgres, f"the vendor's {MARK}")
+        await turn_the_log(postgres, pair.vendor)
+        assert log_with(postgres, f"the vendor's {MARK}") == []

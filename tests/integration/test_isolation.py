@@ -5,16 +5,14 @@ from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from sqlalchemy import select, text
 
-from partner_node.routes import ROUTERS as PARTNER_ROUTERS
 from shared_schema.contract.codec import HEADER_EPOCH, HEADER_SEQUENCE
 from shared_schema.contract.identifiers import deal_uid
 from shared_schema.contract.refusal import REASONS
 from shared_schema.contract.topics import record_topic
-from shared_schema.crm import customers, private_notes, users
+from shared_schema.crm import customers, private_notes
 from shared_schema.crm.projected_tables import shared_deals, shared_notes
 from shared_schema.crm.tables import metadata, property_history, shared_records
 from shared_schema.sync import conflicts, metrics, notes, offers, refusals, views
@@ -25,18 +23,14 @@ from shared_schema.sync.registrations import unshare
 from shared_schema.sync.relay import deliver
 from shared_schema.sync.tables import outbox, parked, peer_outcomes
 from shared_schema.sync.transport import Broker, Record
-from shared_schema.web.app import make_app
 from tests.integration.pair import DETAILS, Side, until
 from tests.integration.trio import Trio, open_trio, read_topic, read_whole_store
 from tests.postgres import EmbeddedPostgres
 from tests.twins.memory_broker import MemoryBroker, MemoryCluster
 from vendor_node import assigning, reps
-from vendor_node.routes import ROUTERS as VENDOR_ROUTERS
 
 WORDS = {"Acme": "aardvark", "Besta": "bumblebee"}
 PEOPLE = {"Acme": "Anna", "Besta": "Bruno"}
-METHODS = ("get", "post", "put", "patch", "delete")
-ROUTES_MIN = 45
 FIRST_ID = 5_001  # of everything that Besta has: nothing of Acme's has an id so high
 
 
@@ -228,13 +222,14 @@ async def test_events_that_name_the_other_partnership_or_its_records_are_refused
     await forger.taken()
     await trio.settle()
     listed = await trio.vendor.read(refusals.list_refused, trio.partnerships["Acme"])
-    assert {(each["uid"], each["reason"]) for each in listed} == {(uid, "wrong_parent") for uid in new}
+    expected = {(uid, "wrong_parent") for uid in new} | {(stolen["id"], "wrong_partnership")}
+    assert {(each["uid"], each["reason"]) for each in listed} == expected
     (letter,) = await trio.vendor.rows(select(parked.c.reason, parked.c.partnership))
     assert tuple(letter) == ("wrong_partnership", trio.partnerships["Acme"])
     assert await trio.vendor.rows(select(shared_records.c.uid).where(shared_records.c.uid.in_(new))) == []
     assert await read_of(trio, "Besta") == before
     told = await trio.partners["Acme"].rows(select(peer_outcomes.c.outcome, peer_outcomes.c.reason))
-    assert ("refused", "wrong_parent") in {tuple(row) for row in told}
+    assert {("refused", "wrong_parent"), ("refused", "wrong_partnership")} <= {tuple(row) for row in told}
     secrets = await secrets_of(trio, "Besta") - {theirs, note}
     check_nothing_of(secrets, await read_whole_store(trio.partners["Acme"]), "what the forger was told")
     alarms = await alarms_of(trio)
@@ -289,105 +284,3 @@ async def heard(trio: Trio, shared_deal_id: int) -> Any:
 async def read_at(trio: Trio, name: str) -> Any:
     own = (await trio.partners[name].rows(select(shared_deals.c.id)))[0][0]
     return await trio.partners[name].read(views.read_shared_deal, "partner", own)
-
-
-def make_client(side: Side, token: str) -> httpx.AsyncClient:
-    routers = VENDOR_ROUTERS if side.station.spec.side == "vendor" else PARTNER_ROUTERS
-    app = make_app(side.station, side.broker, routers)
-    headers = {"Authorization": f"Bearer {token}"}
-    return httpx.AsyncClient(transport=httpx.ASGITransport(app, raise_app_exceptions=False), base_url="http://node", headers=headers)
-
-
-async def make_token(side: Side) -> str:
-    """An admin's: the most that anybody of a company may do."""
-    async with side.station.working() as work:
-        uid = work.incarnation.new_uid()
-        user_id = await users.add_user(work.tx, uid, "Root", f"root@{side.station.spec.side}.example", "admin")
-        return await users.issue_token(work.tx, user_id, "tests", side.station.clock.random_bits(192), work.now_ms)
-
-
-def make_request(
-    document: dict[str, Any], path: str, operation: dict[str, Any], foreign: dict[str, str]
-) -> tuple[str, dict[str, Any], Any]:
-    """A route's path, query and body, with the other partner's ids wherever an id goes."""
-    query = {}
-    for parameter in operation.get("parameters", []):
-        value = fill(document, parameter["schema"], parameter["name"], foreign)
-        if parameter["in"] == "path":
-            path = path.replace("{" + parameter["name"] + "}", str(value))
-        elif parameter["name"] in ("partnership", "deal_id", "owner_id", "company_id"):
-            query[parameter["name"]] = value
-    body = operation.get("requestBody")
-    return path, query, fill(document, body["content"]["application/json"]["schema"], "", foreign) if body else None
-
-
-def fill(document: dict[str, Any], schema: dict[str, Any], name: str, foreign: dict[str, str]) -> Any:
-    """A value that a schema takes, naming the other partner's things."""
-    if "$ref" in schema:
-        schema = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
-    if "anyOf" in schema:
-        return fill(document, schema["anyOf"][0], name, foreign)
-    if name in foreign:
-        return foreign[name]
-    kind = schema.get("type")
-    if kind == "object":
-        parts = schema.get("properties", {})
-        return {
-            each: fill(document, part, each, foreign)
-            for each, part in parts.items()
-            if each in schema.get("required", []) or "_id" in each or each == "partnership"
-        }
-    if kind == "array":
-        return []
-    values = {"integer": FIRST_ID, "boolean": False, "string": schema.get("enum", ["x"])[0]}
-    return values[str(kind)]
-
-
-async def list_routes(client: httpx.AsyncClient) -> tuple[dict[str, Any], list[tuple[str, str, dict[str, Any]]]]:
-    document = (await client.get("/openapi.json")).json()
-    found = [
-        (path, method, operation) for path, item in document["paths"].items() for method, operation in item.items() if method in METHODS
-    ]
-    assert len(found) > ROUTES_MIN
-    return document, found
-
-
-async def test_every_route_answers_the_others_ids_with_not_found_or_nothing(trio: Trio) -> None:
-    await live(trio)
-    secrets = await secrets_of(trio, "Besta")
-    written = select(property_history.c.event).where(property_history.c.source == "local").order_by(property_history.c.id).limit(1)
-    (row,) = await trio.partners["Besta"].rows(written)
-    foreign = {"partnership": trio.partnerships["Besta"], "event": row.event}
-    secrets -= set(foreign.values())  # the one who asks named them
-    for name in ("deals", "shared_deals", "shared_notes", "comments", "products", "members", "quotes", "conflicts", "private_notes"):
-        (least,) = (await trio.partners["Besta"].rows(text(f"SELECT min(id) FROM {name}")))[0]
-        assert least == FIRST_ID, f"{name} begins with {least}"
-    tried = []
-    token = await make_token(trio.partners["Acme"])
-    async with make_client(trio.partners["Acme"], token) as client:
-        document, routes = await list_routes(client)
-        for path, method, operation in routes:
-            filled, query, body = make_request(document, path, operation, foreign)
-            answer = await client.request(method, filled, params=query, json=body)
-            tried.append((f"{method} {path}", answer.status_code))
-            check_nothing_of(secrets, answer.text, f"{method} {filled}")
-            if "{" in path:
-                assert answer.status_code == 404, f"{method} {filled}: {answer.status_code} {answer.text}"
-                assert answer.headers["content-type"] == "application/problem+json"
-            elif answer.status_code >= 400:
-                assert answer.headers["content-type"] == "application/problem+json"
-    assert len(tried) == len(routes)
-
-
-async def test_one_companys_token_is_nobodys_at_another_node(trio: Trio) -> None:
-    await live(trio)
-    token = await make_token(trio.partners["Acme"])
-    secrets = await secrets_of(trio, "Besta") - {trio.partnerships["Besta"]}
-    for side in (trio.vendor, trio.partners["Besta"]):
-        async with make_client(side, token) as client:
-            document, routes = await list_routes(client)
-            for path, method, operation in routes:
-                filled, query, body = make_request(document, path, operation, {"partnership": trio.partnerships["Besta"]})
-                answer = await client.request(method, filled, params=query, json=body)
-                assert answer.status_code == 401, f"{method} {filled}: {answer.status_code}"
-                check_nothing_of(secrets, answer.text, filled)

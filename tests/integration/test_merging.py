@@ -13,13 +13,11 @@ from shared_schema.crm import customers, private_notes
 from shared_schema.crm.deals import add_deal, change_deal, list_deals, load_deal
 from shared_schema.crm.problems import Invalid, WrongState
 from shared_schema.crm.tables import contacts, property_history
-from shared_schema.sync import erasing, merging, trash, views
+from shared_schema.sync import merging, views
 from shared_schema.sync.deals import save_deal, save_shared
 from shared_schema.sync.merging import merge_companies, merge_contacts, merge_deals
-from shared_schema.sync.registrations import delete_for_both, leave, list_registrations
-from shared_schema.sync.station import Keeping
+from shared_schema.sync.registrations import leave, list_registrations
 from shared_schema.sync.tables import journal
-from tests.integration.erasure_stage import MARK, rows_with
 from tests.integration.pair import DETAILS, Pair, Side, open_pair, until
 from tests.twins.memory_broker import MemoryBroker, MemoryCluster
 
@@ -170,69 +168,6 @@ async def test_what_arrives_for_a_company_that_was_merged_finds_its_survivor(pai
         await vendor.do(merge_companies, companies[0], companies[1])
 
 
-async def merge_marked(pair: Pair) -> None:
-    """Three deals of each side made one, the third by way of the second; the marked content is the third's."""
-    await pair.share_deal("Hooli")
-    await pair.settle()
-    await pair.partner.do(save_deal, 3, {"name": MARK, "next_step": MARK})
-    await pair.settle()
-    for side in (pair.partner, pair.vendor):
-        await side.do(merge_deals, 2, 3)
-        await side.do(merge_deals, 1, 2)
-    await pair.settle()
-
-
-async def marked_rows(pair: Pair) -> list[str]:
-    return [each for side in (pair.partner, pair.vendor) for each in await rows_with(side, MARK)]
-
-
-async def test_with_an_erased_deal_goes_the_content_of_those_that_it_took_over(pair: Pair) -> None:
-    await pair.partner.do(save_deal, 2, {"properties": {"ours": MARK}})
-    await merge_marked(pair)
-    for shared_deal_id in (1, 2, 3):
-        await pair.partner.do(erasing.erase_deal, shared_deal_id)
-    await pair.settle()
-    assert await marked_rows(pair) == []
-
-
-async def test_what_is_erased_of_a_merged_deal_is_not_kept_where_nobody_sees_it(pair: Pair) -> None:
-    """The deals that the survivor took over are in no list and no view; the survivor goes on with its other registrations."""
-    await merge_marked(pair)
-    await pair.partner.do(erasing.erase_deal, 3)
-    await pair.settle()
-    assert await marked_rows(pair) == []
-    for side in (pair.partner, pair.vendor):
-        assert [(each["id"], each["name"]) for each in await side.read(list_deals, {})] == [(1, "Globex roll-out")]
-
-
-async def test_after_the_days_in_the_trash_the_content_of_taken_over_deals_is_gone_too(pair: Pair) -> None:
-    await merge_marked(pair)
-    for shared_deal_id in (1, 2, 3):
-        await pair.partner.do(delete_for_both, shared_deal_id, None)
-    await pair.settle()
-    for side in (pair.partner, pair.vendor):
-        side.station.keeping = Keeping(trash_days=-8)
-        await trash.sweep(side.station)
-    await pair.settle()
-    assert await marked_rows(pair) == []
-
-
-async def test_with_a_contact_goes_what_was_told_of_those_that_it_took_over(pair: Pair) -> None:
-    partner = pair.partner
-    async with partner.station.working(partner.author) as work:
-        company = await customers.add_company(work.tx, {"name": "Hooli", "domain": "hooli.example"}, work.now_ms)
-        told = {"name": f"Hank {MARK}", "email": f"{MARK}@old.example", "phone": "+4930901820", "company_id": company}
-        old = await customers.add_contact(work.tx, told, work.now_ms)
-        new = await customers.add_contact(work.tx, {"name": "Hank S", "email": "hank@new.example"}, work.now_ms)
-        await share_from_contact(work, pair.partnership, old, {"name": "Depots"}, DETAILS)
-    await pair.settle()
-    assert len(await marked_rows(pair)) > 2
-    await partner.do(merge_contacts, new, old)
-    await partner.do(erasing.erase_contact, new)
-    await pair.settle()
-    assert await marked_rows(pair) == []
-    assert [each.name for each in await pair.vendor.rows(select(contacts.c.name))] == ["(erased)"]
-    await pair.check_same()
 async def test_a_merge_of_people_whom_the_peer_never_saw_offers_it_nothing(pair: Pair) -> None:
     ann, bob = await add_contacts(pair.partner, "ann@globex.example", "bob@umbrella.example")
     await share_for_contacts(pair, ann, bob)

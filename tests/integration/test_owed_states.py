@@ -1,14 +1,15 @@
 """Whole states reach the peer in pieces, whatever happens meanwhile, and an outbox past its limit turns into them."""
 
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, func, select, update
 
 from shared_schema.contract.topics import record_topic
 from shared_schema.crm.tables import shared_records
-from shared_schema.sync import owed_states, restater, views
+from shared_schema.sync import metrics, owed_states, restater, verification, views
 from shared_schema.sync.deals import save_shared
 from shared_schema.sync.limits import Limits
 from shared_schema.sync.notes import add_note
@@ -107,6 +108,36 @@ async def test_an_outbox_past_its_limit_becomes_states_and_nothing_is_lost(pair:
     assert shown["deal"]["fields"]["next_step"]["value"] == "step 59"
     assert {note["fields"]["body"]["value"] for note in shown["notes"]} >= {"the last", "note 0"}
     assert (await pair.vendor.read(views.read_shared_deal, "vendor", 1))["sync"] == "applied"
+
+
+async def test_a_record_that_no_event_can_carry_keeps_no_other_from_being_stated(pair: Pair, caplog: pytest.LogCaptureFixture) -> None:
+    """No door lets one in, so it is put into the store: the node goes on, says which it is, and each verification names it."""
+    vendor, partner = pair.vendor, pair.partner
+    (row,) = await vendor.rows(select(shared_records).where(shared_records.c.kind == "deal"))
+    field = {"context": {"v-1": 1}, "siblings": [{"dot": ["v-1", 1], "stamp": [1, 0], "actor": None, "value": "x" * 950_000}]}
+    document = json.dumps(json.loads(row.document) | {"of_tomorrow": field}, sort_keys=True, separators=(",", ":"))
+    async with vendor.station.database.transaction() as tx:
+        await tx.execute(update(shared_records).where(shared_records.c.uid == row.uid).values(document=document, hash=row.hash + 1))
+    counter = metrics.unstated.labels(pair.partnership)
+    await partner.stop()
+    async with partner.station.database.transaction() as tx:
+        await tx.execute(delete(shared_records).where(shared_records.c.kind == "note"))
+    partner.start()
+    await vendor.do(verification.request, pair.partnership, repair=True)
+
+    async def verified() -> bool:
+        return bool((await vendor.read(verification.read_verification, pair.partnership))["phase"] == "done")
+
+    await until(verified)
+    assert counter._value.get() >= 1
+    assert row.uid in {each.ids["uid"] for each in caplog.records if "is passed over" in each.message}  # type: ignore[attr-defined]  # log_lines'
+    assert await count_notes(partner) == NOTES and vendor.task is not None and not vendor.task.done()
+    drift = (await vendor.read(verification.read_verification, pair.partnership))["drift"]
+    assert [(each["uid"], [field["field"] for field in each["fields"]]) for each in drift] == [(row.uid, ["of_tomorrow"])]
+
+
+async def count_notes(side: Side) -> int:
+    return len(await side.rows(select(shared_records.c.uid).where(shared_records.c.kind == "note")))
 
 
 async def test_what_is_no_longer_shared_is_no_longer_owed(pair: Pair) -> None:

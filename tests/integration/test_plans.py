@@ -116,7 +116,7 @@ async def test_states_that_are_owed_are_found_without_sorting_all_of_them(postgr
     async with database.transaction() as tx:
         paid = await owed_states.pay(tx, Incarnation("partner", SystemClock()), PARTNERSHIP)
         for statement in (owed_states.NEXT, owed_states.PAID):
-            nodes = list(nodes_of(await explain(tx, statement, {"of": PARTNERSHIP, "most": paid})))
+            nodes = list(nodes_of(await explain(tx, statement, {"of": PARTNERSHIP, "partnership": PARTNERSHIP, "most": paid})))
             assert [each for each in nodes if each["Node Type"] == "Sort" or each.get("Rows Removed by Filter")] == []
             assert max(each["Actual Rows"] for each in nodes) <= paid
     await database.close()

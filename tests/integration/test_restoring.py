@@ -17,8 +17,8 @@ from shared_schema.sync.braking import destroys
 from shared_schema.sync.deals import save_shared
 from shared_schema.sync.notes import add_note
 from shared_schema.sync.owed_states import list_owing, owe_all
-from shared_schema.sync.registrations import DAY_MS
 from shared_schema.sync.restater import fold_piece
+from shared_schema.sync.restorable import DAY_MS
 from shared_schema.sync.station import Author
 from shared_schema.sync.tables import outbox, reactions, restorations
 from shared_schema.sync.trash import sweep

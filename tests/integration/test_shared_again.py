@@ -9,13 +9,13 @@ import pytest
 
 from shared_schema.crm import customers
 from shared_schema.crm.deals import change_deal, list_deals, load_deal
-from shared_schema.sync import erasing, trash, views
+from shared_schema.sync import erasing, relay, trash, views
 from shared_schema.sync.deals import save_deal
 from shared_schema.sync.merging import merge_deals
 from shared_schema.sync.registrations import delete_for_both, restore, share, unshare
 from shared_schema.sync.station import Keeping
 from tests.integration.erasure_stage import MARK, rows_with
-from tests.integration.pair import DETAILS, Side
+from tests.integration.pair import DETAILS, Side, have_said_all, until
 from tests.integration.test_several_partners import share_with_both
 from tests.integration.trio import Trio, open_trio
 from tests.twins.memory_broker import MemoryBroker, MemoryCluster
@@ -24,7 +24,8 @@ from vendor_node.invitations import Invitation, bring_in
 
 
 @pytest.fixture
-async def trio(database_url: str, tmp_path: Path) -> AsyncIterator[Trio]:
+async def trio(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Trio]:
+    monkeypatch.setattr(relay, "HEARTBEAT_MS", 200)
     cluster = MemoryCluster()
     urls = (database_url, f"sqlite:///{tmp_path}/acme.db", f"sqlite:///{tmp_path}/besta.db")
     async with open_trio(urls, (MemoryBroker(cluster), MemoryBroker(cluster), MemoryBroker(cluster))) as opened:
@@ -47,6 +48,7 @@ async def share_again(trio: Trio, name: str) -> int:
 
 async def sweep(trio: Trio) -> None:
     """As if the days in the trash were over."""
+    await until(lambda: have_said_all(*trio.sides))
     for side in trio.sides:
         before, side.station.keeping = side.station.keeping, Keeping(trash_days=-8)
         await trash.sweep(side.station)

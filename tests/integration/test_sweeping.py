@@ -117,7 +117,7 @@ async def test_the_date_by_which_the_peer_is_rid_of_an_erasure_stays(pair: Pair,
         return [(each["state"], each["gone_by"]) for each in await vendor.read(erasing.list_erasures, vendor.station.keeping)]
 
     async def gone() -> bool:
-        return all(date for _, date in await stated())
+        return all(state == "gone" and date for state, date in await stated())
 
     await until(gone)
     before = await stated()

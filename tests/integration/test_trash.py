@@ -5,24 +5,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import select
 
 from shared_schema.contract.documents import LIFE, Document
 from shared_schema.contract.life import make_deletion
 from shared_schema.crm.deals import list_deals, load_deal
 from shared_schema.crm.problems import NotAllowed, NotFound, WrongState
 from shared_schema.crm.projected_tables import comments, shared_notes, trash
-from shared_schema.crm.tables import property_history, shared_records
-from shared_schema.sync import conflicts, notes, offers, partnerships, registrations, relay, verification, verifier, views
+from shared_schema.crm.tables import shared_records
+from shared_schema.sync import conflicts, notes, offers, registrations, relay, verification, verifier, views
 from shared_schema.sync.capture import Write
 from shared_schema.sync.deals import save_shared
-from shared_schema.sync.outbox import count_pending
-from shared_schema.sync.owed_states import owe_all
-from shared_schema.sync.registrations import DAY_MS
 from shared_schema.sync.station import Keeping
-from shared_schema.sync.tables import inbound_epochs, journal, parked, peer_outcomes, peers, restorations
+from shared_schema.sync.tables import journal, peer_outcomes
 from shared_schema.sync.trash import list_trash, restore, sweep
-from tests.integration.pair import DETAILS, Pair, Side, open_pair, until
+from tests.integration.pair import DETAILS, Pair, Side, have_said_all, open_pair, until
 from tests.twins.memory_broker import MemoryBroker, MemoryCluster
 
 Row = dict[str, Any]
@@ -39,13 +36,8 @@ async def pair(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     async with open_pair((f"sqlite:///{tmp_path}/partner.db", database_url), (MemoryBroker(cluster), MemoryBroker(cluster))) as opened:
         await opened.begin_sharing()
         await opened.settle()
-        await until(lambda: have_said_all(opened))
+        await until(lambda: have_said_all(opened.partner, opened.vendor))
         yield opened
-
-
-async def have_said_all(pair: Pair) -> bool:
-    rows = [row for side in (pair.partner, pair.vendor) for row in await side.rows(select(peers.c.whole_ms))]
-    return len(rows) == 2 and all(row.whole_ms for row in rows)
 
 
 async def look(side: Side) -> list[Row]:
@@ -55,17 +47,6 @@ async def look(side: Side) -> list[Row]:
 async def note_id(side: Side, body: str) -> int:
     (row,) = await side.rows(select(shared_notes.c.id).where(shared_notes.c.body == body))
     return int(row.id)
-
-
-async def write(side: Side, statement: Any) -> None:
-    async with side.station.database.transaction() as tx:
-        await tx.execute(statement)
-
-
-async def let_days_pass(side: Side, days: int) -> None:
-    """As if what is in the trash had been deleted, and the peer heard last, so many days ago."""
-    await write(side, update(trash).values(deleted_ms=trash.c.deleted_ms - days * DAY_MS))
-    await write(side, update(peers).values(whole_ms=peers.c.whole_ms - days * DAY_MS))
 
 
 async def sweep_both(pair: Pair) -> None:
@@ -107,141 +88,6 @@ async def test_a_deleted_deal_note_and_product_are_listed_on_both_sides_and_come
         assert await look(side) == []
         assert [deal["deleted_ms"] for deal in await side.read(list_deals, {})] == [None]
     await pair.check_same()
-
-
-async def test_after_its_days_the_content_is_gone_on_both_sides_and_the_tombstone_makes_no_difference(pair: Pair) -> None:
-    partner, vendor = pair.partner, pair.vendor
-    await partner.do(notes.add_note, 1, "swept away")
-    await pair.settle()
-    await partner.do(notes.remove, "note", 1)
-    await vendor.do(registrations.delete_for_both, 1, None)
-    await pair.settle()
-    hashes = select(shared_records.c.uid, shared_records.c.hash).order_by(shared_records.c.uid)
-    before = await vendor.rows(hashes)
-    vendor.station.keeping = LONG_AGO
-    assert await sweep(vendor.station) == 2
-    assert await vendor.rows(hashes) == before
-    await vendor.do(verification.request, pair.partnership, repair=True)
-
-    async def verified() -> bool:
-        return (await vendor.read(verification.read_verification, pair.partnership))["phase"] == "done"
-
-    await until(verified)
-    found = await vendor.read(verification.read_verification, pair.partnership)
-    assert (found["drift"], found["repaired"]) == ([], 0), "one side has swept, and the other not yet"
-    async with partner.station.working() as work:
-        await owe_all(work.tx, pair.partnership)  # everything once more, from the side that has not swept
-    await pair.settle()
-    await sweep_both(pair)
-    await pair.check_same()
-    for side in (partner, vendor):
-        assert await look(side) == []
-        gone = select(shared_records.c.document).where(shared_records.c.state == "deleted")
-        texts = [row.document for row in await side.rows(gone)]
-        assert len(texts) == 2 and not any("swept away" in each or "roll-out" in each for each in texts)
-        values = [row.value for row in await side.rows(select(property_history.c.value))]
-        assert not any("swept away" in each for each in values)
-        assert (await side.read(load_deal, 1))["name"] == "(deleted)"
-    with pytest.raises(WrongState, match="days ago"):
-        await vendor.do(registrations.restore, 1)
-
-
-async def test_with_a_deal_go_its_notes_and_lines_of_both_sides_past_any_brake(pair: Pair) -> None:
-    partner, vendor = pair.partner, pair.vendor
-    for number in range(7):
-        await partner.do(notes.add_note, 1, f"partner's {number}")
-        await vendor.do(notes.add_note, 1, f"vendor's {number}")
-    await partner.do(offers.put_product, 1, "CRM-PRO", "CRM Professional", "5")
-    await pair.settle()
-    await partner.do(registrations.delete_for_both, 1, None)
-    await pair.settle()
-    for _ in range(2):  # the deal; then what each side deleted of its own thereupon
-        await sweep_both(pair)
-        await pair.settle()
-    await pair.check_same()
-    for side in (partner, vendor):
-        shown = [row.body for row in await side.rows(select(shared_notes.c.body))]
-        assert shown == [""] * 14 and await look(side) == []
-        documents = [row.document for row in await side.rows(select(shared_records.c.document))]
-        assert not any("'s 3" in each or "Professional" in each for each in documents)
-
-
-async def test_nothing_is_swept_while_it_is_on_its_way(pair: Pair) -> None:
-    partner = pair.partner
-    await pair.vendor.stop()
-    await partner.do(notes.add_note, 1, "unacknowledged")
-    await partner.do(notes.remove, "note", 1)
-    partner.station.keeping = LONG_AGO
-    assert await sweep(partner.station) == 0
-    pair.vendor.start()
-    await pair.settle()
-    assert await sweep(partner.station) == 1
-
-
-async def test_what_a_peer_that_was_away_restored_in_time_is_not_swept_however_late_it_is_heard(pair: Pair) -> None:
-    """Its line was down from before the end of the ninety days until after the week more."""
-    partner, vendor = pair.partner, pair.vendor
-    await vendor.do(notes.add_note, 1, "a note of the vendor's")
-    await pair.settle()
-    await vendor.do(registrations.delete_for_both, 1, None)
-    await pair.settle()
-    await partner.stop()
-    await partner.do(registrations.restore, 1)
-    await let_days_pass(vendor, 98)
-    assert await sweep(vendor.station) == 0
-    partner.start()
-    await pair.settle()
-    await pair.check_same()
-    assert (await vendor.read(load_deal, 1))["name"] == "Globex roll-out" and await look(vendor) == []
-    assert await vendor.rows(select(shared_notes.c.state)) == [("alive",)]
-
-
-async def test_what_the_peer_has_yet_to_say_or_this_side_to_understand_keeps_the_trash_as_it_is(pair: Pair) -> None:
-    """A gap, states that the peer owes, a restoration, and what is parked: a restore may be among them."""
-    partner, vendor = pair.partner, pair.vendor
-    await vendor.do(registrations.delete_for_both, 1, None)
-    await pair.settle()
-    await partner.stop()
-    await vendor.stop()
-    where, now_ms = {"partnership": pair.partnership}, vendor.station.clock.now_ms()
-    letter = {**where, "topic": "t", "record_offset": 1, "reason": "newer_major", "detail": "", "headers": "[]", "at_ms": now_ms}
-    going_back = {**where, "request": "r", "why": "", "since_ms": 1, "asked_ms": 1, "merged": False, "doubted": False}
-    gap = {**where, "epoch": "f" * 16, "next_sequence": 3, "gaps": "[[1, 2]]", "event": None, "moved_ms": 1}
-    vendor.station.keeping = LONG_AGO
-    for table, row in ((parked, letter), (restorations, going_back), (inbound_epochs, gap)):
-        await write(vendor, insert(table).values(row))
-        assert await sweep(vendor.station) == 0, table.name
-        await write(vendor, delete(table).where(*(table.c[name] == value for name, value in row.items() if value is not None)))
-    async with partner.station.database.transaction() as tx:
-        await owe_all(tx, pair.partnership)
-        assert await count_pending(tx, pair.partnership) > 0
-    assert await sweep(vendor.station) == 1
-
-
-async def test_the_trash_of_a_partnership_that_has_ended_waits_for_nobody(pair: Pair) -> None:
-    await pair.vendor.do(registrations.delete_for_both, 1, None)
-    await pair.settle()
-    await pair.vendor.do(partnerships.change_status, pair.partnership, "terminated")
-    await let_days_pass(pair.vendor, 98)
-    assert await sweep(pair.vendor.station) == 1
-
-
-async def test_what_was_changed_after_it_was_swept_elsewhere_makes_no_ghost(pair: Pair) -> None:
-    """A late duplicate of an old edit finds a tombstone that has forgotten the value, and brings nothing back."""
-    partner, vendor = pair.partner, pair.vendor
-    await partner.do(notes.add_note, 1, "old text")
-    await pair.settle()
-    (old,) = await partner.rows(select(shared_records).where(shared_records.c.kind == "note"))
-    await partner.do(notes.remove, "note", 1)
-    await pair.settle()
-    await sweep_both(pair)
-    async with partner.station.database.transaction() as tx:
-        await tx.execute(update(shared_records).where(shared_records.c.uid == old.uid).values(document=old.document))
-    async with partner.station.working() as work:
-        await owe_all(work.tx, pair.partnership)
-    await pair.settle()
-    (row,) = await vendor.rows(select(shared_records.c.document, shared_records.c.state).where(shared_records.c.uid == old.uid))
-    assert (row.state, "old text" in row.document) == ("deleted", False)
 
 
 async def test_a_contested_deletion_is_offered_and_settled_on_either_side(pair: Pair) -> None:
@@ -341,3 +187,60 @@ async def test_the_trash_shows_what_the_deletion_had_not_seen(pair: Pair) -> Non
         (listed,) = await look(side)
         assert (listed["title"], listed["unseen"]) == ("second, unseen", ["body"])
     assert await pair.vendor.rows(select(trash.c.id))
+
+
+async def test_what_was_deleted_and_is_no_longer_shared_comes_back_on_its_own_side_and_can_be_shared_again(pair: Pair) -> None:
+    partner, vendor = pair.partner, pair.vendor
+    await partner.stop()
+    await vendor.stop()
+    await partner.do(registrations.delete_for_both, 1, None)
+    await vendor.do(registrations.unshare, 1)
+    partner.start()
+    vendor.start()
+    await pair.settle()
+    (row,) = await look(partner)
+    await partner.do(restore, row["id"])
+    await pair.settle()
+    assert await look(partner) == [] and len(await partner.read(list_deals, {})) == len(await vendor.read(list_deals, {})) == 1
+    await partner.do(registrations.share, pair.partnership, 1, {"name": "Globex", "domain": "globex.example"}, {}, DETAILS)
+    await pair.settle()
+    assert sorted(row["status"] for row in await vendor.read(views.list_shared_deals, {})) == ["active", "unshared"]
+
+
+def go_on(pair: Pair, monkeypatch: pytest.MonkeyPatch, days: int) -> None:
+    for side in (pair.partner, pair.vendor):
+        before = side.station.clock.now_ms
+        monkeypatch.setattr(side.station.clock, "now_ms", lambda before=before: before() + days * 86_400_000)
+
+
+async def test_a_contested_deletion_is_restored_however_long_it_waited(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    partner, vendor = pair.partner, pair.vendor
+    await partner.stop()
+    await vendor.stop()
+    await partner.do(save_shared, 1, {"next_step": "unseen"})
+    await vendor.do(registrations.delete_for_both, 1, None)
+    partner.start()
+    vendor.start()
+    await pair.settle()
+    go_on(pair, monkeypatch, 91)
+    shown = await partner.read(views.read_shared_deal, "partner", 1)
+    assert (shown["state"], "restore" in shown["deal"]["offers"]) == ("contested", True)
+    await partner.do(registrations.restore, 1)
+    await pair.settle()
+    assert (await vendor.read(views.read_shared_deal, "vendor", 1))["state"] == "alive"
+
+
+async def test_what_is_deleted_can_be_restored_until_the_date_that_the_trash_states(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the deletion came late: who made it lets the content go by the day on which it was made."""
+    partner, vendor = pair.partner, pair.vendor
+    await vendor.stop()
+    await partner.do(registrations.delete_for_both, 1, None)
+    go_on(pair, monkeypatch, 20)
+    vendor.start()
+    await pair.settle()
+    (here,), (there,) = await look(partner), await look(vendor)
+    assert abs(here["restorable_until_ms"] - there["restorable_until_ms"]) < 86_400_000
+    go_on(pair, monkeypatch, 71)
+    assert there["restorable_until_ms"] < vendor.station.clock.now_ms()
+    with pytest.raises(WrongState, match="90 days ago"):
+        await vendor.do(registrations.restore, 1)

@@ -10,7 +10,7 @@ from shared_schema.contract.documents import LIFE
 from shared_schema.crm import private_notes
 from shared_schema.crm.deals import list_deals, load_deal
 from shared_schema.crm.problems import WrongState
-from shared_schema.sync import conflicts, notes, offers, refusals, registrations, views
+from shared_schema.sync import conflicts, metrics, notes, offers, refusals, registrations, views
 from shared_schema.sync.broker import KafkaBroker
 from shared_schema.sync.deals import save_deal, save_shared
 from shared_schema.sync.transport import Broker
@@ -55,6 +55,20 @@ async def test_a_shared_deal_appears_with_its_company_and_is_counted(pair: Pair)
     assert deal["is_active_shared_deal"] and deal["number_of_active_deal_registrations"] == 1
     assert await pair.vendor.read(list_deals, {"shared": False}) == []
     await pair.check_same()
+
+
+async def test_a_field_that_seventy_processes_wrote_is_sent_like_any_other(pair: Pair, caplog: pytest.LogCaptureFixture) -> None:
+    """Each command of the command line is a process, and leaves an entry in the context. With the sixty-fourth both sides say so, once."""
+    await shared(pair)
+    for count in range(70):
+        pair.vendor.station.incarnation.renew()
+        await pair.vendor.do(save_shared, 1, {"next_step": f"step {count}"})
+    await pair.settle()
+    assert (await pair.partner.read(load_deal, 1))["next_step"] == "step 69"
+    assert await pair.partner.read(refusals.list_refused) == []
+    await pair.check_same()
+    assert sum("incarnations wrote one field, of at most 1024" in each.message for each in caplog.records) == 2
+    assert metrics.longest_context.labels(pair.partnership)._value.get() == 70
 
 
 async def test_edits_of_different_fields_meet_and_stages_are_mirrored_only(pair: Pair) -> None:

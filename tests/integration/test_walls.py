@@ -3,13 +3,14 @@ its own beyond its rights, groups, users and rights. Each try is refused, and af
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, NamedTuple
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.conn import AIOKafkaConnection, create_conn
-from aiokafka.errors import GroupAuthorizationFailedError, TopicAuthorizationFailedError
+from aiokafka.errors import GroupAuthorizationFailedError, TopicAuthorizationFailedError, for_code
 from aiokafka.protocol.admin import (
     AlterConfigsRequest,
     CreatePartitionsRequest,
@@ -39,6 +40,7 @@ from shared_schema.sync.broker.topics import ask_settings
 from shared_schema.sync.closing import close_within
 from shared_schema.sync.security import Security
 from shared_schema.sync.transport import AccessDenied, Record
+from tests.integration.tries import check_tries, read_section
 
 OWN, OTHER = "walls", "walls-2"  # the other's name begins with the own one
 TOPIC_FORBIDDEN, GROUP_FORBIDDEN, CLUSTER_FORBIDDEN, TRANSACTION_FORBIDDEN = 29, 30, 31, 53
@@ -52,11 +54,12 @@ GROUP = "vendors-group"
 
 
 class Attacker(NamedTuple):
-    """Partner A: its credential, and a connection of its own."""
+    """Partner A: its credential, and a connection of its own; what it tried, and the errors that came."""
 
     address: str
     security: Security
     connection: AIOKafkaConnection
+    told: list[tuple[str, str]]
 
     @property
     def options(self) -> dict[str, Any]:
@@ -83,7 +86,7 @@ async def attacker(secured_kafka: SecuredKafka) -> AsyncIterator[Attacker]:
     security = kafka.security(f"{OWN}.1", "a password of its own")
     host, port = kafka.address.split(":")
     connection = await create_conn(host, int(port), **client_options(security))
-    yield Attacker(kafka.address, security, connection)
+    yield Attacker(kafka.address, security, connection, [])
     await close_within(connection.close)
 
 
@@ -123,6 +126,7 @@ async def refused(attacker: Attacker, request: Any, code: int) -> None:
     answer = (await attacker.connection.send(request)).to_object()
     found = codes(answer)
     assert code in found and set(found) <= {code, 0} and found.count(code) >= max(1, found.count(0)), answer
+    attacker.told.append((type(request).__name__.removesuffix("Request"), for_code(code).__name__))
 
 
 async def produce(attacker: Attacker) -> None:
@@ -132,12 +136,14 @@ async def produce(attacker: Attacker) -> None:
         with pytest.raises(TopicAuthorizationFailedError):
             await producer.send_and_wait(topic, b"forged")
         await producer.stop()
+        attacker.told.append(("Produce", TopicAuthorizationFailedError.__name__))
 
 
 async def fetch(attacker: Attacker) -> None:
     request = FetchRequest(100, 1, 1_000_000, 0, [(topic, [(0, 0, 1_000_000)]) for topic in OTHERS])
     answer = await attacker.connection.send(request)
     assert set(codes(answer.to_object())) - {0} == {TOPIC_FORBIDDEN} and b"secret" not in answer.encode()
+    attacker.told.append(("Fetch", for_code(TOPIC_FORBIDDEN).__name__))
 
 
 async def open_reader(attacker: Attacker) -> None:
@@ -146,6 +152,7 @@ async def open_reader(attacker: Attacker) -> None:
     for topic in OTHERS:
         with pytest.raises(AccessDenied, match=topic):
             await broker.open_reader(topic, 0)
+        attacker.told.append(("our own reader", AccessDenied.__name__))
     await broker.stop()
 
 
@@ -193,6 +200,7 @@ async def join_group(attacker: Attacker) -> None:
         await consumer.start()
         await consumer.getone()
     await consumer.stop()
+    attacker.told.append(("JoinGroup", GroupAuthorizationFailedError.__name__))
 
 
 async def use_groups(attacker: Attacker) -> None:
@@ -202,6 +210,7 @@ async def use_groups(attacker: Attacker) -> None:
     await refused(attacker, OffsetFetchRequest(GROUP, [(OTHERS[0], [0])]), GROUP_FORBIDDEN)
     await refused(attacker, OffsetCommitRequest(GROUP, -1, "", -1, [(OTHERS[0], [(0, 1, "")])]), GROUP_FORBIDDEN)
     assert (await attacker.connection.send(ListGroupsRequest())).to_object()["groups"] == []
+    attacker.told.append(("ListGroups", "no group"))
 
 
 async def begin_transaction(attacker: Attacker) -> None:
@@ -222,6 +231,7 @@ async def make_users_and_rights(attacker: Attacker) -> None:
     for each in tries:
         with pytest.raises(AccessDenied, match="may not make users and rights"):
             await each()
+        attacker.told.append(("users and rights", AccessDenied.__name__))
 
 
 async def change_the_broker(attacker: Attacker) -> None:
@@ -255,6 +265,15 @@ async def test_a_partner_can_do_nothing_beyond_its_own_two_directions(
     before = await look(secured_kafka)
     await attempt(attacker)
     assert await look(secured_kafka) == before
+    name = attempt.__name__.replace("_", " ")
+    answers = {
+        (what, answer): answer if count == 1 else f"{answer}, {count} times" for (what, answer), count in Counter(attacker.told).items()
+    }
+    check_tries("The broker", [(name, what, said) for (what, _), said in answers.items()], name)
+
+
+def test_the_table_of_tries_has_all_of_them_and_no_others() -> None:
+    assert {row[0] for row in read_section("The broker")} == {attempt.__name__.replace("_", " ") for attempt in TRIES}
 
 
 async def test_the_same_credential_works_where_it_should(attacker: Attacker) -> None:

@@ -7,6 +7,8 @@ from shared_schema.contract.documents import Document
 from shared_schema.contract.policy import Policy
 from shared_schema.contract.refusal import Door, refuse
 from shared_schema.contract.registers import Dot, Side, decode_token, encode_token
+from shared_schema.contract.room import SIDE_SIBLINGS_MAX, count_siblings
+from shared_schema.crm.problems import WrongState
 from shared_schema.crm.shared_records import SharedRecord
 from shared_schema.sync.capture import Command, Write, change_of, make_write
 from shared_schema.sync.incarnation import Incarnation
@@ -66,9 +68,14 @@ class Node:
         return Token(self.side, field, encode_token(self.record.document.get(field).context), frozenset(self.known[field]))
 
     def save(self, field: str, value: str, token: Token | None) -> Dot | None:
-        """The new write's dot, or None where nothing was to be written."""
+        """The new write's dot, or None where nothing was to be written, or where nothing is before the conflict is settled."""
         seen = None if token is None else decode_token(token.text)
-        sibling = make_write(self.incarnation, Policy(), COMMAND, self.record, Write(UID, field, value, seen))
+        try:
+            sibling = make_write(self.incarnation, Policy(), COMMAND, self.record, Write(UID, field, value, seen))
+        except WrongState:
+            if count_siblings(self.record.document.get(field), self.side) < SIDE_SIBLINGS_MAX:
+                raise
+            return None
         if sibling is None:
             return None
         self.known[field].add(sibling.dot)

@@ -65,7 +65,7 @@ def outcome_of(read: Any, payload: bytes) -> Event | tuple[str, str | None]:
     try:
         event: Event = read(payload)
     except Undecodable as error:
-        return error.reason, error.event
+        return error.reason, error.waits_for
     return event
 
 

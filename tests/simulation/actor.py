@@ -8,7 +8,9 @@ from contextlib import suppress
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
+from sqlalchemy.dialects.sqlite.aiosqlite import SQLiteDialect_aiosqlite
 from sqlalchemy.util import LRUCache
 
 from partner_node.spec import SPEC as PARTNER
@@ -30,7 +32,7 @@ EPOCH_MS = 1_790_000_000_000
 RETRIES = 12
 CANCELS_MAX = 100
 SETTLED: Any = LRUCache(5_000)  # every life of every node uses the same statements: they are compiled once a process
-DIALECTS: list[Any] = []
+TYPES: Any = WeakKeyDictionary()
 
 Command = Callable[[Work], Awaitable[Any]]
 
@@ -339,12 +341,23 @@ class Actor:
         return not self.rows("SELECT 1 FROM inbound_epochs WHERE gaps <> '[]' LIMIT 1")
 
 
+class OneDialect(SQLiteDialect_aiosqlite):
+    """Every database has a dialect of its own, because what listens for its errors hangs on that; compiled statements fit all of them."""
+
+    supports_statement_cache = True
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, OneDialect)
+
+    def __hash__(self) -> int:
+        return hash(OneDialect)
+
+
 def share_compiled(database: Database) -> None:
-    """Give an engine the statements that others compiled; they are kept per dialect."""
+    """Give an engine the statements that others compiled."""
     engine = database.engine.sync_engine
-    if not DIALECTS:
-        DIALECTS.append(engine.dialect)
-    engine.dialect = DIALECTS[0]
+    engine.dialect.__class__ = OneDialect
+    engine.dialect._type_memos = TYPES  # which the compiled statements know
     engine._compiled_cache = SETTLED
 
 

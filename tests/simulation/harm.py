@@ -46,7 +46,7 @@ async def refill(world: World, topic: str) -> None:
     last = [each for each in old.records[-3:]]
     world.cluster.recreate_topic(topic)
     while last and world.cluster.logs[topic].end <= old.end:
-        world.cluster.append(topic, [Record(*each[3:]) for each in last])
+        world.cluster.append(topic, [Record(each.key, each.value, each.headers) for each in last])
 
 
 async def delete(world: World, topic: str) -> None:

@@ -33,7 +33,7 @@ FORGERIES = [
     ("bad_register", "next_step", Register({THEIRS: 5, OURS: 0}, (sibling(THEIRS, 5),))),
     ("not_writable", "vendor_stage", register(sibling(THEIRS, 5))),
     ("too_many_siblings", "name", register(*(sibling(f"p-{place:016x}", 1) for place in range(17)))),
-    ("context_too_long", "name", Register({f"p-{place:016x}": 1 for place in range(65)}, (sibling("p-0000000000000001", 1),))),
+    ("context_too_long", "name", Register({f"p-{place:016x}": 1 for place in range(513)}, (sibling("p-0000000000000001", 1),))),
     ("bad_register", "name", Register({THEIRS: 5}, ())),
     ("bad_register", "name", Register({THEIRS: 4}, (sibling(THEIRS, 5),))),
     ("bad_register", "name", Register({THEIRS: COUNTER_MAX + 1}, (sibling(THEIRS, 5),))),

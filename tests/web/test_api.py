@@ -3,6 +3,7 @@
 import httpx
 import pytest
 
+from shared_schema.contract.registers import CONTEXT_MAX, encode_token
 from tests.web.conftest import BUNDLE, Api
 
 DETAILS = {"intro_note": "They know us.", "pain": "Spreadsheets.", "next_steps": "Demo on Monday."}
@@ -116,6 +117,14 @@ def test_derived_properties_can_not_be_set(partner: Api) -> None:
     share(partner)
     problem = refused(partner, "PATCH", "/api/deals/1", 422, values={"is_active_shared_deal": True})
     assert problem["field"] == "is_active_shared_deal" and "derived" in problem["detail"]
+
+
+def test_a_token_of_what_very_many_incarnations_wrote_comes_back_with_the_edit(partner: Api) -> None:
+    share(partner)
+    note = partner.post("/api/shared-deals/1/notes", body="Hello")
+    token = encode_token({f"p-{place:016x}": 2**53 for place in range(CONTEXT_MAX)})
+    edited = partner.ask("PUT", f"/api/notes/{note['id']}", 200, json={"body": "Changed", "seen": token})
+    assert edited["shared_deal"]["notes"][0]["fields"]["body"]["value"] == "Changed"
 
 
 def test_notes_comments_and_private_notes(partner: Api) -> None:

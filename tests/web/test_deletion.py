@@ -56,6 +56,8 @@ def test_the_brake_is_shown_and_moved_by_an_admin_alone(partner: Api) -> None:
     for note in range(1, 7):
         partner.ask("DELETE", f"/api/notes/{note}", 200)
     (held,) = partner.get("/api/brake")["results"]
+    assert partner.get("/api/brake?limit=1")["held"] == {"out": {"records": 1, "events": 1}, "in": {"records": 0, "events": 0}}
+    assert partner.get(f"/api/brake?after={held['id']}")["results"] == []
     assert (held["direction"], held["act"], held["kind"]) == ("out", "deleted", "note")
     path = f"/api/partnerships/{held['partnership']}/brake"
     refused(partner, "POST", f"{path}/release", 409, direction="in")

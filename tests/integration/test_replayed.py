@@ -1,0 +1,181 @@
+"""What is replayed and can still not be applied stays parked for the reason of today, and leaves by whatever gets it out of that; what is
+parked keeps its place, its bytes and its stack, and its sender is told."""
+
+import json
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import pytest
+from sqlalchemy import select, text, update
+
+from shared_schema.contract.envelope import EVENT_BYTES_MAX
+from shared_schema.crm.tables import shared_records
+from shared_schema.sync import apply, arrivals, dead_letters, held, metrics, refusals
+from shared_schema.sync.braking import LEAST, Limits
+from shared_schema.sync.dead_letters import Replayed
+from shared_schema.sync.tables import outbox, parked
+from tests.contract.golden import SAMPLES
+from tests.integration.test_dead_letters import ADMIN, EVENT, PERSON, Inbox, P, person, stumble_over
+
+SHARED = next(sample.value for sample in SAMPLES if sample.type == "deal.shared")
+DEAL = json.loads(SHARED)["registration"]
+TEXT = next(json.loads(sample.value) for sample in SAMPLES if sample.type == "note.added")["data"]["records"][0]["fields"]
+NOTE, OTHER_NOTE, COMMENT, OTHER_COMMENT = (EVENT % count for count in (0x70, 0x71, 0x72, 0x73))
+RECORD = PERSON["data"]["records"][0]
+
+
+def say(count: int, *records: tuple[str, str, str]) -> bytes:
+    """An event of new texts, each (uid, kind, parent)."""
+    made = [RECORD | {"uid": uid, "kind": kind, "parent": parent, "registration": DEAL, "fields": TEXT} for uid, kind, parent in records]
+    return person(count, registration=DEAL, data={"records": made})
+
+
+ADDED, OTHER_ADDED = say(0x60, (NOTE, "note", DEAL)), say(0x61, (OTHER_NOTE, "note", DEAL))
+COMMENTED = say(0x62, (COMMENT, "comment", NOTE))
+COMMENTED_BOTH = say(0x63, (COMMENT, "comment", NOTE), (OTHER_COMMENT, "comment", OTHER_NOTE))
+
+
+@pytest.fixture
+async def inbox(database_url: str) -> AsyncIterator[Inbox]:
+    made = Inbox(database_url)
+    await made.set_up()
+    yield made
+    await made.station.database.close()
+
+
+@pytest.fixture
+async def dealing(inbox: Inbox) -> Inbox:
+    """With a shared deal."""
+    await inbox.put(SHARED)
+    inbox.consumer.brake = Limits(1, 100)
+    return inbox
+
+
+async def letters(inbox: Inbox, *columns: str) -> list[Sequence[Any]]:
+    return [tuple(row) for row in await inbox.rows(select(*(parked.c[name] for name in columns)).order_by(parked.c.id))]
+
+
+async def is_stored(inbox: Inbox, uid: str) -> bool:
+    return bool(await inbox.rows(select(shared_records.c.uid).where(shared_records.c.uid == uid)))
+
+
+async def test_a_poisonous_child_replayed_before_its_parent_waits_for_it_and_leaves_when_it_comes(
+    dealing: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as broken:
+        await stumble_over(broken, EVENT % 0x62)
+        await dealing.put(COMMENTED)
+    ((letter, *place),) = await letters(dealing, "id", "record_offset", "at_ms")
+    assert await dealing.replay(letter, letter) == [Replayed(letter, "parked", "missing_parent")] * 2
+    assert await letters(dealing, "id", "record_offset", "at_ms", "reason", "waits_for") == [(letter, *place, "missing_parent", NOTE)]
+    await dealing.put(ADDED)
+    assert await letters(dealing, "id") == [] and await is_stored(dealing, COMMENT)
+    said = [(outcome, reason) for event, outcome, reason in await dealing.answers() if event == EVENT % 0x62]
+    assert said == [("parked", "poison"), ("parked", "missing_parent"), ("applied", "left parking")]
+
+
+async def test_a_held_deletion_that_is_released_before_its_parent_waits_for_it_and_is_applied_when_it_comes(dealing: Inbox) -> None:
+    life = next(json.loads(sample.value) for sample in SAMPLES if sample.type == "note.deleted")["data"]["records"][0]["fields"]
+    for count in range(LEAST + 1):
+        record = {"uid": EVENT % (0x80 + count), "kind": "comment", "parent": NOTE, "registration": DEAL, "fields": TEXT | life}
+        await dealing.put(person(0x90 + count, registration=DEAL, data={"records": [RECORD | record]}))
+    *_, (letter, reason) = await letters(dealing, "id", "reason")
+    assert reason == "brake"
+    assert await held.decide(dealing.station, ADMIN, P, "in", "release") == {"parked": 1}
+    assert (await letters(dealing, "id", "reason", "waits_for"))[-1] == (letter, "missing_parent", NOTE)
+    await dealing.put(ADDED)
+    assert await letters(dealing, "reason") == []
+    states = await dealing.rows(select(shared_records.c.state).where(shared_records.c.kind == "comment"))
+    assert [row.state for row in states] == ["deleted"] * (LEAST + 1)
+    said = [(outcome, reason) for event, outcome, reason in await dealing.answers() if event == EVENT % (0x90 + LEAST)]
+    assert said == [("parked", "brake"), ("parked", "missing_parent"), ("applied", "left parking")]
+
+
+async def test_a_replayed_parent_is_applied_although_its_child_waits_for_another_one_too(
+    dealing: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as broken:
+        await stumble_over(broken, EVENT % 0x60)
+        await dealing.put(ADDED)
+    await dealing.put(COMMENTED_BOTH)
+    parent, child = await letters(dealing, "id", "record_offset", "at_ms")
+    assert await dealing.replay(parent[0]) == [Replayed(parent[0], "applied", partnership=P)]
+    assert await is_stored(dealing, NOTE)
+    assert await letters(dealing, "id", "record_offset", "at_ms", "waits_for") == [(*child, OTHER_NOTE)]
+    await dealing.put(OTHER_ADDED)
+    assert await letters(dealing, "id") == [] and await is_stored(dealing, OTHER_COMMENT)
+
+
+async def test_what_waits_for_one_parent_after_the_other_keeps_where_it_stood_and_since_when(dealing: Inbox) -> None:
+    await dealing.put(COMMENTED_BOTH)
+    async with dealing.station.database.transaction() as tx:
+        await tx.execute(update(parked).values(at_ms=7))
+    before = await letters(dealing, "id", "record_offset", "at_ms", "headers", "payload")
+    await dealing.put(ADDED)
+    assert await letters(dealing, "id", "record_offset", "at_ms", "headers", "payload") == before
+    assert await letters(dealing, "record_offset", "at_ms", "waits_for") == [(1, 7, OTHER_NOTE)]
+
+
+async def test_a_long_stack_is_kept_with_its_beginning_and_with_the_exception_itself(inbox: Inbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(tx: Any, *_: Any) -> None:
+        await tx.execute(text("SELECT no_such_column FROM shared_records"))
+
+    with monkeypatch.context() as broken:
+        broken.setattr(apply, "append_history", fail)
+        await inbox.put(person(1))
+        ((letter, detail),) = await letters(inbox, "id", "detail")
+        await inbox.replay(letter)
+    ((again,),) = await letters(inbox, "detail")
+    for each in (detail, again):
+        assert each.startswith("Traceback") and "[SQL: SELECT no_such_column FROM shared_records]" in each[-500:]
+        assert len(each) < 4_100
+
+
+async def test_poison_is_counted_and_of_an_outcome_nobody_is_told(inbox: Inbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    counter = metrics.parked_now.labels(P, "poison")
+    before = counter._value.get()
+    outcome = next(json.loads(sample.value) for sample in SAMPLES if sample.type == "outcome.reported")
+    await stumble_over(monkeypatch, outcome["id"])
+    await inbox.put(json.dumps(outcome).encode())
+    assert await letters(inbox, "reason", "event") == [("poison", None)]
+    assert await inbox.answers() == []
+    assert counter._value.get() == before + 1
+
+
+async def test_an_event_of_another_partnership_is_told_refused_listed_and_counted_until_it_is_discarded(inbox: Inbox) -> None:
+    counter = metrics.refused.labels(P, "wrong_partnership")
+    before = counter._value.get()
+    await inbox.put(person(1, partnership="initech-besta"))
+    assert await inbox.answers() == [(EVENT % 1, "refused", "wrong_partnership")]
+    async with inbox.station.database.reading() as connection:
+        (listed,) = await refusals.list_refused(connection, P)
+    assert (listed["event"], listed["reason"], listed["field"]) == (EVENT % 1, "wrong_partnership", "")
+    assert counter._value.get() == before + 1
+    ((letter, event),) = await letters(inbox, "id", "event")
+    assert event == EVENT % 1
+    async with inbox.station.working(ADMIN) as work:
+        await dead_letters.discard(work, letter, "a forgery")
+    async with inbox.station.database.reading() as connection:
+        assert await refusals.list_refused(connection, P) == []
+
+
+async def test_whoever_sent_what_can_not_be_read_is_told_where_its_id_can(inbox: Inbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = arrivals.decode_event
+
+    def trip(payload: bytes | None) -> Any:
+        if payload == person(4):
+            raise RuntimeError("a defect of ours")
+        return real(payload)
+
+    monkeypatch.setattr(arrivals, "decode_event", trip)
+    oversized = person(1, data={"records": [], "padding": "x" * EVENT_BYTES_MAX})
+    outcome = person(5, type="outcome.reported", data={"padding": "x" * EVENT_BYTES_MAX})
+    await inbox.put(oversized, person(2, dataschema=7), person(3, stamp="now"), person(4), outcome, b"[" + person(6))
+    reasons = [(1, "oversized"), (2, "malformed"), (3, "malformed"), (4, "poison")]
+    assert await inbox.answers() == [(EVENT % count, "parked", reason) for count, reason in reasons]
+    assert await letters(inbox, "reason", "event") == [
+        *((reason, EVENT % count) for count, reason in reasons),
+        ("oversized", None),
+        ("malformed", None),
+    ]
+    assert len(await inbox.rows(select(outbox.c.id))) == len(reasons)
