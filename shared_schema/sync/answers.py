@@ -2,10 +2,9 @@
 peer says of ours."""
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from shared_schema.contract.codec import Event, EventData, Outcome, format_time
-from shared_schema.sync import parking
 from shared_schema.sync.incarnation import Incarnation
 
 OUTCOME = "outcome.reported"
@@ -23,19 +22,6 @@ class Answer(NamedTuple):
 
 def answer(event: Event, *outcomes: Outcome) -> Answer:
     return Answer(event.id, outcomes, event.subject, event.registration)
-
-
-def make_heard(partnership: str, outcome: Outcome, now_ms: int) -> dict[str, Any]:
-    """What the peer says became of an event of ours, as a row to keep."""
-    return {
-        "partnership": partnership,
-        "event": outcome.event,
-        "uid": (outcome.uid or "")[:36],
-        "field": (outcome.field or "")[:63],
-        "outcome": parking.printable(outcome.outcome[:20]),
-        "reason": parking.printable(outcome.reason),
-        "at_ms": now_ms,
-    }
 
 
 def make_answers(incarnation: Incarnation, partnership: str, answers: Iterable[Answer]) -> list[Event]:

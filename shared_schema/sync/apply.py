@@ -6,7 +6,7 @@ there is no echo. What can not be applied yet, or at all, is parked whole.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -20,10 +20,9 @@ from shared_schema.contract.refusal import AHEAD, REASONS, Door, refuse_fields
 from shared_schema.contract.registers import Register, Side, covers
 from shared_schema.contract.registration import outlasts_sharing
 from shared_schema.contract.topics import other
-from shared_schema.crm.rows import upsert
 from shared_schema.crm.shared_records import SharedRecord, Written, append_history, find_elsewhere, load_records
-from shared_schema.sync import brake, erasures, parking, refusals
-from shared_schema.sync.answers import OUTCOME, Answer, answer, make_heard
+from shared_schema.sync import brake, erasures, heard, parking, refusals
+from shared_schema.sync.answers import OUTCOME, Answer, answer
 from shared_schema.sync.arrivals import Arrivals, Numbered, Unreadable
 from shared_schema.sync.braking import BRAKE, DESTRUCTIVE, DROPPED, UNSHARED, Act, Ledger, Limits, act_of_change, count_as, spare
 from shared_schema.sync.effects import Due, follow, nothing_due
@@ -32,7 +31,6 @@ from shared_schema.sync.incarnation import Incarnation
 from shared_schema.sync.restate import RESTATED
 from shared_schema.sync.restorable import find_deal, find_over
 from shared_schema.sync.scrubbing import erase_below, load_around
-from shared_schema.sync.tables import peer_outcomes
 
 NO_LIMITS = Limits()
 NOTHING = Document()
@@ -63,7 +61,7 @@ class Desk:
     written: list[Written] = field(default_factory=list)
     to_park: list[parking.ParkRow] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)
-    heard: dict[tuple[object, ...], dict[str, Any]] = field(default_factory=dict)
+    told: list[heard.Told] = field(default_factory=list)
     created: set[str] = field(default_factory=set)
     foreign: set[str] = field(default_factory=set)
     ended: set[str] = field(default_factory=set)
@@ -111,10 +109,10 @@ async def apply_events(tx: AsyncConnection, desk: Desk, arrivals: Arrivals) -> N
         await brake.keep(tx, desk.partnership, "in", desk.ledger, desk.now_ms)
     await follow(tx, desk.incarnation, desk.due, desk.policy, desk.records.values())
     await append_history(tx, desk.written, desk.now_ms)
-    await upsert(tx, peer_outcomes, list(desk.heard.values()), ("outcome", "reason", "at_ms"))
+    news = await heard.keep(tx, desk.partnership, desk.told, desk.now_ms)
     await refusals.keep(tx, desk.partnership, desk.answers, desk.now_ms)
     await erasures.take(tx, list(desk.erased.values()), list(desk.repeated.values()), desk.now_ms)
-    await erasures.take_dates(tx, desk.partnership, desk.heard.values())
+    await erasures.take_dates(tx, desk.partnership, news)
 
 
 async def prepare_destruction(tx: AsyncConnection, desk: Desk, events: Sequence[Numbered]) -> None:
@@ -157,9 +155,7 @@ def apply_event(desk: Desk, numbered: Numbered) -> None:
     outcomes = [Outcome(event.id, "ignored", "unshared", change.uid) for change in ignored]
     for change in changes:
         outcomes += merge_change(desk, event, change)
-    for outcome in event.data.outcomes:
-        row = make_heard(desk.partnership, outcome, desk.now_ms)
-        desk.heard[row["event"], row["uid"], row["field"]] = row
+    desk.told += [heard.Told(event.id, outcome) for outcome in event.data.outcomes]
     if numbered.received.letter is not None and not stays and event.type != OUTCOME:
         outcomes.append(Outcome(event.id, "applied", "left parking"))
     if outcomes:

@@ -349,6 +349,7 @@ def upgrade() -> None:
         sa.Column("outcome", sa.String(length=20), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("at_ms", sa.BigInteger(), nullable=False),
+        sa.Column("said_by", sa.Text(), server_default="", nullable=False),
         sa.PrimaryKeyConstraint("partnership", "event", "uid", "field", name=op.f("pk_peer_outcomes")),
     )
     op.create_index("ix_peer_outcomes_uid", "peer_outcomes", ["partnership", "uid"], unique=False)
