@@ -151,7 +151,7 @@ async def share_on(work: Work, partnership: str, registrations: Collection[str])
     """What was withdrawn of these registrations with their unsharing is owed, and what was ignored of the peer's meanwhile is asked for."""
     if registrations:
         await owe_registrations(work.tx, partnership, registrations)
-        await verification.begin(work, partnership, repair=True)
+        await verification.launch(work, partnership, repair=True)
         work.woken.add("owed")
 
 
