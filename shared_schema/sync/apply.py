@@ -105,7 +105,7 @@ async def apply_events(tx: AsyncConnection, desk: Desk, arrivals: Arrivals) -> N
         for numbered in waiting:
             apply_event(desk, numbered)
         waiting = await release_children(tx, desk)
-    await parking.save(tx, desk.to_park)
+    await parking.save(tx, [each | {"restoring": desk.restoring} for each in desk.to_park])
     if desk.ledger is not None:
         await brake.keep(tx, desk.partnership, "in", desk.ledger, desk.now_ms)
     await follow(tx, desk.incarnation, desk.due, desk.policy, desk.records.values())
