@@ -116,7 +116,7 @@ parked = Table(
     Column("headers", Text, nullable=False),
     Column("payload", LargeBinary),
     Column("at_ms", BigInteger, nullable=False),
-    Column("restoring", Boolean, nullable=False),  # it came while this store was being restored: it may bring our own writes
+    Column("restoring", Boolean, nullable=False, server_default=false()),  # it came while we were: it may bring our own
     Index("ix_parked_waits_for", "partnership", "waits_for"),
     Index("ix_parked_id", "partnership", "id"),
 )
