@@ -15,7 +15,7 @@ from shared_schema.contract.records import DEAL_FIELDS
 from shared_schema.contract.registers import BadToken, Context, decode_token
 from shared_schema.contract.registration import KEPT_WHEN_UNSHARED, OPEN, outlasts_sharing, round_of
 from shared_schema.crm.customers import load_company
-from shared_schema.crm.deals import load_deal
+from shared_schema.crm.deals import hold_deal
 from shared_schema.crm.policies import load_policy
 from shared_schema.crm.problems import Invalid, NotAllowed, NotFound, WrongState
 from shared_schema.crm.projected_tables import shared_deals
@@ -115,7 +115,7 @@ async def share(work: Work, partnership: str, deal_id: int, company: Row, contac
         "submission": {"at": work.incarnation.next_stamp().physical, "round": 1},
     }
     opening = Opening("deal.shared", company, contact, said, details.get("products") or [])
-    return await register(work, partnership, await load_deal(work.tx, deal_id), opening)
+    return await register(work, partnership, await hold_deal(work.tx, deal_id), opening)
 
 
 class Opening(NamedTuple):
@@ -131,7 +131,7 @@ class Opening(NamedTuple):
 
 
 async def register(work: Work, partnership: str, deal: Row, opening: Opening) -> int:
-    """A registration of this deal in a partnership, whatever others it has; the new shared deal's id."""
+    """A registration of this deal, which its caller holds, in a partnership, whatever others it has; the new shared deal's id."""
     await check_partnership(work.tx, partnership)
     await check_capacity(work.tx, partnership)
     previous = await check_not_shared(work.tx, partnership, deal["id"])
