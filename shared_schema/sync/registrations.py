@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from shared_schema.contract.codec import Outcome, RecordChange, decode_event
 from shared_schema.contract.documents import LIFE
 from shared_schema.contract.identifiers import deal_uid, product_uid
-from shared_schema.contract.life import ALIVE, make_deletion
+from shared_schema.contract.life import ALIVE
 from shared_schema.contract.records import DEAL_FIELDS
 from shared_schema.contract.registers import BadToken, Context, decode_token
 from shared_schema.contract.registration import KEPT_WHEN_UNSHARED, OPEN, outlasts_sharing, round_of
@@ -236,7 +236,7 @@ async def delete_for_both(work: Work, shared_deal_id: int, seen: Mapping[str, An
         raise WrongState("the deal is deleted already", remedy="restore it if it should live")
     shown = read_tokens(seen) if seen else None
     life_seen = (shown or {}).pop(LIFE, None)
-    writes = [Write(deal.uid, LIFE, make_deletion(deal.document, shown), life_seen)]
+    writes = [Write(deal.uid, LIFE, deal.deletion(shown), life_seen)]
     return await work.capture(row["partnership"], row["uid"], "deal.deleted", writes)
 
 
@@ -266,7 +266,7 @@ async def delete_anyway(work: Work, shared_deal_id: int) -> Captured:
     _, deal = await load_parts(work.tx, row)
     if deal.state != "contested":
         raise WrongState("no deletion of this deal is contested", remedy="delete it for both instead")
-    return await work.capture(row["partnership"], row["uid"], "deal.deleted", [Write(deal.uid, LIFE, make_deletion(deal.document))])
+    return await work.capture(row["partnership"], row["uid"], "deal.deleted", [Write(deal.uid, LIFE, deal.deletion())])
 
 
 async def unshare(work: Work, shared_deal_id: int) -> Captured:
