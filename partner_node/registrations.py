@@ -5,7 +5,7 @@ from typing import Any
 
 from shared_schema.contract.records import DEAL_FIELDS
 from shared_schema.crm.customers import load_company, load_contact
-from shared_schema.crm.deals import add_deal, load_deal
+from shared_schema.crm.deals import add_deal, hold_deal
 from shared_schema.crm.problems import Invalid
 from shared_schema.sync import partnerships
 from shared_schema.sync.registrations import check_qualifying, load_customer, share
@@ -43,7 +43,7 @@ async def share_from_company(
 async def convert_deal(work: Work, partnership: str | None, deal_id: int, details: Mapping[str, Any]) -> int:
     """Register an existing deal; the shared deal's id. Raises WrongState that names a missing company or contact and where to add it."""
     chosen = await check_asked(work, partnership, details)
-    deal = await load_deal(work.tx, deal_id)
+    deal = await hold_deal(work.tx, deal_id)
     company, contact = await load_customer(work.tx, deal)
     return await share(work, chosen, deal["id"], company, contact, details)
 

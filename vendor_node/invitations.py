@@ -7,7 +7,7 @@ from sqlalchemy import select
 
 from shared_schema.contract.records import DEAL_FIELDS, InvalidValue, canonical_value
 from shared_schema.contract.registration import part, status_of
-from shared_schema.crm.deals import load_deal
+from shared_schema.crm.deals import hold_deal
 from shared_schema.crm.policies import load_policy
 from shared_schema.crm.problems import Invalid
 from shared_schema.crm.projected_tables import persons
@@ -46,7 +46,7 @@ async def bring_in(work: Work, deal_id: int, partnership: str | None, invitation
     if invitation.contact_id is not None:
         told["contact"] = await find_contact(work, chosen, invitation.contact_id)
     said = {"intro_note": clean("intro_note", invitation.intro_note), "invitation": told}
-    deal = await load_deal(work.tx, deal_id)
+    deal = await hold_deal(work.tx, deal_id)
     company, contact = await load_customer(work.tx, deal)
     opening = Opening("registration.invited", company, contact, said, invitation.products, check_instead(invitation.values))
     return await register(work, chosen, deal, opening)

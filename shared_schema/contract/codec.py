@@ -33,7 +33,8 @@ Label = Annotated[str, msgspec.Meta(max_length=LABEL_MAX)]
 
 
 class RecordChange(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """The changed fields of one record, as whole registers. `erased`: the record is erased as a whole; else the named fields may be."""
+    """The changed fields of one record, as whole registers. `erased`: the record is erased as a whole. `erased_fields`: those erased
+    by name, alone or before all of it was."""
 
     uid: Uid
     kind: Name

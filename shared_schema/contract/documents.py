@@ -13,7 +13,8 @@ from shared_schema.contract.registers import EMPTY, Register, merge
 
 LIFE = "life"
 ERASED = "$erased"
-ALL = msgspec.Raw(b"true")  # erased as a whole; else the names of the erased fields stand there
+WHOLE = frozenset({ERASED})
+ALL = msgspec.Raw(b"true")  # erased as a whole; else what is gone stands there by name
 
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _register = msgspec.json.Decoder(Register)
@@ -97,29 +98,33 @@ class Document:
         return sum(len(name) + len(raw) + len('"":,') for name, raw in self.raw().items()) + 1
 
     @property
+    def gone(self) -> frozenset[str]:
+        """What is erased: the fields that were by name, and ERASED if it is the whole record."""
+        raw = self._raw.get(ERASED)
+        if raw is None:
+            return frozenset()
+        return WHOLE if raw == ALL else frozenset(_names.decode(raw))
+
+    @property
     def erased(self) -> bool:
         """Whether the whole record is erased."""
-        return ERASED in self._raw and self._raw[ERASED] == ALL
+        return ERASED in self._raw and ERASED in self.gone
 
     @property
     def erased_fields(self) -> frozenset[str]:
-        """The single fields that are erased, where the record is not as a whole."""
-        if ERASED not in self._raw or self.erased:
-            return frozenset()
-        return frozenset(_names.decode(self._raw[ERASED]))
+        """The fields that were erased by name, also where all of it is: more hangs on some of them than on the whole."""
+        return self.gone - WHOLE
 
     def is_erased(self, name: str) -> bool:
-        return ERASED in self._raw and (self.erased or name in self.erased_fields)
+        return ERASED in self._raw and not self.gone.isdisjoint((ERASED, name))
 
     def erase(self, names: Iterable[str] = ()) -> None:
         """Erase the named fields, or everything: nothing that merges afterwards brings any of it back."""
-        named = set(names)
-        gone = self.erased_fields | named
-        whole = self.erased or not named
-        for name in list(self._raw) if whole else gone:
+        gone = self.gone | (frozenset(names) or WHOLE)
+        for name in list(self._raw) if ERASED in gone else gone:
             self._raw.pop(name, None)
             self._touched.pop(name, None)
-        self._raw[ERASED] = ALL if whole else msgspec.Raw(_encoder.encode(sorted(gone)))
+        self._raw[ERASED] = ALL if gone == WHOLE else msgspec.Raw(_encoder.encode(sorted(gone)))
 
     def clear(self) -> None:
         """Leave what a tombstone keeps: life, and of the other fields what was ever written, without any value. What was covered then
@@ -147,11 +152,9 @@ class Document:
 
 def merge_documents(left: Document, right: Document) -> Document:
     """Field by field; merge with erased is erased, whatever arrives."""
-    if left.erased or right.erased:
-        return erase()
     merged = Document(left.raw())
-    if right.erased_fields:
-        merged.erase(right.erased_fields)
+    if right.gone:
+        merged.erase(right.gone)
     for name in right:
         merged.merge_in(name, right.get(name))
     return merged

@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 
 from shared_schema.contract.codec import Event, EventData, RecordChange
+from shared_schema.contract.documents import WHOLE
 from shared_schema.contract.registers import Side
 
-Gone = Mapping[str, frozenset[str]]  # erased records by uid with the erased fields; none named: the whole record, and all below it
+Gone = Mapping[str, frozenset[str]]  # by uid what is gone of erased records, see Document.gone; below a whole one, all is
 
 PERSONAL_FIELDS = {"registration": frozenset({"contact"})}  # what is erased of a record by itself: a person who is no user of either side
 
@@ -31,13 +32,13 @@ def strip_event(event: Event, gone: Gone) -> Event | None:
 
 def strip_change(change: RecordChange, gone: Gone) -> RecordChange:
     """One record's change without what is gone of it; the same object where nothing is."""
-    named = gone.get(change.uid)
-    if named == frozenset() or any(above in gone and not gone[above] for above in (change.parent, change.registration) if above):
-        if change.erased and not change.fields:
+    named = gone.get(change.uid, frozenset())
+    told = tuple(sorted((named - WHOLE) | set(change.erased_fields)))
+    if any(gone.get(each, frozenset()) >= WHOLE for each in (change.uid, change.parent, change.registration) if each):
+        if change.erased and not change.fields and told == change.erased_fields:
             return change
-        return RecordChange(change.uid, change.kind, change.parent, change.registration, change.side, {}, erased=True)
-    if not named or not named & set(change.fields):
+        return RecordChange(change.uid, change.kind, change.parent, change.registration, change.side, {}, True, told)
+    if named.isdisjoint(change.fields):
         return change
     kept = {name: register for name, register in change.fields.items() if name not in named}
-    told = tuple(sorted(named | set(change.erased_fields)))
     return RecordChange(change.uid, change.kind, change.parent, change.registration, change.side, kept, erased_fields=told)

@@ -4,11 +4,11 @@ A deletion carries, per field, the context that its author was shown. A deal is 
 of the deletions present, or someone restored it meanwhile. Of a note or comment the deletion stands. Of a product line an addition wins.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Any, Literal
 
 from shared_schema.contract.documents import LIFE, Document, hash_record
-from shared_schema.contract.registers import Context, Sibling, covers, join
+from shared_schema.contract.registers import Context, Register, Sibling, covers, join
 
 State = Literal["alive", "deleted", "contested", "erased"]
 DeletionRule = Literal["contest", "delete_wins", "add_wins"]
@@ -16,10 +16,19 @@ DeletionRule = Literal["contest", "delete_wins", "add_wins"]
 ALIVE: dict[str, Any] = {"state": "alive"}
 
 
-def make_deletion(document: Document, shown: Mapping[str, Context] | None = None) -> dict[str, Any]:
-    """The value of a deletion by someone who was shown these contexts; by default, everything stored."""
+def make_deletion(document: Document, known: Container[str], shown: Mapping[str, Context] | None = None) -> dict[str, Any]:
+    """The value of a deletion by someone who was shown these contexts; by default, everything stored. Of fields that this version does not
+    know it names no more than the values that are there: nothing that they replaced comes back, and the other side may have filled the
+    record with their contexts."""
     seen = shown if shown is not None else {name: document.get(name).context for name in document if name != LIFE}
-    return {"state": "deleted", "seen": {name: dict(context) for name, context in seen.items()}}
+    told = {name: dict(context) if name in known else dots_within(document.get(name), context) for name, context in seen.items()}
+    return {"state": "deleted", "seen": {name: context for name, context in told.items() if context or name in known}}
+
+
+def dots_within(register: Register, shown: Context) -> dict[str, int]:
+    """Of the values that are there, those that a context covers, as one."""
+    dots = sorted(sibling.dot for sibling in register.siblings if covers(shown, sibling.dot))
+    return {dot.incarnation: dot.counter for dot in dots}
 
 
 def is_deletion(sibling: Sibling) -> bool:

@@ -5,7 +5,7 @@ only not projected, and flagged.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import date
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
@@ -291,6 +291,12 @@ def is_written_once(kind: str, name: str) -> bool:
     """Whether this field is settled when its record is made."""
     field = field_of(kind, name)
     return field is not None and field.once
+
+
+def known_fields(kind: str) -> Collection[str]:
+    """The fields that this version knows of a kind."""
+    known = KINDS.get(kind)
+    return known.fields if known else ()
 
 
 def deletion_rule(kind: str) -> DeletionRule:

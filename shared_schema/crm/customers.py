@@ -60,12 +60,12 @@ async def add_contact(tx: AsyncConnection, values: Row, now_ms: int) -> int:
 
 async def find_contacts(tx: AsyncConnection, described: Mapping[str, Any], of_deal: Select[Any]) -> list[int]:
     """The contacts that a registration's details mean: those with the e-mail; without one, those of that name in its deal; with those that
-    were merged with them."""
+    were merged with them; held."""
     email = normalise_email(text_of(described, "email"))
     linked = select(deal_contacts.c.contact_id).where(deal_contacts.c.deal_id.in_(of_deal))
     head = func.coalesce(contacts.c.merged_into, contacts.c.id)
     meant = contacts.c.email == email if email else and_(contacts.c.name == text_of(described, "name"), head.in_(linked))
-    return await find_family(tx, meant)
+    return await hold_family(tx, meant)
 
 
 async def find_family(tx: AsyncConnection, meant: ColumnElement[bool]) -> list[int]:
@@ -73,6 +73,15 @@ async def find_family(tx: AsyncConnection, meant: ColumnElement[bool]) -> list[i
     heads = select(func.coalesce(contacts.c.merged_into, contacts.c.id)).where(meant)
     family = or_(contacts.c.id.in_(heads), contacts.c.merged_into.in_(heads))
     return list((await tx.execute(select(contacts.c.id).where(family).order_by(contacts.c.id))).scalars())
+
+
+async def hold_family(tx: AsyncConnection, meant: ColumnElement[bool]) -> list[int]:
+    """The same, held until the transaction ends. They are looked for again once they are, because some may have been merged until then."""
+    held: list[int] = []
+    while (family := await find_family(tx, meant)) != held:
+        held = family
+        await lock_rows(tx, "contact", held)
+    return held
 
 
 async def find_described(tx: AsyncConnection, what: What, described: Any, deal_id: int) -> int | None:

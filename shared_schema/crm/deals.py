@@ -16,7 +16,7 @@ from shared_schema.crm.deal_views import find_survivor, make_filter
 from shared_schema.crm.problems import Invalid, NotFound
 from shared_schema.crm.projected_tables import shared_deals
 from shared_schema.crm.rows import Among
-from shared_schema.crm.shared_deals import find_kept
+from shared_schema.crm.shared_deals import find_kept, lock_deals
 from shared_schema.crm.statements import Statement
 from shared_schema.crm.tables import companies, contacts, deal_contacts, deal_history, deals, pipelines, private_notes, stages, users
 
@@ -197,6 +197,16 @@ async def load_deal(tx: AsyncConnection, deal_id: int) -> Row:
     if row["merged_into"] is not None:
         return await load_deal(tx, row["merged_into"])
     return {**present(dict(row)), "contacts": await load_contacts(tx, deal_id)}
+
+
+async def hold_deal(tx: AsyncConnection, deal_id: int) -> Row:
+    """The same, held until the transaction ends. It is read again once it is, because it may have been changed or merged until then."""
+    deal, held = await load_deal(tx, deal_id), None
+    while deal["id"] != held:
+        held = deal["id"]
+        await lock_deals(tx, [held])
+        deal = await load_deal(tx, held)
+    return deal
 
 
 def describe() -> Select[Any]:

@@ -95,14 +95,22 @@ async def adopt(tx: AsyncConnection, side: Side, arrived: Sequence[SharedRecord]
         return {}
     previous = {each.uid: shown(each, policy, "previous") for each in arrived}
     named = {"partnership": arrived[0].partnership, "uids": [uid for uid in previous.values() if uid]}
-    earlier = {uid: deal_id for uid, deal_id, _ in await DEALS_OF.fetch(tx, named)} if named["uids"] else {}
+    earlier = await hold_deals(tx, named) if named["uids"] else {}
     found = {uid: earlier[before] for uid, before in previous.items() if before in earlier}
     if found:  # shared again, so it is in the lists again
-        await lock_deals(tx, found.values())
         again = (deals.c.id.in_(sorted(set(found.values()))), deals.c.merged_into.is_(None))
         await tx.execute(update(deals).where(*again).values(deleted_ms=None))
     new = {each.uid: describe_customer(each, policy) for each in arrived if each.uid not in found}
     return found | await create_deals(tx, new, side, now_ms)
+
+
+async def hold_deals(tx: AsyncConnection, named: Mapping[str, Any]) -> dict[str, int]:
+    """The deals of these registrations, held. They are read again once they are, because one may have been merged until then."""
+    found: dict[str, int] = {}
+    while (now := {uid: deal_id for uid, deal_id, _ in await DEALS_OF.fetch(tx, named)}) != found:
+        found = now
+        await lock_deals(tx, found.values())
+    return found
 
 
 def describe_customer(record: SharedRecord, policy: Policy) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Shared records in the store: read under lock, written set-based, with the writes that are new to this node in the property history."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -8,9 +8,9 @@ from sqlalchemy import Select, bindparam, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.contract.documents import ERASED, Document, bucket_of
-from shared_schema.contract.life import State, hash_document, state_of
-from shared_schema.contract.records import deletion_rule, is_one_way
-from shared_schema.contract.registers import CONTEXT_ALARM, EMPTY, Register, Sibling, Side, differs, encode_value
+from shared_schema.contract.life import State, hash_document, make_deletion, state_of
+from shared_schema.contract.records import deletion_rule, is_one_way, known_fields
+from shared_schema.contract.registers import CONTEXT_ALARM, EMPTY, Context, Register, Sibling, Side, differs, encode_value
 from shared_schema.crm.rows import Among, change_rows, in_partnership, insert_missing, upsert
 from shared_schema.crm.statements import Statement
 from shared_schema.crm.tables import partnerships, property_history, shared_records
@@ -54,6 +54,10 @@ class SharedRecord:
     touched: dict[str, Register] = field(default_factory=dict)
     turned: dict[str, bool] = field(default_factory=dict)
     named: set[str] = field(default_factory=set)
+
+    def deletion(self, shown: Mapping[str, Context] | None = None) -> dict[str, Any]:
+        """The value of a deletion of it by someone who was shown these contexts; by default, everything stored."""
+        return make_deletion(self.document, known_fields(self.kind), shown)
 
     @property
     def changed(self) -> bool:

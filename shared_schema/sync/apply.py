@@ -228,22 +228,23 @@ def is_contested(record: SharedRecord) -> bool:
 
 def erase_change(desk: Desk, event: Event, record: SharedRecord, change: RecordChange) -> list[Outcome]:
     """Erase a record with all below it, or fields of it, if the sender may."""
-    names = frozenset(() if change.erased else change.erased_fields)
-    allowed = may_erase(record.kind, other(desk.side), record.side) if change.erased else may_erase_fields(record.kind, names)
+    names = frozenset(change.erased_fields)
+    named = may_erase_fields(record.kind, names)
+    allowed = may_erase(record.kind, other(desk.side), record.side) if change.erased else named
     if not allowed:
         if record.uid in desk.created:
             desk.created.discard(record.uid)
             del desk.records[record.uid]
         return [Outcome(event.id, "refused", "not_writable", change.uid)]
-    before = record.document.erased, record.document.erased_fields
+    before = record.document.gone
+    if named and not names <= before:
+        record.erase(names)
     if change.erased:
         erase_below(record, desk.records.values())
-    elif not record.document.erased and not names <= record.document.erased_fields:
-        record.erase(names)
     if event.type in (ERASED, RESTATED):
-        fresh = event.type == ERASED or before != (record.document.erased, record.document.erased_fields)
-        kept = desk.erased if fresh else desk.repeated
-        kept[record.uid, names] = Erased.of(record, names, event.id, "there")
+        kept = desk.erased if event.type == ERASED or before != record.document.gone else desk.repeated
+        parts = [names] * named + [frozenset[str]()] * change.erased
+        kept |= {(record.uid, part): Erased.of(record, part, event.id, "there") for part in parts}
     rest = RecordChange(change.uid, change.kind, change.parent, change.registration, change.side, change.fields)
     return merge_change(desk, event, rest) if change.fields and not change.erased else []
 

@@ -7,17 +7,18 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Select, or_, select
+from sqlalchemy import or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.contract.codec import Event, EventData, RecordChange, format_time
 from shared_schema.contract.policy import value_of
-from shared_schema.crm.customers import erase_contacts, find_family, load_contact
+from shared_schema.crm.customers import erase_contacts, find_family, hold_family, load_contact
 from shared_schema.crm.deals import erase_deals
 from shared_schema.crm.matching import normalise_email
 from shared_schema.crm.policies import load_policy
 from shared_schema.crm.problems import NotAllowed, NotFound, WrongState
 from shared_schema.crm.projected_tables import shared_deals
+from shared_schema.crm.shared_deals import lock_deals
 from shared_schema.crm.shared_records import SharedRecord, load_records
 from shared_schema.crm.tables import contacts, deal_contacts
 from shared_schema.sync import brake, outbox
@@ -66,11 +67,13 @@ async def erase_contact(work: Work, contact_id: int) -> None:
     """Erase a contact's personal data, with that of all it took over: here, and in every registration that described one of them to a peer.
     What people wrote about them in notes is to be erased as notes."""
     contact = await load_contact(work.tx, contact_id)
-    if contact["erased_ms"] is not None:
+    meant = contacts.c.id == contact["id"]
+    await hold_mentions(work, await list_mentions(work, await load_members(work, await find_family(work.tx, meant))))
+    family = await hold_family(work.tx, meant)
+    members = await load_members(work, family)
+    if any(each["erased_ms"] is not None for each in members if each["merged_into"] is None):
         raise WrongState("this contact is erased already", remedy="see `erasures list` for when it is gone everywhere")
-    family = await find_family(work.tx, contacts.c.id == contact["id"])
-    members = [dict(row) for row in (await work.tx.execute(select(contacts).where(contacts.c.id.in_(family)))).mappings()]
-    for row in (await work.tx.execute(select_mentions(members))).mappings().all():
+    for row in await list_mentions(work, members):
         record = (await load_records(work.tx, row["partnership"], [row["uid"]]))[row["uid"]]
         if any(describes(record, each) for each in members):
             await erase(work, row["partnership"], row["uid"], row["uid"], (CONTACT,))
@@ -80,13 +83,25 @@ async def erase_contact(work: Work, contact_id: int) -> None:
     work.woken.add("erasures")
 
 
-def select_mentions(members: Sequence[Row]) -> Select[Any]:
+async def load_members(work: Work, family: Sequence[int]) -> list[Row]:
+    return [dict(row) for row in (await work.tx.execute(select(contacts).where(contacts.c.id.in_(family)))).mappings()]
+
+
+async def hold_mentions(work: Work, rows: Sequence[Row]) -> None:
+    """Hold all that is of these registrations, and then their deals: before contacts are, as a merge does it."""
+    for partnership in sorted({row["partnership"] for row in rows}):
+        await load_around(work.tx, partnership, [row["uid"] for row in rows if row["partnership"] == partnership])
+    await lock_deals(work.tx, [row["deal_id"] for row in rows])
+
+
+async def list_mentions(work: Work, members: Sequence[Row]) -> list[Row]:
     """The registrations that may describe a person, by all contacts that are that one: by e-mail, or because their deal has one of them."""
     linked = select(deal_contacts.c.deal_id).where(deal_contacts.c.contact_id.in_([each["id"] for each in members]))
     emails = sorted({each["email"] for each in members if each["email"]})
     meant = (shared_deals.c.deal_id.in_(linked), shared_deals.c.contact_email.in_(emails))
-    there = select(shared_deals.c.partnership, shared_deals.c.uid).where(or_(*meant), shared_deals.c.status != "erased")
-    return there.order_by(shared_deals.c.uid)
+    columns = (shared_deals.c.partnership, shared_deals.c.uid, shared_deals.c.deal_id)
+    there = select(*columns).where(or_(*meant), shared_deals.c.status != "erased").order_by(shared_deals.c.uid)
+    return [dict(row) for row in (await work.tx.execute(there)).mappings()]
 
 
 def describes(record: SharedRecord, contact: Row) -> bool:

@@ -5,7 +5,7 @@ from typing import Any
 from sqlalchemy import Table, select
 
 from shared_schema.contract.documents import LIFE
-from shared_schema.contract.life import ALIVE, make_deletion
+from shared_schema.contract.life import ALIVE
 from shared_schema.contract.policy import display
 from shared_schema.crm.problems import NotAllowed, NotFound, WrongState
 from shared_schema.crm.projected_tables import comments, shared_notes
@@ -78,7 +78,7 @@ async def remove(work: Work, kind: str, text_id: int) -> Captured:
     row, record = await load_own(work, kind, text_id)
     if record.state == "deleted":
         raise WrongState(f"this {kind} is deleted already")
-    writes = [Write(record.uid, LIFE, make_deletion(record.document))]
+    writes = [Write(record.uid, LIFE, record.deletion())]
     return await work.capture(row["partnership"], row["registration"], f"{kind}.deleted", writes)
 
 

@@ -7,7 +7,7 @@ from sqlalchemy import Table, select
 
 from shared_schema.contract.documents import LIFE
 from shared_schema.contract.identifiers import eligibility_uid, member_uid, product_uid
-from shared_schema.contract.life import ALIVE, make_deletion
+from shared_schema.contract.life import ALIVE
 from shared_schema.crm.problems import Invalid, NotAllowed, NotFound
 from shared_schema.crm.projected_tables import eligibilities, members, products, quotes
 from shared_schema.crm.shared_records import load_records
@@ -74,7 +74,7 @@ async def remove(work: Work, kind: str, line_id: int) -> Captured:
     """Remove a product line, quote, eligibility or member on both sides."""
     row = await load_line(work, kind, line_id)
     record = (await load_records(work.tx, row["partnership"], [row["uid"]]))[row["uid"]]
-    writes = [Write(row["uid"], LIFE, make_deletion(record.document))]
+    writes = [Write(row["uid"], LIFE, record.deletion())]
     return await work.capture(row["partnership"], row["registration"], TYPES[kind], writes)
 
 

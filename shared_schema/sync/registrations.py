@@ -10,12 +10,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from shared_schema.contract.codec import Outcome, RecordChange, decode_event
 from shared_schema.contract.documents import LIFE
 from shared_schema.contract.identifiers import deal_uid, product_uid
-from shared_schema.contract.life import ALIVE, make_deletion
+from shared_schema.contract.life import ALIVE
 from shared_schema.contract.records import DEAL_FIELDS
 from shared_schema.contract.registers import BadToken, Context, decode_token
 from shared_schema.contract.registration import KEPT_WHEN_UNSHARED, OPEN, outlasts_sharing, round_of
 from shared_schema.crm.customers import load_company
-from shared_schema.crm.deals import load_deal
+from shared_schema.crm.deals import hold_deal
 from shared_schema.crm.policies import load_policy
 from shared_schema.crm.problems import Invalid, NotAllowed, NotFound, WrongState
 from shared_schema.crm.projected_tables import shared_deals
@@ -115,7 +115,7 @@ async def share(work: Work, partnership: str, deal_id: int, company: Row, contac
         "submission": {"at": work.incarnation.next_stamp().physical, "round": 1},
     }
     opening = Opening("deal.shared", company, contact, said, details.get("products") or [])
-    return await register(work, partnership, await load_deal(work.tx, deal_id), opening)
+    return await register(work, partnership, await hold_deal(work.tx, deal_id), opening)
 
 
 class Opening(NamedTuple):
@@ -131,7 +131,7 @@ class Opening(NamedTuple):
 
 
 async def register(work: Work, partnership: str, deal: Row, opening: Opening) -> int:
-    """A registration of this deal in a partnership, whatever others it has; the new shared deal's id."""
+    """A registration of this deal, which its caller holds, in a partnership, whatever others it has; the new shared deal's id."""
     await check_partnership(work.tx, partnership)
     await check_capacity(work.tx, partnership)
     previous = await check_not_shared(work.tx, partnership, deal["id"])
@@ -236,7 +236,7 @@ async def delete_for_both(work: Work, shared_deal_id: int, seen: Mapping[str, An
         raise WrongState("the deal is deleted already", remedy="restore it if it should live")
     shown = read_tokens(seen) if seen else None
     life_seen = (shown or {}).pop(LIFE, None)
-    writes = [Write(deal.uid, LIFE, make_deletion(deal.document, shown), life_seen)]
+    writes = [Write(deal.uid, LIFE, deal.deletion(shown), life_seen)]
     return await work.capture(row["partnership"], row["uid"], "deal.deleted", writes)
 
 
@@ -266,7 +266,7 @@ async def delete_anyway(work: Work, shared_deal_id: int) -> Captured:
     _, deal = await load_parts(work.tx, row)
     if deal.state != "contested":
         raise WrongState("no deletion of this deal is contested", remedy="delete it for both instead")
-    return await work.capture(row["partnership"], row["uid"], "deal.deleted", [Write(deal.uid, LIFE, make_deletion(deal.document))])
+    return await work.capture(row["partnership"], row["uid"], "deal.deleted", [Write(deal.uid, LIFE, deal.deletion())])
 
 
 async def unshare(work: Work, shared_deal_id: int) -> Captured:

@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, and_, delete, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.contract.codec import Undecodable, decode_event, encode_event
+from shared_schema.contract.documents import WHOLE
 from shared_schema.contract.erasure import Gone, strip_event
 from shared_schema.contract.policy import value_of
 from shared_schema.crm import customers, deals
@@ -42,7 +43,7 @@ def erase_below(root: SharedRecord, records: Iterable[SharedRecord]) -> list[Sha
 
 
 def describe_gone(records: Iterable[SharedRecord]) -> Gone:
-    return {each.uid: each.document.erased_fields for each in records}
+    return {each.uid: each.document.gone for each in records}
 
 
 async def scrub(tx: AsyncConnection, records: Sequence[SharedRecord], now_ms: int) -> None:
@@ -50,7 +51,7 @@ async def scrub(tx: AsyncConnection, records: Sequence[SharedRecord], now_ms: in
     partnership, gone = records[0].partnership, describe_gone(records)
     for table in (property_history, conflicts):
         await tx.execute(delete(table).where(table.c.partnership == partnership, names_gone(table, gone)))
-    whole = sorted(uid for uid, fields in gone.items() if not fields)
+    whole = sorted(uid for uid, fields in gone.items() if fields >= WHOLE)
     for table, uids in ((trash, whole), (drifts, sorted(gone))):
         await tx.execute(delete(table).where(table.c.partnership == partnership, table.c.uid.in_(uids)))
     mentioned = (peer_outcomes.c.partnership == partnership, peer_outcomes.c.uid.in_(whole))
@@ -66,8 +67,8 @@ async def scrub(tx: AsyncConnection, records: Sequence[SharedRecord], now_ms: in
 
 def names_gone(table: Any, gone: Gone) -> ColumnElement[bool]:
     """The rows of erased records and of erased fields."""
-    whole = table.c.uid.in_(sorted(uid for uid, fields in gone.items() if not fields))
-    single = [(uid, name) for uid, fields in gone.items() for name in sorted(fields)]
+    whole = table.c.uid.in_(sorted(uid for uid, fields in gone.items() if fields >= WHOLE))
+    single = [(uid, name) for uid, fields in gone.items() for name in sorted(fields - WHOLE)]
     return or_(whole, tuple_(table.c.uid, table.c.field).in_(single)) if single else whole
 
 

@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, Select, and_, delete, exists, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.contract.documents import LIFE
-from shared_schema.contract.life import ALIVE, is_deletion, make_deletion, unseen_fields
+from shared_schema.contract.life import ALIVE, is_deletion, unseen_fields
 from shared_schema.contract.policy import Policy, value_of
 from shared_schema.contract.registers import Sibling, latest_first, side_of, write
 from shared_schema.crm.database import DatabaseUnavailable
@@ -182,7 +182,7 @@ async def bury(work: Work, partnership: str, records: Sequence[SharedRecord]) ->
     """Delete in this side's copy what it made and what the peer made, and let go of the content; nobody is told."""
     for record in records:
         before = record.document.get(LIFE)
-        stone = Sibling(work.incarnation.next_dot(), work.incarnation.next_stamp(), None, make_deletion(record.document))
+        stone = Sibling(work.incarnation.next_dot(), work.incarnation.next_stamp(), None, record.deletion())
         record.document.put(LIFE, write(before, before.context, stone))
         record.touch(LIFE, before)
     await clear(work, partnership, records)
@@ -194,7 +194,7 @@ async def delete_parts(work: Work, partnership: str, registrations: Sequence[str
     around = await load_of_registrations(work.tx, partnership, registrations) if registrations else {}
     ours = [each for each in around.values() if each.side == work.side and each.kind in PARTS and each.state == "alive"]
     for registration in sorted({str(each.registration) for each in ours}):
-        writes = [Write(each.uid, LIFE, make_deletion(each.document)) for each in ours if each.registration == registration]
+        writes = [Write(each.uid, LIFE, each.deletion()) for each in ours if each.registration == registration]
         command = Command(partnership, registration, "deal.deleted", work.author.person, writes)
         await capture(work.tx, work.incarnation, None, command, work.due, limits=None)
         work.woken |= {partnership, "reactions"}

@@ -5,14 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 
 from partner_node.registrations import share_from_contact
 from shared_schema.crm import customers
+from shared_schema.crm.tables import contacts
 from shared_schema.sync import eraser, erasing, views
 from shared_schema.sync.braking import Limits
 from shared_schema.sync.notes import add_comment, add_note
 from shared_schema.sync.owed_states import owe_all
+from shared_schema.sync.registrations import withdraw
 from shared_schema.sync.restater import fold_piece
 from shared_schema.sync.station import Author, Keeping
 from shared_schema.sync.tables import erasures, outbox
@@ -98,13 +100,22 @@ async def test_what_went_along_with_the_peers_erasure_is_answered_for_itself(pai
     await meet(pair)
 
 
-async def test_a_contact_and_then_its_deal_erased_before_the_peer_heard_of_either_are_answered(pair: Pair) -> None:
-    """What is queued of the contact tells of the whole registration by then."""
+@pytest.mark.parametrize("told_by", ["events", "a state"])
+async def test_a_contact_and_then_its_deal_erased_before_the_peer_heard_of_either_are_answered(pair: Pair, told_by: str) -> None:
+    """All that is queued of the registration, and its state, tell of the whole by then; the peer's own contact goes all the same."""
     await part(pair)
+    await pair.partner.do(withdraw, 1, "changed our mind")
     await erase(pair.partner, erasing.erase_contact, 1)
     await erase(pair.partner, erasing.erase_deal, 1)
+    if told_by == "a state":
+        async with pair.partner.station.working() as work:
+            await work.tx.execute(delete(outbox))
+            await owe_all(work.tx, pair.partnership)
     await meet(pair)
     assert len(await pair.partner.rows(select(erasures))) == 3
+    assert [tuple(row) for row in await pair.vendor.rows(select(contacts.c.name, contacts.c.email))] == [("(erased)", None)]
+    there = await pair.vendor.rows(select(erasures.c.origin, erasures.c.fields).order_by(erasures.c.fields))
+    assert [tuple(row) for row in there] == [("there", ""), ("there", "contact")], "a store that goes back erases both again"
 
 
 async def test_a_contact_of_a_deal_that_the_peer_erased_is_answered(pair: Pair) -> None:

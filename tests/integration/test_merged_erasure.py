@@ -17,6 +17,7 @@ from shared_schema.sync.registrations import delete_for_both
 from shared_schema.sync.station import Keeping
 from tests.integration.erasure_stage import MARK, rows_with
 from tests.integration.pair import DETAILS, Pair, have_said_all, open_pair, until
+from tests.integration.test_merging import beside
 from tests.twins.memory_broker import MemoryBroker, MemoryCluster
 
 
@@ -103,6 +104,25 @@ async def test_with_a_contact_goes_what_was_told_of_those_that_it_took_over(pair
     await pair.settle()
     assert await marked_rows(pair) == []
     assert [each.name for each in await pair.vendor.rows(select(contacts.c.name))] == ["(erased)"]
+    await pair.check_same()
+
+
+async def test_with_a_contact_goes_what_it_took_over_while_its_erasure_waited(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    partner, vendor = pair.partner, pair.vendor
+    async with partner.station.working(partner.author) as work:
+        told = {"name": f"Hank {MARK}", "email": f"{MARK}@old.example", "phone": "+4930901820"}
+        await share_from_contact(
+            work, pair.partnership, await customers.add_contact(work.tx, told, work.now_ms), {"name": "Depots"}, DETAILS
+        )
+    await pair.settle()
+    (old,) = [each.id for each in await vendor.rows(select(contacts.c.id))]
+    async with vendor.station.working(vendor.author) as work:
+        new = await customers.add_contact(work.tx, {"name": "Hank S", "email": "hank@new.example"}, work.now_ms)
+    erase, merge = (lambda: vendor.do(erasing.erase_contact, new)), (lambda: vendor.do(merge_contacts, new, old))
+    await beside(monkeypatch, (customers, "lock_rows"), erase, merge, vendor)
+    await pair.settle()
+    assert await marked_rows(pair) == []
+    assert [tuple(each) for each in await vendor.rows(select(contacts.c.name, contacts.c.phone))] == [("(erased)", None)] * 2
     await pair.check_same()
 
 

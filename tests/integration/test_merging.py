@@ -3,23 +3,26 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 from sqlalchemy import select
 
 from partner_node.registrations import share_from_contact
-from shared_schema.crm import customers, private_notes
+from shared_schema.crm import customers, private_notes, shared_deals
+from shared_schema.crm import deals as crm_deals
 from shared_schema.crm.deals import add_deal, change_deal, list_deals, load_deal
 from shared_schema.crm.problems import Invalid, WrongState
 from shared_schema.crm.tables import contacts, property_history
 from shared_schema.sync import merging, views
 from shared_schema.sync.deals import save_deal, save_shared
 from shared_schema.sync.merging import merge_companies, merge_contacts, merge_deals
-from shared_schema.sync.registrations import leave, list_registrations
+from shared_schema.sync.registrations import leave, list_registrations, load_shared_deal, share, unshare
 from shared_schema.sync.tables import journal
 from tests.integration.pair import DETAILS, Pair, Side, open_pair, until
 from tests.twins.memory_broker import MemoryBroker, MemoryCluster
+from vendor_node.invitations import Invitation, bring_in
 
 
 @pytest.fixture
@@ -247,6 +250,79 @@ async def test_what_was_merged_meanwhile_takes_nothing_over(pair: Pair, monkeypa
         assert heads == [third, second, third]
     else:
         assert (outcome, heads) == (third, [third] * 3)
+
+
+async def test_a_deal_that_is_shared_while_it_is_merged_is_shared_as_its_survivor(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    vendor = pair.vendor
+    third, _ = await part_with_the_second(pair)
+    (contact,) = await add_contacts(vendor, "ann@umbrella.example")
+    await link(vendor, 2, contact)
+    made = await beside(
+        monkeypatch,
+        (crm_deals, "lock_deals"),
+        lambda: vendor.do(bring_in, 2, None, Invitation("join us", True)),
+        lambda: vendor.do(merge_deals, third, 2),
+        vendor,
+    )
+    assert (await vendor.read(load_shared_deal, made))["deal_id"] == third
+    await check_all_hangs_on(vendor, third)
+
+
+async def test_a_deal_that_comes_back_while_it_is_merged_comes_to_its_survivor(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    third, company = await part_with_the_second(pair)
+    await beside(
+        monkeypatch,
+        (shared_deals, "lock_deals"),
+        lambda: pair.partner.do(share, pair.partnership, 2, company, {}, DETAILS),
+        lambda: pair.vendor.do(merge_deals, third, 2),
+        pair.vendor,
+    )
+    await pair.settle()
+    await check_all_hangs_on(pair.vendor, third)
+    await pair.check_same()
+
+
+async def part_with_the_second(pair: Pair) -> tuple[int, dict[str, Any]]:
+    """The second deal is no longer shared, and the vendor has a third, for the same customer; its id, and that customer."""
+    await pair.partner.do(unshare, 2)
+    await pair.settle()
+    async with pair.vendor.station.working(pair.vendor.author) as work:
+        company = await customers.load_company(work.tx, (await load_deal(work.tx, 2))["company_id"])
+        return await add_deal(work.tx, {"name": "Third", "company_id": company["id"]}, None, 0), company
+
+
+async def check_all_hangs_on(side: Side, survivor: int) -> None:
+    """Both registrations of the second deal, of which one is open."""
+    deal = await side.read(load_deal, 2)
+    assert (deal["id"], deal["number_of_deal_registrations"], deal["open_registrations"]) == (survivor, 2, 1)
+    assert [each["id"] for each in await side.read(list_deals, {})] == [1, survivor]
+
+
+async def beside(
+    monkeypatch: pytest.MonkeyPatch,
+    locking: tuple[ModuleType, str],
+    command: Callable[[], Awaitable[Any]],
+    merge: Callable[[], Awaitable[Any]],
+    side: Side,
+) -> Any:
+    """What comes of a command for which this side had read something, and then waited to hold it (`locking`) while it was merged; where a
+    store has one writer, it has waited before it read."""
+    if side.station.database.dialect == "sqlite":
+        await merge()
+        return await command()
+    real, read, made = getattr(*locking), asyncio.Event(), asyncio.Event()
+
+    async def lock_late(*arguments: Any) -> None:
+        read.set()
+        await made.wait()
+        await real(*arguments)
+
+    monkeypatch.setattr(*locking, lock_late)
+    task = asyncio.ensure_future(command())
+    await read.wait()
+    await merge()
+    made.set()
+    return await task
 
 
 async def overtake(monkeypatch: pytest.MonkeyPatch, side: Side, merge: Any, pairs: tuple[tuple[int, int], tuple[int, int]]) -> Any:

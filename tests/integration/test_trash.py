@@ -180,7 +180,7 @@ async def test_the_trash_shows_what_the_deletion_had_not_seen(pair: Pair) -> Non
     await partner.do(notes.edit, "note", 1, "second, unseen")
     async with partner.station.working(partner.author) as work:
         note = (await work.tx.execute(select(shared_notes))).mappings().one()
-        deletion = make_deletion(Document.decode(row.document))
+        deletion = make_deletion(Document.decode(row.document), ("body",))
         await work.capture(note["partnership"], note["registration"], "note.deleted", [Write(note["uid"], LIFE, deletion)])
     await pair.settle()
     for side in (partner, pair.vendor):

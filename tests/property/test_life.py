@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from shared_schema.contract.documents import LIFE, Document, erase
 from shared_schema.contract.life import ALIVE, DeletionRule, hash_document, make_deletion, state_of, unseen_fields
-from shared_schema.contract.registers import Dot, Register, Sibling, Stamp, in_dot_order
+from shared_schema.contract.registers import Dot, Register, Sibling, Stamp, in_dot_order, merge
 from tests.property.test_registers import registers
 
 FIELDS = ("name", "amount", "next_step")
@@ -24,7 +24,7 @@ def deleted(draw: st.DrawFn) -> tuple[Document, list[dict[str, dict[str, int]]],
     document = Document.of(draw(st.dictionaries(st.sampled_from(FIELDS), registers())))
     views = draw(st.lists(shown_contexts(), max_size=3))
     restored = draw(st.booleans())
-    values = [make_deletion(document, view) for view in views] + [ALIVE] * restored
+    values = [make_deletion(document, FIELDS, view) for view in views] + [ALIVE] * restored
     siblings = [Sibling(Dot(f"v-{place:016x}", 1), Stamp(1, 0), None, value) for place, value in enumerate(values)]
     if siblings:
         document.put(LIFE, Register({each.dot.incarnation: 1 for each in siblings}, in_dot_order(siblings)))
@@ -46,6 +46,26 @@ def test_contested_is_what_no_deletion_had_in_view_or_what_was_restored(
         assert set(unseen_fields(document)) == unseen
     expected = "alive" if not views else "contested" if restored or unseen else "deleted"
     assert state_of(document, "contest") == expected
+
+
+@given(registers(), registers(), st.none() | shown_contexts())
+def test_of_a_field_of_tomorrow_a_deletion_had_seen_as_much_as_of_todays(
+    stored: Register, arriving: Register, shown: dict[str, dict[str, int]] | None
+) -> None:
+    """It names less of it, and what arrives later is contested or not all the same."""
+    document = Document.of({"name": stored})
+    view = (
+        None
+        if shown is None
+        else {name: {each: min(last, stored.context.get(each, 0)) for each, last in context.items()} for name, context in shown.items()}
+    )
+    ends = []
+    for known in (FIELDS, ()):
+        later = Document.of({"name": merge(stored, arriving)})
+        deletion = Sibling(Dot("v-0000000000000001", 1), Stamp(1, 0), None, make_deletion(document, known, view))
+        later.put(LIFE, Register({deletion.dot.incarnation: 1}, (deletion,)))
+        ends.append(unseen_fields(later))
+    assert ends[0] == ends[1]
 
 
 @given(deleted())

@@ -61,7 +61,7 @@ def test_one_event_of_very_many_is_held_as_a_whole() -> None:
 
 
 def test_what_destroys_is_a_deletion_not_known_yet_an_erasure_or_a_first_unsharing() -> None:
-    deletion = register(make_deletion(Document()))
+    deletion = register(make_deletion(Document(), ()))
     assert act_of_change(change(fields={LIFE: deletion}), Document()) == Act("note", UID % 1, "deleted", UID % 2)
     assert act_of_change(change(fields={LIFE: deletion}), Document.of({LIFE: deletion})) is None
     assert act_of_change(change(fields={LIFE: register(ALIVE)}), Document()) is None
@@ -79,6 +79,6 @@ def test_what_destroys_is_a_deletion_not_known_yet_an_erasure_or_a_first_unshari
 
 def test_the_part_of_a_change_that_destroys_nothing_goes_on() -> None:
     body = register("x")
-    kept = spare(change(fields={LIFE: register(make_deletion(Document())), "body": body}))
+    kept = spare(change(fields={LIFE: register(make_deletion(Document(), ())), "body": body}))
     assert kept is not None and kept.fields == {"body": body}
     assert spare(change(fields={LIFE: register(ALIVE)})) is None and spare(change(erased=True)) is None

@@ -166,6 +166,31 @@ def test_nor_is_it_by_our_own_commands() -> None:
         make_write(incarnation, Policy(), COMMAND, record, Write(UID, "domain", "other.example"))
 
 
+@pytest.mark.parametrize("writers", [1, 40, SIDE_CONTEXT_MAX])
+def test_what_the_other_side_filled_can_still_be_deleted_for_both(writers: int) -> None:
+    """Whoever fills a deal with fields of tomorrow, each written by so many incarnations, does not keep it alive by that."""
+    node = Node("vendor")
+    stored = node.record.document
+    for _ in range(200):
+        node.incarnation.renew()
+        node.save("name", "😀" * 400, node.read("name"))
+        node.save("next_step", f"{node.incarnation.name} {'😀' * 400}", node.read("next_step"))
+    value = (Sibling(Dot(name("p", 0), 1), Stamp(1, 0), None, None),)
+    flood = {f"f{n:062}": Register({name("p", place): 1 for place in range(writers)}, value) for n in range(3_000)}
+    refused = refuse_fields(VENDOR, stored, flood)
+    for field in flood.keys() - refused.keys():
+        stored.merge_in(field, flood[field])
+    assert ROOM_BYTES - 30_000 < weigh(stored, "partner") <= ROOM_BYTES
+    assert make_write(node.incarnation, Policy(), COMMAND, node.record, Write(UID, LIFE, node.record.deletion())) is not None
+    check_room(node.incarnation, [node.record])
+    assert node.record.state == "deleted" and state_bytes(stored) <= EVENT_BYTES_MAX
+    partner = Document(stored.raw())
+    partner.drop(LIFE)
+    assert receive(partner, LIFE, stored.get(LIFE), Door("partner", Policy(), "deal", "partner")) is None
+    stored.merge_in(f"f{0:062}", write(name("p", 9_999), 1, "unseen"))
+    assert node.record.state == "contested", "a write that it had not seen"
+
+
 def test_a_deletion_may_say_all_that_it_had_seen() -> None:
     seen = {"state": "deleted", "seen": {f"field{n}": {name("p", n): 1} for n in range(8_000)}}
     assert receive(Document(), LIFE, write(name("p", 1), 1, seen)) is None
