@@ -49,7 +49,7 @@ class Desk:
     """One batch at work: who we are, the locked records, and what has come of the batch so far. Without `limits` no brake is asked.
     `restoring`: our store went back, and the peer may bring our own writes; `unknown`: records refused because they would be ours.
     `foreign`: what the batch names as a parent or registration and is another partnership's. `over`: the deleted deals that nobody can
-    restore any more, `trash_days` after their deletion."""
+    restore any more, `trash_days` after their deletion. `releasing`: what waited for a record of this batch leaves parking with it."""
 
     incarnation: Incarnation
     partnership: str
@@ -71,6 +71,7 @@ class Desk:
     unknown: set[str] = field(default_factory=set)
     over: set[str] = field(default_factory=set)
     trash_days: int = 90
+    releasing: bool = True
 
     @property
     def claimed(self) -> bool:
@@ -104,7 +105,7 @@ async def apply_events(tx: AsyncConnection, desk: Desk, arrivals: Arrivals) -> N
         for numbered in waiting:
             apply_event(desk, numbered)
         waiting = await release_children(tx, desk)
-    await parking.save(tx, desk.to_park)
+    await parking.save(tx, [each | {"restoring": desk.restoring} for each in desk.to_park])
     if desk.ledger is not None:
         await brake.keep(tx, desk.partnership, "in", desk.ledger, desk.now_ms)
     await follow(tx, desk.incarnation, desk.due, desk.policy, desk.records.values())
@@ -378,7 +379,7 @@ async def release_children(tx: AsyncConnection, desk: Desk) -> list[Numbered]:
     """The parked events that waited for a record which this batch created, or in a registration which it ended; they leave parking in this
     transaction."""
     ended = {uid for uid, record in desk.records.items() if UNSHARED in record.touched and is_ended(record)} - desk.ended
-    if not desk.created and not ended:
+    if not desk.releasing or (not desk.created and not ended):
         return []
     fresh, desk.created = desk.created, set()
     desk.ended |= ended

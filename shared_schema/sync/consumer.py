@@ -13,7 +13,7 @@ from sqlalchemy import bindparam, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.contract.codec import HEADER_CONTROL, Outcome, encode_control
-from shared_schema.contract.envelope import Acknowledgement, Control, Heartbeat, Resend, Void
+from shared_schema.contract.envelope import Acknowledgement, Control, Resend, Void
 from shared_schema.contract.policy import Policy
 from shared_schema.contract.topics import other, record_topic
 from shared_schema.crm.database import Database, DatabaseUnavailable
@@ -26,6 +26,7 @@ from shared_schema.sync.apply import NO_LIMITS, Desk, apply_events
 from shared_schema.sync.arrivals import Arrivals, sort_arrivals
 from shared_schema.sync.bell import Bell
 from shared_schema.sync.effects import Due, nothing_due
+from shared_schema.sync.hearing import hear_peer
 from shared_schema.sync.incarnation import Incarnation
 from shared_schema.sync.limits import Limits
 from shared_schema.sync.log_lines import ids
@@ -34,7 +35,7 @@ from shared_schema.sync.patience import keep_at
 from shared_schema.sync.relay import deliver
 from shared_schema.sync.standing import read_standing
 from shared_schema.sync.stops import StreamStopped
-from shared_schema.sync.tables import inbound_positions, peers
+from shared_schema.sync.tables import inbound_positions
 from shared_schema.sync.topic_reading import read_last_facts
 from shared_schema.sync.transport import Broker, BrokerError, Producer, Reader, Received, Record, TopicMissing
 
@@ -99,6 +100,7 @@ class Consumer:
         self.limits = Limits()
         self.brake = NO_LIMITS
         self.trash_days = 90
+        self.left = asyncio.Event()
         self.proofs: dict[str, int] = {}
         self.restoring = False
         self.suspected_ms = 0
@@ -253,8 +255,20 @@ class Consumer:
             about = ids(self.partnership, topic=self.inbound, offset=batch[0].offset)
             log.exception("a batch of %d can not be applied at once", len(batch), extra=about)
             if len(batch) == 1:
-                return await self.park_poison(batch[0], offset, error)
+                return await self.receive_alone(batch[0], offset, error)
         return await self.receive_singly(batch, offset)
+
+    async def receive_alone(self, record: Received, offset: int, error: Exception) -> list[Control]:
+        """Without what waited for it, which may be what can not be applied: that is tried afterwards, each by itself. If it is the record
+        itself, it is parked."""
+        try:
+            replies = await self.receive_whole([record], offset, releasing=False)
+        except OUTAGES:
+            raise
+        except Exception:  # the first one's stack says more
+            return await self.park_poison(record, offset, error)
+        self.left.set()
+        return replies
 
     async def receive_singly(self, batch: Sequence[Received], offset: int) -> list[Control]:
         """One record after the other, up to the one that can not be taken."""
@@ -288,7 +302,9 @@ class Consumer:
         self.bell.ring({self.partnership})
         return self.make_replies(reach, controls.Reply(), withheld)
 
-    async def receive_whole(self, batch: Sequence[Received], offset: int, arrivals: Arrivals | None = None) -> list[Control]:
+    async def receive_whole(
+        self, batch: Sequence[Received], offset: int, arrivals: Arrivals | None = None, *, releasing: bool = True
+    ) -> list[Control]:
         loop = asyncio.get_running_loop()
         began_s = loop.time()
         arrivals = arrivals or sort_arrivals(self.partnership, batch)
@@ -296,7 +312,7 @@ class Consumer:
             await self.move_position(tx, offset, batch[-1].offset + 1)
             standing = await read_standing(tx, self.partnership)
             desk = Desk(self.incarnation, self.partnership, standing.policy, self.due, self.brake)
-            desk.trash_days = self.trash_days
+            desk.trash_days, desk.releasing = self.trash_days, releasing
             desk.restoring = self.restoring and await restoration.is_restoring(tx, self.partnership)
             await apply_events(tx, desk, arrivals)
             await self.look_at_claims(tx, desk)
@@ -362,24 +378,6 @@ def is_answered(arrivals: Arrivals, reply: controls.Reply) -> bool:
     """An acknowledgement is not answered, or two idle nodes would answer each other for ever; unless it released withheld events."""
     news = arrivals.events or arrivals.unreadable or reply.void or reply.released
     return bool(news) or not all(isinstance(each, Acknowledgement) for each in arrivals.controls)
-
-
-async def hear_peer(tx: AsyncConnection, partnership: str, arrivals: Arrivals, now_ms: int) -> None:
-    """Remember when the peer was heard, by how much its clock differs (with the way it took), how much it has yet to send, and when
-    (by its clock, which may be ahead of ours) it had said everything."""
-    if not arrivals.controls:
-        return
-    last = arrivals.controls[-1]
-    row = {"partnership": partnership, "heard_ms": now_ms, "skew_ms": last.sent_ms - now_ms, "backlog": 0, "whole_ms": 0}
-    beats = [each for each in arrivals.controls if isinstance(each, Heartbeat)]
-    changing = ["heard_ms", "skew_ms"]
-    if beats:
-        row["backlog"] = beats[-1].backlog
-        changing.append("backlog")
-    if whole := [each.sent_ms for each in beats if not each.backlog]:
-        row["whole_ms"] = min(whole[-1], now_ms)
-        changing.append("whole_ms")
-    await upsert(tx, peers, [row], changing)
 
 
 def woken_by(partnership: str, desk: Desk, reply: controls.Reply) -> set[str]:

@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import Select, and_, delete, exists, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.contract.codec import Outcome, name_schema
@@ -15,12 +15,15 @@ from shared_schema.contract.envelope import DATASCHEMA
 from shared_schema.crm.database import DatabaseUnavailable
 from shared_schema.crm.policies import load_policy
 from shared_schema.crm.problems import Invalid, NotFound, WrongState
+from shared_schema.crm.rows import in_partnership
+from shared_schema.crm.tables import shared_records
 from shared_schema.sync import brake, outbox, parking, refusals, verification
 from shared_schema.sync.answers import Answer, make_answers
 from shared_schema.sync.apply import Desk, apply_events
 from shared_schema.sync.arrivals import sort_arrivals
 from shared_schema.sync.braking import BRAKE
 from shared_schema.sync.journal import note
+from shared_schema.sync.parking import MISSING_PARENT
 from shared_schema.sync.station import MACHINE, Author, Station, Work
 from shared_schema.sync.tables import parked
 
@@ -79,29 +82,37 @@ async def replay(station: Station, author: Author, letters: Sequence[int]) -> li
     tried = [await replay_one(station, author, each) for each in letters]
     async with station.working(author) as work:
         for partnership in sorted({each.partnership for each in tried if each.partnership}):
-            await verification.begin(work, partnership, repair=True)
+            await verification.launch(work, partnership, repair=True)
     return tried
 
 
-async def replay_readable(station: Station, partnership: str) -> None:
-    """Try again what came from a newer version than ran here then, if this one reads it."""
-    where = (parked.c.partnership == partnership, parked.c.waits_for == name_schema(DATASCHEMA))
+async def replay_ready(station: Station, partnership: str) -> None:
+    """Try again what came from a newer version than ran here then, if this one reads it, and what waits for a record that is here."""
     async with station.database.reading() as connection:
-        letters = (await connection.execute(select(parked.c.id).where(*where).order_by(parked.c.id))).scalars().all()
+        letters = (await connection.execute(select_ready(partnership))).scalars().all()
     if letters:
         await replay(station, MACHINE, letters)
 
 
-async def replay_one(station: Station, author: Author, letter_id: int, *, released: bool = False) -> Replayed:
-    """`released`: a person let it pass the brake."""
+def select_ready(partnership: str) -> Select[Any]:
+    come = exists().where(in_partnership(shared_records, partnership), shared_records.c.uid == parked.c.waits_for)
+    ready = or_(parked.c.waits_for == name_schema(DATASCHEMA), and_(parked.c.reason == MISSING_PARENT, come))
+    waiting = (parked.c.partnership == partnership, parked.c.waits_for.is_not(None), ready)
+    return select(parked.c.id).where(*waiting).order_by(parked.c.id)
+
+
+async def replay_one(station: Station, author: Author, letter_id: int, *, released: bool = False, releasing: bool = True) -> Replayed:
+    """`released`: a person let it pass the brake; `releasing`: with what waits for it, which is left for later where that is the poison."""
     try:
         async with station.working(author) as work:
-            return await apply_again(work, letter_id, released=released)
+            return await apply_again(work, letter_id, released=released, releasing=releasing)
     except HeldByBrake as error:
         return Replayed(letter_id, "held", f"{error}; {error.remedy}")
     except DatabaseUnavailable:
         raise
     except Exception:  # still poison: it stays, with the stack of today, and waits for nothing that could come by itself
+        if releasing:
+            return await replay_one(station, author, letter_id, released=released, releasing=False)
         log.exception("dead letter %d can still not be applied", letter_id)
         said = {"reason": "poison", "detail": parking.shorten(traceback.format_exc()), "waits_for": None}
     async with station.database.transaction() as tx:
@@ -109,7 +120,7 @@ async def replay_one(station: Station, author: Author, letter_id: int, *, releas
     return Replayed(letter_id, "parked", "poison")
 
 
-async def apply_again(work: Work, letter_id: int, *, released: bool = False) -> Replayed:
+async def apply_again(work: Work, letter_id: int, *, released: bool = False, releasing: bool = True) -> Replayed:
     """Take one out of parking and apply it as if it came now; what can still not be applied is parked again in its old place, for the
     reason of today. A control message is only dropped: newer ones have said it since."""
     row = await take(work, letter_id, held=released)
@@ -120,7 +131,8 @@ async def apply_again(work: Work, letter_id: int, *, released: bool = False) -> 
         await brake.forget(work.tx, partnership, row["event"])
     limits = None if released else work.keeping.brake
     desk = Desk(work.incarnation, partnership, await load_policy(work.tx, partnership), work.due, limits)
-    desk.trash_days = work.keeping.trash_days
+    desk.trash_days, desk.releasing = work.keeping.trash_days, releasing
+    desk.restoring = row["restoring"]  # a person's word may come when this store is mended long since
     await apply_events(work.tx, desk, sort_arrivals(partnership, [parking.unpark(row)]))
     reason = next((str(each["reason"]) for each in desk.to_park if each.get("id") == letter_id), None)
     told = [each for each in desk.answers if each.event != row["event"] or reason != row["reason"]]  # else its sender knows
@@ -130,7 +142,7 @@ async def apply_again(work: Work, letter_id: int, *, released: bool = False) -> 
         return Replayed(letter_id, "parked", reason)
     await note(work, partnership, None, "dead letter replayed", f"{letter_id}: {row['reason']}")
     if released:
-        await verification.begin(work, partnership, repair=True)
+        await verification.launch(work, partnership, repair=True)
     return Replayed(letter_id, "applied", partnership=partnership)
 
 

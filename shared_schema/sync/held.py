@@ -151,7 +151,7 @@ async def share_on(work: Work, partnership: str, registrations: Collection[str])
     """What was withdrawn of these registrations with their unsharing is owed, and what was ignored of the peer's meanwhile is asked for."""
     if registrations:
         await owe_registrations(work.tx, partnership, registrations)
-        await verification.begin(work, partnership, repair=True)
+        await verification.launch(work, partnership, repair=True)
         work.woken.add("owed")
 
 
@@ -193,7 +193,7 @@ async def drop_incoming(work: Work, partnership: str, letter: int) -> str:
     deleted = [each for each in event.data.records if LIFE in each.fields and each.uid in records]
     work.woken.add(partnership)
     if deleted and all(may_restore(work, policy, records[each.uid]) for each in deleted) and not any(map(ends, event.data.records)):
-        desk = Desk(work.incarnation, partnership, policy, work.due, None)
+        desk = Desk(work.incarnation, partnership, policy, work.due, None, restoring=row["restoring"])
         await apply_events(work.tx, desk, sort_arrivals(partnership, [parking.unpark(row)]))
         if desk.to_park:  # for a parent of something else in it: when that comes it is judged anew
             await brake.forget(work.tx, partnership, event.id)

@@ -120,10 +120,11 @@ class Node:
         consumer.proofs = station.proofs
         return Served(relay, consumer, group.create_task(self.sync(relay, consumer)))
 
-    async def try_again(self, partnership: str) -> None:
-        """Once, for what this version reads is known from the start."""
-        await dead_letters.replay_readable(self.station, partnership)
-        await asyncio.get_running_loop().create_future()
+    async def try_again(self, partnership: str, left: asyncio.Event) -> None:
+        """At the start, because what this version reads is known from then on, and whenever something was left behind."""
+        left.clear()
+        await dead_letters.replay_ready(self.station, partnership)
+        await left.wait()
 
     async def sync(self, relay: Relay, consumer: Consumer) -> None:
         """Both streams of a partnership, until cancelled."""
@@ -132,7 +133,7 @@ class Node:
             async with asyncio.TaskGroup() as group:
                 group.create_task(relay.run())
                 group.create_task(consumer.run())
-                again = partial(self.try_again, relay.partnership)
+                again = partial(self.try_again, relay.partnership, consumer.left)
                 group.create_task(keep_at(f"dead letters of {relay.partnership}", again, (DatabaseUnavailable,)))
         finally:
             self.station.bell.forget(relay.partnership, relay.wake)

@@ -37,6 +37,7 @@ def make_row(partnership: str, received: Received, reason: str, detail: str, now
         "headers": json.dumps([[name, value.hex()] for name, value in received.headers]),
         "payload": received.value,
         "at_ms": letter.at_ms,
+        "restoring": False,
     }
 
 

@@ -116,6 +116,7 @@ parked = Table(
     Column("headers", Text, nullable=False),
     Column("payload", LargeBinary),
     Column("at_ms", BigInteger, nullable=False),
+    Column("restoring", Boolean, nullable=False),  # it came while this store was being restored: it may bring our own writes
     Index("ix_parked_waits_for", "partnership", "waits_for"),
     Index("ix_parked_id", "partnership", "id"),
 )

@@ -42,11 +42,11 @@ log = logging.getLogger(__name__)
 
 async def request(work: Work, partnership: str, *, repair: bool) -> None:
     """A person asks for a verification. Raises nothing if the peer is away: then it waits for it."""
-    await begin(work, partnership, repair=repair)
+    await launch(work, partnership, repair=repair)
     await note(work, partnership, None, "verification asked for", "with repair" if repair else "without repair")
 
 
-async def begin(work: Work, partnership: str, *, repair: bool) -> None:
+async def launch(work: Work, partnership: str, *, repair: bool) -> None:
     """Begin one, of a person's word or as what follows from another; one that is under way begins anew."""
     await start(work.tx, partnership, work.now_ms, repair=repair)
     work.woken.add("verifications")

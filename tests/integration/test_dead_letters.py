@@ -144,11 +144,11 @@ async def test_what_a_newer_version_said_leaves_parking_by_itself_once_this_node
     inbox.consumer.limits = Limits(parked_max=1, parked_per_minute=1)
     await inbox.put(newer(1), person(2, dataschema="urn:dealbridge:event:2.3"), person(3, dataschema="urn:dealbridge:event:3.0"))
     assert [row.waits_for for row in await inbox.rows(select(parked.c.waits_for).order_by(parked.c.id))] == [*[V2] * 2, V2[:-1] + "3"]
-    await dead_letters.replay_readable(inbox.station, P)
+    await dead_letters.replay_ready(inbox.station, P)
     assert await inbox.rows(select(shared_records)) == []
     monkeypatch.setattr(codec, "VERSION", "2.0")
     monkeypatch.setattr(dead_letters, "DATASCHEMA", V2 + ".0")
-    await dead_letters.replay_readable(inbox.station, P)
+    await dead_letters.replay_ready(inbox.station, P)
     assert [row.uid[-1] for row in await inbox.rows(select(shared_records.c.uid))] == ["2"]
     left = await inbox.rows(select(parked.c.event, parked.c.reason).order_by(parked.c.id))
     assert [tuple(row) for row in left] == [(EVENT % 1, "malformed"), (EVENT % 3, "newer_major")]

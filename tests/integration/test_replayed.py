@@ -106,6 +106,30 @@ async def test_a_replayed_parent_is_applied_although_its_child_waits_for_another
     assert await letters(dealing, "id") == [] and await is_stored(dealing, OTHER_COMMENT)
 
 
+@pytest.mark.parametrize("parent_is_a_letter", [False, True])
+async def test_a_child_that_can_not_be_applied_does_not_keep_its_parent_away(
+    dealing: Inbox, monkeypatch: pytest.MonkeyPatch, parent_is_a_letter: bool
+) -> None:
+    await dealing.put(COMMENTED)
+    with monkeypatch.context() as broken:
+        await stumble_over(broken, EVENT % 0x62)
+        if parent_is_a_letter:
+            with monkeypatch.context() as worse:
+                await stumble_over(worse, EVENT % 0x60)
+                await dealing.put(ADDED)
+            *_, (letter,) = await letters(dealing, "id")
+            assert await dealing.replay(letter) == [Replayed(letter, "applied", partnership=P)]
+        else:
+            await dealing.put(ADDED)
+        assert await is_stored(dealing, NOTE)
+        assert await letters(dealing, "event", "reason") == [(EVENT % 0x62, "missing_parent")]
+        await dead_letters.replay_ready(dealing.station, P)
+        assert await letters(dealing, "event", "reason", "waits_for") == [(EVENT % 0x62, "poison", None)]
+    ((letter,),) = await letters(dealing, "id")
+    assert await dealing.replay(letter) == [Replayed(letter, "applied", partnership=P)]
+    assert await letters(dealing, "id") == [] and await is_stored(dealing, COMMENT)
+
+
 async def test_what_waits_for_one_parent_after_the_other_keeps_where_it_stood_and_since_when(dealing: Inbox) -> None:
     await dealing.put(COMMENTED_BOTH)
     async with dealing.station.database.transaction() as tx:

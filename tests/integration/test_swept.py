@@ -14,7 +14,7 @@ from shared_schema.crm.projected_tables import shared_notes, trash
 from shared_schema.crm.tables import property_history, shared_records
 from shared_schema.sync import notes, offers, partnerships, registrations, relay, verification, verifier
 from shared_schema.sync.arrivals import Arrivals
-from shared_schema.sync.consumer import hear_peer
+from shared_schema.sync.hearing import hear_peer
 from shared_schema.sync.outbox import count_pending
 from shared_schema.sync.owed_states import owe_all
 from shared_schema.sync.restorable import DAY_MS
@@ -220,13 +220,15 @@ async def test_with_a_deal_that_is_no_longer_shared_go_the_notes_of_both_sides(p
         await sweep_both(pair)
     await vendor.do(registrations.unshare, 1)
     vendor.start() if swept_first else None
-    for _ in range(2):
+
+    async def swept() -> bool:
         await pair.settle()
         await sweep_both(pair)
+        found = [row for side in (partner, vendor) for row in await side.rows(select(shared_notes.c.body, shared_notes.c.state))]
+        return [(row.body, row.state) for row in found] == [("", "deleted")] * 4
+
+    await until(swept)
     for side in (partner, vendor):
-        assert [(row.body, row.state) for row in await side.rows(select(shared_notes.c.body, shared_notes.c.state))] == [
-            ("", "deleted")
-        ] * 2
         documents = [row.document for row in await side.rows(select(shared_records.c.document))]
         assert not any("the partner's" in each or "the vendor's" in each for each in documents)
         values = [row.value for row in await side.rows(select(property_history.c.value))]

@@ -70,6 +70,27 @@ async def release_in_the_end(world: World) -> None:
                 await say(actor, "in", "release", free=True)
 
 
+async def delete_and_go_back(world: World) -> None:
+    """A store goes back to before it wrote notes and deleted them; the brake holds what it gets back of that, and it is mended before a
+    person lets it pass: then its own deletions are applied, and not refused as if a forger had made them up."""
+    partner, vendor = world.partner, world.vendor
+    partner.keep_commits()
+    for number in range(NOTES):
+        await partner.act("note", lambda work, at=number: notes.add_note(work, 1, f"note {at}"))
+    await delete_notes(partner)
+    await say(partner, "out", "release")
+    await world.until(lambda: count(vendor, "parked", HELD_IN), "the vendor holds what comes in")
+    await say(vendor, "in", "release")
+    await world.settle()
+    await partner.go_back_by(len(partner.commits))
+    await world.until(lambda: count(partner, "parked", HELD_IN), "the partner holds what comes back")
+    await world.until(lambda: not count(partner, "restorations"), "its store is mended")
+    await say(partner, "in", "release")
+    await world.settle()
+    demand(not count(partner, "shared_notes", "state = 'alive'"), "they are gone again")
+    demand(not count(partner, "refusals"), "nothing of its own is refused")
+
+
 async def trash_and_empty(world: World) -> None:
     """A note and a deal are deleted and taken back from the trash, and deleted again; days later their content is gone on both sides."""
     partner, vendor = world.partner, world.vendor

@@ -18,11 +18,11 @@ from shared_schema.contract.envelope import CONTROL_TYPES, EVENT_TYPES
 from shared_schema.contract.registers import encode_token
 from shared_schema.sync.deals import save_shared
 from tests.checker import Broken
-from tests.simulation import histories, scenes
+from tests.simulation import deleting, histories, scenes
 from tests.simulation.commands import ELSEWHERE, find_commands, noting_commands
 from tests.simulation.histories import History, all_points, be_quiet, live, pairs, parse, random_histories, singles, twice
 from tests.simulation.judge import SCENES, catch, find_killer
-from tests.simulation.script import SCRIPTS, Script
+from tests.simulation.script import HOLDING, SCRIPTS, Script
 from tests.simulation.tally import OUTCOMES, Tally, give_account, list_failures
 from tests.simulation.template import drop_template, make_template
 from tests.simulation.variants import VARIANTS
@@ -41,6 +41,9 @@ print(*live(parse(sys.argv[1]), template, Tally()).notes, sep="\\n")
 drop_template(template)
 """
 MORE_SCENES = {
+    "a deletion that comes back to a restored store, held by the brake, is applied at a word": Script(
+        "shared", deleting.delete_and_go_back, HOLDING
+    ),
     "a save on a stale page makes a conflict": Script("shared", scenes.stale_page),
     "saving what stands again closes a conflict": Script("shared", scenes.say_what_stands),
 }

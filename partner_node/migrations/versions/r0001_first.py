@@ -241,6 +241,7 @@ def upgrade() -> None:
         sa.Column("headers", sa.Text(), nullable=False),
         sa.Column("payload", sa.LargeBinary(), nullable=True),
         sa.Column("at_ms", sa.BigInteger(), nullable=False),
+        sa.Column("restoring", sa.Boolean(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_parked")),
     )
     op.create_index("ix_parked_waits_for", "parked", ["partnership", "waits_for"], unique=False)
