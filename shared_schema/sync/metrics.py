@@ -45,6 +45,9 @@ parked_now = Counter("dealbridge_parked_total", "Records parked.", ["partnership
 duplicates = Counter("dealbridge_duplicates_total", "Registrations of customers that were in progress already.", ["partnership"])
 assignments = Counter("dealbridge_assignments_total", "Reps assigned.", ["rep", "method"])
 unstated = Counter("dealbridge_unstated_records_total", "Owed states passed over: no event can carry them.", ["partnership"])
+projected = Counter(
+    "dealbridge_projected_again_records_total", "Records projected again, for fields that were new to this version.", ["partnership"]
+)
 swept = Counter("dealbridge_swept_rows_total", "Rows that the sweeper took out of the store.", ["table"])
 backlog = Gauge("dealbridge_outbox_backlog_rows", "Outbox rows that wait to be published.", ["partnership"])
 oldest = Gauge("dealbridge_outbox_oldest_age_seconds", "Age of the oldest outbox row that waits to be published.", ["partnership"])

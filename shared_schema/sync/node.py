@@ -12,6 +12,7 @@ from shared_schema.sync.consumer import Consumer
 from shared_schema.sync.eraser import Eraser
 from shared_schema.sync.limits import Limits
 from shared_schema.sync.patience import keep_at
+from shared_schema.sync.projector import VERSION, Projector
 from shared_schema.sync.reactor import Reactor
 from shared_schema.sync.relay import Relay
 from shared_schema.sync.restater import Restater
@@ -75,7 +76,7 @@ class Node:
         try:
             async with asyncio.TaskGroup() as group:
                 pacing = (self.reactor, self.restater, self.restorer, self.verifier)
-                loops = (*pacing, self.sweeper, Eraser(self.station), Emptier(self.station))
+                loops = (*pacing, self.sweeper, Eraser(self.station), Emptier(self.station), Projector(self.station))
                 for each in loops:
                     group.create_task(each.run())
                 group.create_task(keep_at("shares", self.appear, (DatabaseUnavailable,)))
@@ -90,7 +91,7 @@ class Node:
         """Say that this process lives, and renew its relays' leases, all at once: their heartbeats may be further apart than that."""
         now_ms = self.station.clock.now_ms()
         async with self.station.database.transaction() as tx:
-            await shares.appear(tx, self.name, now_ms)
+            await shares.appear(tx, self.name, VERSION, now_ms)
             await leases.renew_all(tx, [each.relay.epoch for each in self.served.values() if each.relay.epoch], now_ms)
         await asyncio.sleep(APPEAR_S)
 

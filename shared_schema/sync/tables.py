@@ -281,6 +281,16 @@ journal = Table(
     Index("ix_journal_registration", "registration"),
 )
 
+projections = Table(
+    "projections",  # one row
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("fields", Text, nullable=False),
+    Column("adding", Text, nullable=False),
+    Column("partnership", String(63), nullable=False),
+    Column("uid", String(36), nullable=False),
+)
+
 peers = Table(
     "peers",
     metadata,

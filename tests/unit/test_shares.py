@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared_schema.sync.leases import ASTRAY_MS, LEASE_MS, take
-from shared_schema.sync.shares import appear, find_share, leave, read_living
+from shared_schema.sync.shares import appear, find_share, is_alone, leave, read_living
 from tests.bench.population import open_store
 
 NOW_MS = 1_790_000_000_000
@@ -45,13 +45,15 @@ async def test_who_lives_is_who_appeared_lately(tmp_path: Path) -> None:
     }
     async with database.transaction() as tx:
         for name, now_ms in appeared.items():
-            await appear(tx, name, now_ms)
+            await appear(tx, name, "one", now_ms)
         await leave(tx, "left")
         await take(tx, "relay:bench", "no process", "an epoch", NOW_MS)
     async with database.reading() as connection:
         assert sorted(await read_living(connection, NOW_MS)) == ["ahead", "here"]
+        assert await is_alone(connection, "one", NOW_MS) and not await is_alone(connection, "another", NOW_MS)
     async with database.transaction() as tx:
-        await appear(tx, "early", NOW_MS)
+        await appear(tx, "early", "another", NOW_MS)
     async with database.reading() as connection:
+        assert not await is_alone(connection, "one", NOW_MS)
         assert sorted(await read_living(connection, NOW_MS)) == ["ahead", "early", "here"]
     await database.close()

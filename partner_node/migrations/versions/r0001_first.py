@@ -421,6 +421,15 @@ def upgrade() -> None:
         sa.UniqueConstraint("partnership", "uid", "field", "incarnation", "counter", name=op.f("uq_property_history_partnership")),
     )
     op.create_table(
+        "projections",
+        sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("fields", sa.Text(), nullable=False),
+        sa.Column("adding", sa.Text(), nullable=False),
+        sa.Column("partnership", sa.String(length=63), nullable=False),
+        sa.Column("uid", sa.String(length=36), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_projections")),
+    )
+    op.create_table(
         "quotes",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("partnership", sa.String(length=63), nullable=False),
@@ -725,6 +734,7 @@ def downgrade() -> None:
         "pipelines",
         "persons",
         "peers",
+        "projections",
         "peer_outcomes",
         "partnerships",
         "verifications",
