@@ -101,9 +101,13 @@ async def test_with_a_deal_go_its_notes_and_lines_of_both_sides_past_any_brake(p
     await partner.do(registrations.delete_for_both, 1, None)
     await pair.settle()
 
+    for side in (partner, vendor):
+        await let_days_pass(side, 98)
+
     async def swept() -> bool:
         """The deal; then what each side deleted of its own thereupon."""
-        await sweep_both(pair)
+        for side in (partner, vendor):
+            await sweep(side.station)
         await pair.settle()
         shown = [row.body for side in (partner, vendor) for row in await side.rows(select(shared_notes.c.body))]
         return shown == [""] * 28 and not any([await look(side) for side in (partner, vendor)])
