@@ -15,7 +15,6 @@ from shared_schema.contract.envelope import DATASCHEMA
 from shared_schema.crm.database import DatabaseUnavailable
 from shared_schema.crm.policies import load_policy
 from shared_schema.crm.problems import Invalid, NotFound, WrongState
-from shared_schema.crm.rows import in_partnership
 from shared_schema.crm.tables import shared_records
 from shared_schema.sync import brake, outbox, parking, refusals, verification
 from shared_schema.sync.answers import Answer, make_answers
@@ -95,7 +94,7 @@ async def replay_ready(station: Station, partnership: str) -> None:
 
 
 def select_ready(partnership: str) -> Select[Any]:
-    come = exists().where(in_partnership(shared_records, partnership), shared_records.c.uid == parked.c.waits_for)
+    come = exists().where(shared_records.c.partnership == parked.c.partnership, shared_records.c.uid == parked.c.waits_for)
     ready = or_(parked.c.waits_for == name_schema(DATASCHEMA), and_(parked.c.reason == MISSING_PARENT, come))
     waiting = (parked.c.partnership == partnership, parked.c.waits_for.is_not(None), ready)
     return select(parked.c.id).where(*waiting).order_by(parked.c.id)

@@ -2,6 +2,9 @@
 
 import asyncio
 import heapq
+from collections.abc import Coroutine
+from itertools import count
+from typing import Any
 
 
 class Deadlock(RuntimeError):
@@ -16,6 +19,17 @@ TURNS_MAX = 400_000
 CANCELLED_MAX = 32  # timers that nobody waits for any more: most deadlines are never reached
 
 
+class NumberedTask(asyncio.Task[Any]):
+    """A group cancels its tasks in the order of a set: here that of their beginnings, and not of where they lie in memory."""
+
+    def __init__(self, number: int, work: Coroutine[Any, Any, Any], **named: Any) -> None:
+        self.number = number
+        super().__init__(work, **named)
+
+    def __hash__(self) -> int:
+        return self.number
+
+
 class VirtualLoop(asyncio.SelectorEventLoop):
     """No threads, no sockets, no real time: a turn asks no selector, for there is nothing outside that could call."""
 
@@ -23,6 +37,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         super().__init__()
         self.now_s = 0.0
         self.turns = 0
+        numbers = count()
+        self.set_task_factory(lambda loop, work, **named: NumberedTask(next(numbers), work, loop=loop, **named))
 
     def time(self) -> float:
         return self.now_s
