@@ -17,6 +17,7 @@ from partner_node.spec import SPEC as PARTNER
 from shared_schema.contract.registers import Side
 from shared_schema.crm.database import Database, DatabaseUnavailable
 from shared_schema.crm.problems import Problem
+from shared_schema.sync.capture import NotWritable
 from shared_schema.sync.node import Node
 from shared_schema.sync.station import Author, Station, Work
 from tests.simulation.deeds import Deed, accounting_to
@@ -299,7 +300,7 @@ class Actor:
             if task.cancelled() or life.fate.dead:
                 continue
             error = task.exception()
-            if isinstance(error, Problem) and (again or free):
+            if isinstance(error, Problem | NotWritable) and (again or free):
                 self.refused.append(name)
                 return error
             if error is None:
