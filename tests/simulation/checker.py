@@ -86,8 +86,9 @@ def read_whole(actor: Actor) -> bytes:
 
 
 def check_deeds(world: World) -> None:
-    """What commands wrote whose clients were told that it is done is there: on both sides where it is shared, and once. But for what was
-    lost by right when a store went back, and what a person took back or refused where a brake held it."""
+    """What commands wrote whose clients were told that it is done is there: on both sides where it is shared, and once. But for what a
+    person took back or refused where a brake held it. Where stores went back only the texts are looked at: what was lost by right with
+    two of them is not told apart yet."""
     done = [deed for deed in world.deeds if deed.answered]
     for deed in done:
         wrote = [each for each in deed.written if each.field == "body"]
@@ -99,6 +100,8 @@ def check_deeds(world: World) -> None:
     taken = {event for actor in world.actors for event in taken_back(actor)}
     for actor in world.actors:
         check_texts(actor)
+        if world.known_before:
+            continue
         own = partnerships_of(actor)
         those = [(deed, dot) for deed, dot in written if dot.partnership in own and taken.isdisjoint(deed.events)]
         for deed, dot in find_missing(world, actor, those, unshared):
@@ -130,9 +133,11 @@ def find_missing(world: World, actor: Actor, written: Iterable[tuple[Deed, Dot]]
 
 def check_saves(world: World) -> None:
     """Every acknowledged save is known to both sides and stands as a sibling, unless somebody saved who had it in view, or over all that is
-    stored. A store that went back gets whole states: of what was overwritten by then it knows that it was written, and not what."""
+    stored; but those of a node whose store went back. Such a one gets whole states: of what was overwritten by then it knows that it was
+    written, and not what."""
     lost = {dot for deed in world.deeds for dot in deed.lost}
-    sure = [each for each in world.attempted if each.dot is not None and (*each[1:4], *each.dot) not in lost]
+    kept = [each for each in world.attempted if each.dot is not None and each.who not in world.known_before]
+    sure = [each for each in kept if each.dot is not None and (*each[1:4], *each.dot) not in lost]
     blind = [Attempt(deed.who, *each) for deed in world.deeds if deed.name in TOKENLESS for each in deed.blind]
     seen = [*world.attempted, *blind]
     registrations = {place: row[3] for other in world.actors if sure for place, row in records(other).items()}
