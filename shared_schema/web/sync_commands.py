@@ -89,10 +89,10 @@ async def run_verification(station: Station, partnership: str, wait: int, email:
             break
     async with station.database.reading() as connection:
         found["drift"] = [row async for row in drift.walk(connection, partnership)]
-    return {**found, "silent": await is_silent(station, found)}
+    return {**found, "silent": is_silent(station, found)}
 
 
-async def is_silent(station: Station, found: dict[str, Any]) -> bool:
+def is_silent(station: Station, found: dict[str, Any]) -> bool:
     return station.clock.now_ms() - (found["peer_heard_ms"] or 0) > verification.HEARD_MS
 
 

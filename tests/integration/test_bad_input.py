@@ -265,6 +265,8 @@ async def test_a_record_too_large_to_be_stated_is_not_let_in_and_the_node_states
         return [row.done for row in await pair.vendor.rows(select(statements.c.done))] == [True]
 
     await until(stated)
+    (row,) = await pair.vendor.rows(select(shared_records.c.document).where(shared_records.c.kind == "deal"))
+    assert {"alpha", "beta", "gamma"} & json.loads(row.document).keys() == {"beta"}
     await check_goes_on(pair)
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -82,12 +83,18 @@ def newer(count: int) -> bytes:
     return person(count, dataschema="urn:dealbridge:event:2.0", data="of tomorrow")
 
 
-@pytest.fixture
-async def inbox(database_url: str) -> AsyncIterator[Inbox]:
+@asynccontextmanager
+async def open_inbox(database_url: str) -> AsyncIterator[Inbox]:
     made = Inbox(database_url)
     await made.set_up()
     yield made
     await made.station.database.close()
+
+
+@pytest.fixture
+async def inbox(database_url: str) -> AsyncIterator[Inbox]:
+    async with open_inbox(database_url) as opened:
+        yield opened
 
 
 async def stumble_over(monkeypatch: pytest.MonkeyPatch, event: str) -> None:

@@ -98,6 +98,7 @@ async def test_what_went_along_with_the_peers_erasure_is_answered_for_itself(pai
     await erase(pair.partner, erasing.erase_text, "note", 1)
     await erase(pair.vendor, erasing.erase_deal, 1)
     await meet(pair)
+    assert [row.origin for row in await pair.partner.rows(select(erasures).where(erasures.c.kind == "note"))] == ["here"]
 
 
 @pytest.mark.parametrize("told_by", ["events", "a state"])
@@ -123,6 +124,8 @@ async def test_a_contact_of_a_deal_that_the_peer_erased_is_answered(pair: Pair) 
     await erase(pair.partner, erasing.erase_contact, 1)
     await erase(pair.vendor, erasing.erase_deal, 1)
     await meet(pair)
+    told = select(erasures.c.peer_gone_by).where(erasures.c.origin == "here", erasures.c.fields == "contact", erasures.c.event.is_not(None))
+    assert [bool(row.peer_gone_by) for row in await pair.partner.rows(told)] == [True]
 
 
 async def test_an_outbox_past_its_limit_keeps_erasures(pair: Pair) -> None:

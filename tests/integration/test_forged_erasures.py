@@ -9,15 +9,13 @@ from sqlalchemy import select
 from shared_schema.contract.identifiers import policy_uid
 from shared_schema.crm.tables import shared_records
 from shared_schema.sync import refusals
-from tests.integration.test_dead_letters import EVENT, Inbox, P, person
+from tests.integration.test_dead_letters import EVENT, Inbox, P, open_inbox, person
 
 
 @pytest.fixture
 async def inbox(database_url: str) -> AsyncIterator[Inbox]:
-    made = Inbox(database_url)
-    await made.set_up()
-    yield made
-    await made.station.database.close()
+    async with open_inbox(database_url) as opened:
+        yield opened
 
 
 def erasure(count: int, kind: str, uid: str, side: str, **parts: object) -> bytes:

@@ -10,34 +10,21 @@ from partner_node.registrations import share_from_contact
 from shared_schema.crm import customers
 from shared_schema.crm.deals import list_deals
 from shared_schema.crm.tables import contacts
-from shared_schema.sync import erasing, relay, trash, views
+from shared_schema.sync import erasing, relay, trash
 from shared_schema.sync.deals import save_deal
 from shared_schema.sync.merging import merge_contacts, merge_deals
 from shared_schema.sync.registrations import delete_for_both
 from shared_schema.sync.station import Keeping
 from tests.integration.erasure_stage import MARK, rows_with
-from tests.integration.pair import DETAILS, Pair, have_said_all, open_pair, until
+from tests.integration.pair import DETAILS, Pair, have_said_all, until
+from tests.integration.stages import open_two_deals
 from tests.integration.test_merging import beside
-from tests.twins.memory_broker import MemoryBroker, MemoryCluster
 
 
 @pytest.fixture
 async def pair(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Pair]:
-    """Two deals, active on both sides, with the same ids there."""
     monkeypatch.setattr(relay, "HEARTBEAT_MS", 200)
-    cluster = MemoryCluster()
-    async with open_pair((f"sqlite:///{tmp_path}/partner.db", database_url), (MemoryBroker(cluster), MemoryBroker(cluster))) as opened:
-        await opened.become_partners()
-        opened.partner.start()
-        opened.vendor.start()
-        await opened.share_deal("Globex")
-        await opened.share_deal("Umbrella")
-
-        async def active() -> bool:
-            return len(await opened.partner.read(views.list_shared_deals, {"status": "active"})) == 2
-
-        await until(active)
-        await opened.settle()
+    async with open_two_deals(database_url, tmp_path) as opened:
         yield opened
 
 

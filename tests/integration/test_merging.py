@@ -20,27 +20,14 @@ from shared_schema.sync.deals import save_deal, save_shared
 from shared_schema.sync.merging import merge_companies, merge_contacts, merge_deals
 from shared_schema.sync.registrations import leave, list_registrations, load_shared_deal, share, unshare
 from shared_schema.sync.tables import journal
-from tests.integration.pair import DETAILS, Pair, Side, open_pair, until
-from tests.twins.memory_broker import MemoryBroker, MemoryCluster
+from tests.integration.pair import DETAILS, Pair, Side, until
+from tests.integration.stages import open_two_deals
 from vendor_node.invitations import Invitation, bring_in
 
 
 @pytest.fixture
 async def pair(database_url: str, tmp_path: Path) -> AsyncIterator[Pair]:
-    """Two deals, active on both sides, with the same ids there."""
-    cluster = MemoryCluster()
-    async with open_pair((f"sqlite:///{tmp_path}/partner.db", database_url), (MemoryBroker(cluster), MemoryBroker(cluster))) as opened:
-        await opened.become_partners()
-        opened.partner.start()
-        opened.vendor.start()
-        await opened.share_deal("Globex")
-        await opened.share_deal("Umbrella")
-
-        async def active() -> bool:
-            return len(await opened.partner.read(views.list_shared_deals, {"status": "active"})) == 2
-
-        await until(active)
-        await opened.settle()
+    async with open_two_deals(database_url, tmp_path) as opened:
         yield opened
 
 

@@ -15,7 +15,7 @@ from shared_schema.sync.braking import LEAST, Limits
 from shared_schema.sync.dead_letters import Replayed
 from shared_schema.sync.tables import outbox, parked
 from tests.contract.golden import SAMPLES
-from tests.integration.test_dead_letters import ADMIN, EVENT, PERSON, Inbox, P, person, stumble_over
+from tests.integration.test_dead_letters import ADMIN, EVENT, PERSON, Inbox, P, open_inbox, person, stumble_over
 
 SHARED = next(sample.value for sample in SAMPLES if sample.type == "deal.shared")
 DEAL = json.loads(SHARED)["registration"]
@@ -37,10 +37,8 @@ COMMENTED_BOTH = say(0x63, (COMMENT, "comment", NOTE), (OTHER_COMMENT, "comment"
 
 @pytest.fixture
 async def inbox(database_url: str) -> AsyncIterator[Inbox]:
-    made = Inbox(database_url)
-    await made.set_up()
-    yield made
-    await made.station.database.close()
+    async with open_inbox(database_url) as opened:
+        yield opened
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from shared_schema.crm.deals import load_deal
 from shared_schema.crm.problems import WrongState
 from shared_schema.crm.projected_tables import shared_notes, trash
 from shared_schema.crm.tables import property_history, shared_records
-from shared_schema.sync import notes, offers, partnerships, registrations, relay, verification, verifier
+from shared_schema.sync import notes, offers, partnerships, registrations, verification
 from shared_schema.sync.arrivals import Arrivals
 from shared_schema.sync.hearing import hear_peer
 from shared_schema.sync.outbox import count_pending
@@ -21,9 +21,9 @@ from shared_schema.sync.restorable import DAY_MS
 from shared_schema.sync.station import Keeping
 from shared_schema.sync.tables import inbound_epochs, parked, peers, restorations
 from shared_schema.sync.trash import sweep
-from tests.integration.pair import Pair, Side, have_said_all, open_pair, until
+from tests.integration.pair import Pair, Side, until
+from tests.integration.stages import open_prompt_pair
 from tests.integration.test_trash import look, sweep_both
-from tests.twins.memory_broker import MemoryBroker, MemoryCluster
 
 Row = dict[str, Any]
 LONG_AGO = Keeping(trash_days=-8)  # as if its days were over
@@ -31,15 +31,7 @@ LONG_AGO = Keeping(trash_days=-8)  # as if its days were over
 
 @pytest.fixture
 async def pair(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Pair]:
-    """Two nodes that share one active deal, in step."""
-    monkeypatch.setattr(verification, "PAUSE_MS", 50)
-    monkeypatch.setattr(verifier, "POLL_S", 0.05)
-    monkeypatch.setattr(relay, "HEARTBEAT_MS", 200)
-    cluster = MemoryCluster()
-    async with open_pair((f"sqlite:///{tmp_path}/partner.db", database_url), (MemoryBroker(cluster), MemoryBroker(cluster))) as opened:
-        await opened.begin_sharing()
-        await opened.settle()
-        await until(lambda: have_said_all(opened.partner, opened.vendor))
+    async with open_prompt_pair(database_url, tmp_path, monkeypatch) as opened:
         yield opened
 
 

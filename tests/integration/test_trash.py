@@ -13,14 +13,14 @@ from shared_schema.crm.deals import list_deals, load_deal
 from shared_schema.crm.problems import NotAllowed, NotFound, WrongState
 from shared_schema.crm.projected_tables import comments, shared_notes, trash
 from shared_schema.crm.tables import shared_records
-from shared_schema.sync import conflicts, notes, offers, registrations, relay, verification, verifier, views
+from shared_schema.sync import conflicts, notes, offers, registrations, views
 from shared_schema.sync.capture import Write
 from shared_schema.sync.deals import save_shared
 from shared_schema.sync.station import Keeping
 from shared_schema.sync.tables import journal, peer_outcomes
 from shared_schema.sync.trash import list_trash, restore, sweep
-from tests.integration.pair import DETAILS, Pair, Side, have_said_all, open_pair, until
-from tests.twins.memory_broker import MemoryBroker, MemoryCluster
+from tests.integration.pair import DETAILS, Pair, Side, until
+from tests.integration.stages import open_prompt_pair
 
 Row = dict[str, Any]
 LONG_AGO = Keeping(trash_days=-8)  # as if its days were over
@@ -28,15 +28,7 @@ LONG_AGO = Keeping(trash_days=-8)  # as if its days were over
 
 @pytest.fixture
 async def pair(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Pair]:
-    """Two nodes that share one active deal, in step."""
-    monkeypatch.setattr(verification, "PAUSE_MS", 50)
-    monkeypatch.setattr(verifier, "POLL_S", 0.05)
-    monkeypatch.setattr(relay, "HEARTBEAT_MS", 200)
-    cluster = MemoryCluster()
-    async with open_pair((f"sqlite:///{tmp_path}/partner.db", database_url), (MemoryBroker(cluster), MemoryBroker(cluster))) as opened:
-        await opened.begin_sharing()
-        await opened.settle()
-        await until(lambda: have_said_all(opened.partner, opened.vendor))
+    async with open_prompt_pair(database_url, tmp_path, monkeypatch) as opened:
         yield opened
 
 

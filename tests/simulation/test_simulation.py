@@ -156,6 +156,7 @@ def test_a_history_struck_twice_leaves_all_sides_whole(template: Path, seed: int
     for history in islice(pairs(seed, places), DOUBLE):
         live(history, template, tally)
     check_whole(tally)
+    assert tally.histories.total() == DOUBLE and tally.struck.total() >= DOUBLE * 0.9
 
 
 def test_a_store_that_goes_back_twice_soon_after_leaves_all_sides_whole(
@@ -165,6 +166,7 @@ def test_a_store_that_goes_back_twice_soon_after_leaves_all_sides_whole(
     for history in islice(twice(seed, places), TWICE):
         live(history, template, tally)
     check_whole(tally)
+    assert tally.histories.total() == TWICE and tally.struck.total() >= TWICE * 0.9
 
 
 def test_random_people_crashes_and_misfortunes_lose_nothing(template: Path, seed: int) -> None:
