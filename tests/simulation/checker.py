@@ -87,21 +87,19 @@ def read_whole(actor: Actor) -> bytes:
 
 def check_deeds(world: World) -> None:
     """What commands wrote whose clients were told that it is done is there: on both sides where it is shared, and once. But for what a
-    person took back or refused where a brake held it. Where stores went back only the texts are looked at: what was lost by right with
-    two of them is not told apart yet."""
+    person took back or refused where a brake held it, and for what is lost by right when a store goes back: what no other store had any
+    more, and of what is no longer shared, whatever was written since the copy."""
     done = [deed for deed in world.deeds if deed.answered]
     for deed in done:
         wrote = [each for each in deed.written if each.field == "body"]
         demand(len(deed.texts) <= len(wrote), f"{deed.who} was told that a text is added, and it was not written: {deed}")
-        if deed.first and not deed.free and deed.name not in SILENT and not world.known_before:
+        if deed.first and not deed.free and deed.name not in SILENT:
             demand(bool(deed.written or deed.events), f"{deed.who} was told that it is done, and nothing was written: {deed}")
     written = [(deed, dot) for deed in done for dot in deed.written if dot not in deed.lost]
     unshared = unshared_registrations(*world.actors)
     taken = {event for actor in world.actors for event in taken_back(actor)}
     for actor in world.actors:
         check_texts(actor)
-        if world.known_before:
-            continue
         own = partnerships_of(actor)
         those = [(deed, dot) for deed, dot in written if dot.partnership in own and taken.isdisjoint(deed.events)]
         for deed, dot in find_missing(world, actor, those, unshared):
@@ -124,7 +122,8 @@ def find_missing(world: World, actor: Actor, written: Iterable[tuple[Deed, Dot]]
     dropped = {uid for other in world.actors for uid in dropped_here(actor, other)}
     for deed, dot in written:
         row = everywhere.get(dot[:2])
-        apart = deed.who != actor.name and ((row is not None and row[3] in unshared) or dot in refused)
+        owed = deed.who == actor.name and actor.name not in world.known_before
+        apart = (not owed and row is not None and row[3] in unshared) or (deed.who != actor.name and dot in refused)
         gone = is_erased(found, dot) or is_cleared(found, dot)
         whole = actor.name in world.known_before or dot.uid in dropped or (row is not None and row[1] == "person")
         if not (dot in known or apart or gone or (whole and is_overwritten(found, (*dot, None)))):
@@ -133,11 +132,10 @@ def find_missing(world: World, actor: Actor, written: Iterable[tuple[Deed, Dot]]
 
 def check_saves(world: World) -> None:
     """Every acknowledged save is known to both sides and stands as a sibling, unless somebody saved who had it in view, or over all that is
-    stored; but those of a node whose store went back. Such a one gets whole states: of what was overwritten by then it knows that it was
-    written, and not what."""
+    stored. A store that went back gets whole states: of what was overwritten by then it knows that it was written, and not what; and
+    nothing of what is no longer shared."""
     lost = {dot for deed in world.deeds for dot in deed.lost}
-    kept = [each for each in world.attempted if each.dot is not None and each.who not in world.known_before]
-    sure = [each for each in kept if each.dot is not None and (*each[1:4], *each.dot) not in lost]
+    sure = [each for each in world.attempted if each.dot is not None and (*each[1:4], *each.dot) not in lost]
     blind = [Attempt(deed.who, *each) for deed in world.deeds if deed.name in TOKENLESS for each in deed.blind]
     seen = [*world.attempted, *blind]
     registrations = {place: row[3] for other in world.actors if sure for place, row in records(other).items()}
@@ -149,8 +147,9 @@ def check_saves(world: World) -> None:
             shared = registrations.get((save.partnership, save.uid)) not in unshared
             dot = (*save[1:4], *(save.dot or ()), None)
             gone = is_erased(found, dot) or is_cleared(found, dot)
-            if save.partnership in own and (save.who == actor.name or shared) and not gone:
-                whole = actor.name in world.known_before and is_overwritten(found, dot)
+            went_back = actor.name in world.known_before
+            if save.partnership in own and (shared or (save.who == actor.name and not went_back)) and not gone:
+                whole = went_back and is_overwritten(found, dot)
                 demand(dot[:5] in known or whole, f"{actor.name} does not know an acknowledged save: {save}")
                 register = Document.decode(found[save.partnership, save.uid][5]).get(save.field)
                 standing = {(sibling.dot.incarnation, sibling.dot.counter) for sibling in register.siblings}
