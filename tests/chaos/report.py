@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from tests.chaos.run import Plan, Result
+from tests.chaos.run import Injected, Plan, Result
 from tests.chaos.schedule import ENDS
 
 FIGURES = Path("chaos.json")
@@ -54,14 +54,31 @@ def summarise(result: Result) -> Json:
 
 
 def summarise_fault(result: Result, what: str) -> Json:
+    """Of all of the kind, and of those alone that nothing else fell into."""
     times = [each for each in result.injected if each.fault.what == what]
+    alone = find_alone(result.injected)
+    return {"times": len(times), **measure(times), "alone": measure([each for each in times if each in alone])}
+
+
+def measure(times: Sequence[Injected]) -> Json:
     measured = [each.in_step_s for each in times if each.in_step_s is not None]
     return {
-        "times": len(times),
         "measured": len(measured),
         "in_step_p50_s": round(statistics.median(measured), 1) if measured else None,
         "in_step_max_s": round(max(measured), 1) if measured else None,
     }
+
+
+def find_alone(injected: Sequence[Injected]) -> list[Injected]:
+    """Those that began when both sides were in step after all before, and after which they were again before the next began."""
+    alone, settled_s = [], float("-inf")
+    for number, each in enumerate(injected):
+        in_step_s = each.over_s + each.in_step_s if each.in_step_s is not None else float("inf")
+        next_s = injected[number + 1].began_s if number + 1 < len(injected) else float("inf")
+        if settled_s <= each.began_s and in_step_s <= next_s:
+            alone.append(each)
+        settled_s = max(settled_s, in_step_s)
+    return alone
 
 
 def read_commit() -> str:
@@ -90,11 +107,13 @@ def print_table(console: Console, figures: Mapping[str, Json]) -> None:
 def describe_fault(told: Json | None) -> str:
     if told is None:
         return "none"
-    if told["in_step_p50_s"] is None:
-        return f"{told['times']} times"
-    return (
-        f"{told['times']} times; in step after {told['in_step_p50_s']} s, at most {told['in_step_max_s']} s ({told['measured']} measured)"
-    )
+    alone = f"; alone {describe_times(told['alone'])}" if told["alone"]["measured"] else ""
+    return f"{told['times']} times; in step after {describe_times(told)}{alone}"
+
+
+def describe_times(told: Json) -> str:
+    """Median and most, of how many."""
+    return f"{told['in_step_p50_s']} s, at most {told['in_step_max_s']} s ({told['measured']})"
 
 
 def keep_failed(plan: Plan, directory: Path, defects: Sequence[str]) -> Path:

@@ -2,22 +2,22 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager, nullcontext, suppress
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
-from tests.chaos.client_log import ClientLog
+from tests.chaos.client_log import ClientLog, now_ms
 from tests.chaos.commands import draw
 from tests.chaos.evidence import Evidence, gather
 from tests.chaos.faults import Havoc
 from tests.chaos.loopback import Origin, open_town
 from tests.chaos.person import Person
-from tests.chaos.schedule import PROCESSES, RARE, SIDES, Fault, draw_schedule
+from tests.chaos.schedule import PROCESSES, PUT_BACK, RARE, SIDES, Fault, draw_schedule
 from tests.chaos.stack import open_stack
 from tests.chaos.town import Town
 from tests.chaos.verdicts import Verdicts, judge
-from tests.chaos.watch import time_until_in_step, wait_until_quiet
+from tests.chaos.watch import StepWatch, wait_until_quiet, watching_steps
 from tests.postgres import EmbeddedPostgres
 
 LATE_S = 3.0
@@ -44,10 +44,21 @@ class Plan(NamedTuple):
 
 
 class Injected(NamedTuple):
-    """A fault that was done, and how many seconds later both sides were in step; None where the next fault came before."""
+    """A fault that was done: when it began and was over, and how many seconds later both sides were in step; None where they never were."""
 
     fault: Fault
+    began_s: float
+    over_s: float
     in_step_s: float | None
+
+
+class Done(NamedTuple):
+    """The same, while it is not known yet when both were in step."""
+
+    fault: Fault
+    began_s: float
+    over_s: float
+    in_step: "asyncio.Future[float]"
 
 
 class Result(NamedTuple):
@@ -80,17 +91,19 @@ async def run_in(plan: Plan, town: Town) -> Result:
     people = [make_person(town, side, plan.seed) for side in SIDES]
     ended = asyncio.Event()
     load = [asyncio.create_task(person.work(draw, ended)) for person in people]
-    try:
-        injected = await harm(town, havoc, plan)
-        while min(person.acknowledged for person in people) < plan.commands:
-            await wait_for(town, 0.5)
-    finally:
-        ended.set()
-        await asyncio.gather(*load)
-        for person in people:
-            await person.http.aclose()
-            person.log.close()
-    quiet_s, left = await wait_until_quiet(town)
+    async with watching_steps(town.urls) as watch:
+        try:
+            done = await harm(town, havoc, plan, watch)
+            while min(person.acknowledged for person in people) < plan.commands:
+                await wait_for(town, 0.5)
+        finally:
+            ended.set()
+            await asyncio.gather(*load)
+            for person in people:
+                await person.http.aclose()
+                person.log.close()
+        quiet_s, left = await wait_until_quiet(town)
+    injected = [Injected(*each[:3], None if each.in_step.cancelled() else each.in_step.result()) for each in done]
     evidence: Evidence = await gather(town, havoc.replacements, left)
     return Result(plan, injected, quiet_s, judge(evidence))
 
@@ -100,21 +113,22 @@ def make_person(town: Town, side: str, seed: str) -> Person:
     return Person(side, lambda: town.nodes[side, PROCESSES[0]].address, town.tokens[side], log, Random(f"{seed} {side}"))
 
 
-async def harm(town: Town, havoc: Havoc, plan: Plan) -> list[Injected]:
+async def harm(town: Town, havoc: Havoc, plan: Plan, watch: StepWatch) -> list[Done]:
     """The faults in turn, each when it is due or when the one before is over; an ordinary one that is late by then is left out, so that a
     slow machine has fewer of them and not all at once."""
     now_s = asyncio.get_running_loop().time
-    began_s = now_s()
-    schedule, injected = plan.schedule(), []
-    for number, fault in enumerate(schedule):
-        if is_late(fault, now_s() - began_s):
+    start_s = now_s()
+    done = []
+    for fault in plan.schedule():
+        if is_late(fault, now_s() - start_s):
             continue
-        await wait_for(town, began_s + fault.at_s - now_s())
+        await wait_for(town, start_s + fault.at_s - now_s())
+        began_s, began_ms = now_s(), now_ms()
         await havoc.do(fault)
-        upcoming = (each.at_s for each in schedule[number + 1 :] if not is_late(each, now_s() - began_s))
-        injected.append(Injected(fault, await measure(town, began_s + next(upcoming, plan.seconds) - now_s())))
-    await wait_for(town, began_s + plan.seconds - now_s())
-    return injected
+        went_back = fault.side if fault.what == PUT_BACK else ""
+        done.append(Done(fault, began_s, now_s(), watch.begin(went_back, began_ms)))
+    await wait_for(town, start_s + plan.seconds - now_s())
+    return done
 
 
 def is_late(fault: Fault, at_s: float) -> bool:
@@ -125,11 +139,3 @@ async def wait_for(town: Town, seconds: float) -> None:
     await town.revive()
     await asyncio.sleep(max(0.0, seconds))
     await town.revive()
-
-
-async def measure(town: Town, seconds: float) -> float | None:
-    """How long it takes until both are in step, if that is less than the time that there is."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(max(0.0, seconds)):
-            return await time_until_in_step(town)
-    return None

@@ -27,7 +27,8 @@ class Fault(NamedTuple):
         return f"{self.at_s:7.1f} s  {self.what}{f' ({where})' if where else ''} for {self.lasts_s:.1f} s"
 
 
-RARE = ("copy made", "older copy put back", "topic deleted")  # each at its own time, come what may
+PUT_BACK = "older copy put back"
+RARE = ("copy made", PUT_BACK, "topic deleted")  # each at its own time, come what may
 # By weight; what takes longest is rarest. A lease runs for ten seconds: some freezes outlast it.
 ORDINARY = {
     "process killed": 8,
@@ -120,5 +121,5 @@ def draw_rare(random: Random, seconds: float) -> Iterator[Fault]:
     for side, begin, end in ((first, 0.15, 0.35), (second, 0.62, 0.82)):
         replaced_s = seconds * random.uniform((begin + end) / 2, end)
         yield Fault(max(seconds * begin, replaced_s - random.uniform(3, 30)), "copy made", side)
-        yield Fault(replaced_s, "older copy put back", side, "", random.uniform(0, 3))
+        yield Fault(replaced_s, PUT_BACK, side, "", random.uniform(0, 3))
     yield Fault(seconds * random.uniform(0.42, 0.55), "topic deleted", random.choice(SIDES), "", random.uniform(0, 4))

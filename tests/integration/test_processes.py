@@ -8,7 +8,7 @@ import pytest
 from tests.chaos.report import keep_failed
 from tests.chaos.run import Plan, Result, run
 
-SECONDS, COMMANDS = 50, 60
+SECONDS, COMMANDS = 60, 60
 SEED = "eleven"  # `make chaos` draws others; what meets what is another each time all the same
 BROKEN_SECONDS = 5  # no fault is needed to find them out
 # What each side is, the verdicts that are its own, and after how many commands of each person they are sure to be there.
@@ -28,6 +28,7 @@ async def test_whatever_is_killed_lost_or_put_back_nothing_acknowledged_is_lost(
         pytest.fail(f"make chaos REPLAY={folder} does the same again; found: " + "\n".join(each[:500] for each in defects[:5]))
     assert result.verdicts.acknowledged >= 2 * COMMANDS
     assert {"older copy put back", "topic deleted"} <= {each.fault.what for each in result.injected}
+    assert all(each.in_step_s is not None for each in result.injected)
 
 
 @pytest.mark.parametrize(("broken", "verdicts", "commands"), BROKEN)
