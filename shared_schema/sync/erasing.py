@@ -130,7 +130,7 @@ async def erase(work: Work, partnership: str, uid: str, registration: str | None
 
 
 async def tell_peer(work: Work, record: SharedRecord) -> str:
-    """Queue what is erased of a record for the peer, past the brake; its event."""
+    """Queue what is erased of a record for the peer, if the brake lets it; its event."""
     event = make_event(work, record)
     acts = [Act(count_as(record.kind), record.uid, "erased", record.registration)]
     held = await brake.judge(work.tx, work.keeping.brake, brake.Deed(record.partnership, event.id, acts), work.now_ms)

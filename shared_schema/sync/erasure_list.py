@@ -104,11 +104,12 @@ async def erase_again(work: Work, partnership: str, rows: list[Row]) -> None:
         else:
             erase_below(record, records.values())
     await follow(work.tx, work.incarnation, work.due, await load_policy(work.tx, partnership), records.values())
-    ours = {row["uid"] for row in rows if row["origin"] == "here"}
-    deals = {row["uid"] for row in rows if row["kind"] == "registration" and not row["fields"]}
-    await erase_deals(work.tx, partnership, ours & deals, work.now_ms)
-    events = {uid: await tell_peer(work, records[uid]) for uid in sorted(ours)}
-    await insert_missing(work.tx, erasures, [entry_of(row, events.get(row["uid"]), work.now_ms) for row in rows])
+    ours = [row for row in rows if row["origin"] == "here"]
+    deals = {row["uid"] for row in ours if row["kind"] == "registration" and not row["fields"]}
+    await erase_deals(work.tx, partnership, deals, work.now_ms)
+    events = {uid: await tell_peer(work, records[uid]) for uid in sorted({row["uid"] for row in ours})}
+    told = [(row, events[row["uid"]] if row in ours else None) for row in rows]
+    await insert_missing(work.tx, erasures, [entry_of(row, event, work.now_ms) for row, event in told])
 
 
 async def erase_contacts_again(work: Work, rows: list[Row]) -> None:

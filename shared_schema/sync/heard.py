@@ -14,6 +14,7 @@ from shared_schema.sync.tables import peer_outcomes
 
 Row = dict[str, Any]
 NAMED = ("partnership", "event", "uid", "field", "outcome", "reason", "at_ms", "said_by")
+SAID_BY_MAX = 8
 KNOWN = Statement(
     select(*(peer_outcomes.c[name] for name in NAMED)).where(
         peer_outcomes.c.partnership == bindparam("partnership"), Among(peer_outcomes.c.event, "events")
@@ -51,7 +52,7 @@ def sort_out(known: Collection[Row], partnership: str, told: Sequence[Told], now
         key = row["event"], row["uid"], row["field"]
         said_by = rows[key]["said_by"].split() if key in rows else []
         if each.by not in said_by:
-            rows[key] = changed[key] = row | {"said_by": " ".join([*said_by, each.by])}
+            rows[key] = changed[key] = row | {"said_by": " ".join([*said_by, each.by][-SAID_BY_MAX:])}
     return list(changed.values())
 
 

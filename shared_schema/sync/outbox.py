@@ -222,7 +222,9 @@ async def read_withheld(connection: AsyncConnection, partnership: str) -> list[s
     return sorted(answered for (answered,) in await WITHHELD.fetch(connection, {"partnership": partnership}))
 
 
-FIRST_WAITING = select(outbox.c.id).where(OURS, *WAITING).limit(BACKLOG_MAX).subquery()
+UNSENT = select(outbox.c.id).where(OURS, *WAITING).limit(BACKLOG_MAX)
+HELD = select(outbox.c.id).where(OURS, outbox.c.held.is_not(None)).limit(BACKLOG_MAX)
+FIRST_WAITING = union_all(*(select(each.subquery()) for each in (UNSENT, HELD))).subquery()  # each by its own index
 UNPAID = (owed_states.c.partnership == bindparam("partnership"), owed_states.c.event.is_(None))
 FIRST_UNPAID = select(owed_states.c.uid).where(*UNPAID).limit(BACKLOG_MAX).subquery()
 UNPAID_COUNT = select(func.count()).select_from(FIRST_UNPAID).scalar_subquery()
@@ -230,7 +232,8 @@ COUNT_WAITING = Statement(select(func.count() + UNPAID_COUNT).select_from(FIRST_
 
 
 async def count_pending(connection: AsyncConnection, partnership: str) -> int:
-    """Rows that wait to be published, and states that are owed and not queued yet; of either up to BACKLOG_MAX are counted."""
+    """Rows that wait to be published, rows that the brake holds, and states that are owed and not queued yet; of each up to BACKLOG_MAX are
+    counted."""
     ((count,),) = await COUNT_WAITING.fetch(connection, {"partnership": partnership})
     return int(count)
 

@@ -252,7 +252,7 @@ peer_outcomes = Table(
     Column("outcome", String(20), nullable=False),
     Column("reason", Text, nullable=False),
     Column("at_ms", BigInteger, nullable=False),
-    Column("said_by", Text, nullable=False, server_default=""),  # the ids of the peer's events that said it, the last one last
+    Column("said_by", Text, nullable=False, server_default=""),  # the ids of the last of the peer's events that said it, in their order
     Index("ix_peer_outcomes_uid", "partnership", "uid"),
 )
 

@@ -8,19 +8,21 @@ from typing import Any
 import pytest
 from sqlalchemy import delete, select, update
 
-from shared_schema.crm import customers
+from partner_node.registrations import share_from_contact
+from shared_schema.crm import customers, private_notes
 from shared_schema.crm.database import Database, DatabaseUnavailable
-from shared_schema.crm.projected_tables import shared_notes
-from shared_schema.crm.tables import contacts
+from shared_schema.crm.projected_tables import shared_deals, shared_notes
+from shared_schema.crm.tables import contacts, deals
+from shared_schema.crm.tables import private_notes as own_notes
 from shared_schema.sync import eraser, erasing, erasure_list, restoration, restorer, views
 from shared_schema.sync.braking import Limits
 from shared_schema.sync.clock import SystemClock
-from shared_schema.sync.deals import save_shared
+from shared_schema.sync.deals import save_deal, save_shared
 from shared_schema.sync.eraser import finish_erasures
 from shared_schema.sync.notes import add_note
 from shared_schema.sync.station import Author, Keeping, Station
 from shared_schema.sync.tables import erasures, outbox
-from tests.integration.pair import Side, open_pair, until
+from tests.integration.pair import DETAILS, Side, open_pair, until
 from tests.integration.rewinding import Rewindable, Scene, check_agree, told
 from tests.twins.memory_broker import MemoryBroker, MemoryCluster
 
@@ -190,3 +192,32 @@ async def test_before_a_store_that_went_back_asks_its_peer_the_list_is_applied(s
     await partner.do(restoration.confirm)
     await scene.mended("partner")
     assert set(names) == {"(erased)"}
+
+
+async def test_the_peers_erasure_of_a_deal_takes_nothing_of_this_sides_own_although_this_side_erased_its_contact(scene: Scene) -> None:
+    pair, partner = scene.pair, scene.pair.partner
+    async with partner.station.working(partner.author) as work:
+        contact = await customers.add_contact(work.tx, {"name": "Iris", "email": "iris@hooli.example"}, work.now_ms)
+        shared = await share_from_contact(work, pair.partnership, contact, {"name": "Hooli roll-out"}, DETAILS)
+        deal, uid = (await work.tx.execute(select(shared_deals.c.deal_id, shared_deals.c.uid).where(shared_deals.c.id == shared))).one()
+        await private_notes.add(work.tx, deal, partner.author.user_id, "my own, private", work.now_ms)
+        await save_deal(work, deal, {"properties": {"ours": "mine"}})
+    await pair.settle()
+    copy = await scene.keep("partner")
+    async with partner.station.working(ANN) as work:
+        await erasing.erase_contact(work, contact)
+    await pair.settle()
+    (there,) = await pair.vendor.rows(select(shared_deals.c.id).where(shared_deals.c.uid == uid))
+    async with pair.vendor.station.working(ANN) as work:
+        await erasing.erase_deal(work, there.id)
+
+    async def both_gone() -> bool:
+        return {each[:2] for each in await stated(partner)} == {("here", "gone"), ("there", "gone")}
+
+    await until(both_gone)
+    partner = await put_back(scene, copy)
+    partner.start()
+    await until(both_gone)
+    bodies = [row.body for row in await partner.rows(select(own_notes.c.body))]
+    properties = [row.properties for row in await partner.rows(select(deals.c.properties).where(deals.c.id == deal))]
+    assert (bodies, properties) == (["my own, private"], ['{"ours": "mine"}'])

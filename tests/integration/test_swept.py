@@ -12,8 +12,9 @@ from shared_schema.crm.deals import load_deal
 from shared_schema.crm.problems import WrongState
 from shared_schema.crm.projected_tables import shared_notes, trash
 from shared_schema.crm.tables import property_history, shared_records
-from shared_schema.sync import notes, offers, partnerships, registrations, verification
+from shared_schema.sync import held, notes, offers, partnerships, registrations, verification
 from shared_schema.sync.arrivals import Arrivals
+from shared_schema.sync.braking import Limits
 from shared_schema.sync.hearing import hear_peer
 from shared_schema.sync.outbox import count_pending
 from shared_schema.sync.owed_states import owe_all
@@ -23,6 +24,7 @@ from shared_schema.sync.tables import inbound_epochs, parked, peers, restoration
 from shared_schema.sync.trash import sweep
 from tests.integration.pair import Pair, Side, until
 from tests.integration.stages import open_prompt_pair
+from tests.integration.test_brake import ANN, settle_but_held
 from tests.integration.test_trash import look, sweep_both
 
 Row = dict[str, Any]
@@ -236,3 +238,26 @@ async def test_with_a_deal_that_is_no_longer_shared_go_the_notes_of_both_sides(p
         side.station.keeping = LONG_AGO
         await pair.settle()
         assert await sweep(side.station) == 0, "once is enough"
+
+
+async def test_what_was_restored_in_time_stays_while_the_brake_holds_that_at_the_peer(pair: Pair) -> None:
+    partner, vendor = pair.partner, pair.vendor
+    for name in ("Hooli", "Stark", "Wayne", "Wonka", "Umbrella"):
+        await pair.share_deal(name)
+    await pair.settle()
+    partner.station.keeping = Keeping(brake=Limits(1, 100))
+    for deal in (2, 3, 4, 5, 6, 1):  # the last is held
+        await partner.do(registrations.delete_for_both, deal, None)
+    await vendor.do(registrations.delete_for_both, 1, None)
+    await settle_but_held(pair)
+    await partner.do(registrations.restore, 1)  # and waits behind it
+    await let_days_pass(vendor, 98)
+
+    async def heard() -> bool:
+        return [row.backlog for row in await vendor.rows(select(peers.c.backlog))] == [2]
+
+    await until(heard)
+    assert len(await look(vendor)) == 6 and await sweep(vendor.station) == 0
+    await held.decide(partner.station, ANN, pair.partnership, "out", "release")
+    await pair.settle()
+    assert [(await side.read(load_deal, 1))["name"] for side in (partner, vendor)] == ["Globex roll-out"] * 2

@@ -3,7 +3,7 @@
 from typing import Any
 
 from shared_schema.contract.codec import Outcome
-from shared_schema.sync.heard import Told, sort_out
+from shared_schema.sync.heard import SAID_BY_MAX, Told, sort_out
 
 EVENT = "01998f50-0000-7000-8000-000000000001"
 PARKED = Told("said-1", Outcome(EVENT, "parked", "brake"))
@@ -38,3 +38,8 @@ def test_a_new_answer_of_the_same_words_is_news() -> None:
 def test_answers_about_other_fields_and_records_stand_beside_it() -> None:
     fields = [Told("said-1", Outcome(EVENT, "conflict", "", "record", name)) for name in ("name", "amount")]
     assert [row["field"] for row in sort_out([], "acme", [*fields, PARKED], 5)] == ["name", "amount", ""]
+
+
+def test_however_often_it_is_said_a_row_keeps_no_more_than_the_last_few_that_said_it() -> None:
+    (row,) = hear([], *(PARKED._replace(by=f"said-{number}") for number in range(SAID_BY_MAX + 4)))
+    assert row["said_by"].split() == [f"said-{number}" for number in range(4, SAID_BY_MAX + 4)]
