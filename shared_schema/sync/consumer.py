@@ -26,7 +26,7 @@ from shared_schema.sync.apply import NO_LIMITS, Desk, apply_events
 from shared_schema.sync.arrivals import Arrivals, sort_arrivals
 from shared_schema.sync.bell import Bell
 from shared_schema.sync.effects import Due, nothing_due
-from shared_schema.sync.hearing import hear_peer
+from shared_schema.sync.hearing import find_ahead, hear_peer
 from shared_schema.sync.incarnation import Incarnation
 from shared_schema.sync.limits import Limits
 from shared_schema.sync.log_lines import ids
@@ -320,7 +320,8 @@ class Consumer:
                 await stops.check_flood(tx, self.partnership, self.limits, desk.now_ms)
             await outbox.append(tx, make_answers(self.incarnation, self.partnership, desk.answers), desk.now_ms)
             reach = await self.count(tx, arrivals, standing.reach)
-            await hear_peer(tx, self.partnership, arrivals, desk.now_ms)
+            ahead = find_ahead(desk.side, arrivals.events, desk.written, desk.now_ms)
+            await hear_peer(tx, self.partnership, arrivals, ahead, desk.now_ms)
             reply = await controls.obey(tx, self.incarnation, reach, arrivals.controls)
             changed = desk.answers or reply.released
             withheld = await outbox.read_withheld(tx, self.partnership) if changed else standing.withheld
@@ -331,6 +332,7 @@ class Consumer:
         metrics.note_applied(desk, arrivals.events, reach, loop.time() - began_s)
         metrics.note_acknowledged(desk, reply.acknowledged)
         metrics.repaired.labels(self.partnership).inc(reply.repaired)
+        metrics.stamps_ahead.labels(self.partnership).inc(len(ahead))
         batch_log.tell_applied(desk, arrivals.events)
         tell_long(self.partnership, find_long_contexts(desk.records.values()))
         if not is_answered(arrivals, reply):

@@ -84,6 +84,9 @@ open_conflicts = Gauge("dealbridge_open_conflicts_fields", "Conflicts that nobod
 peer_backlog = Gauge("dealbridge_peer_backlog_rows", "What the peer had yet to publish, by its last heartbeat.", ["partnership"])
 last_seen = Gauge("dealbridge_peer_last_seen_age_seconds", "Since the peer was last heard.", ["partnership"])
 clock_skew = Gauge("dealbridge_clock_skew_seconds", "The peer's clock ahead of ours, with the way its message took.", ["partnership"])
+stamps_ahead = Counter(
+    "dealbridge_stamps_ahead_total", "Events of the peer's with a stamp more than 5 s ahead of our clock.", ["partnership"]
+)
 store_size = Gauge("dealbridge_store_size_bytes", "Size of this node's store.")
 disk_free = Gauge("dealbridge_disk_free_bytes", "Free space of the file system that an SQLite store lies on.", ["place"])
 disk_size = Gauge("dealbridge_disk_size_bytes", "Size of that file system.", ["place"])

@@ -66,6 +66,8 @@ async def read_status(connection: AsyncConnection, now_ms: int) -> list[Row]:
                 "peer_heard_ms_ago": now_ms - peer.heard_ms if peer else None,
                 "peer_backlog": peer.backlog if peer else None,
                 "clock_skew_ms": peer.skew_ms if peer else None,
+                "stamp_ahead_ms": peer.ahead_ms if peer and peer.ahead_at_ms else None,
+                "stamp_ahead_ms_ago": now_ms - peer.ahead_at_ms if peer and peer.ahead_at_ms else None,
             }
         )
     return rows

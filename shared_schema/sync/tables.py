@@ -299,4 +299,6 @@ peers = Table(
     Column("skew_ms", BigInteger, nullable=False),
     Column("backlog", BigInteger, nullable=False),
     Column("whole_ms", BigInteger, nullable=False, server_default="0"),  # all that the peer had to say by then was said
+    Column("ahead_ms", BigInteger, nullable=False, server_default="0"),  # by how much the last stamp that was far ahead was so
+    Column("ahead_at_ms", BigInteger, nullable=False, server_default="0"),  # when that came; 0: none ever did
 )

@@ -16,6 +16,7 @@ from shared_schema.sync.status import read_status
 
 LOOK_S = 1.0
 SILENT_MS = 60_000
+AHEAD_SHOWN_MS = 86_400_000
 URGENCY = ("red", "yellow", "green", "dim")
 OUTGOING = {
     "waiting": "backlog",
@@ -72,6 +73,9 @@ def render_partnership(standing: Standing, row: Mapping[str, Any]) -> list[Text]
         Text.assemble("  → ", tell(row, OUTGOING)),
         Text.assemble("  ← ", tell(row, INCOMING)),
     ]
+    if row["stamp_ahead_ms"] is not None and row["stamp_ahead_ms_ago"] < AHEAD_SHOWN_MS:
+        ahead, ago = describe_ms(row["stamp_ahead_ms"]), describe_ms(row["stamp_ahead_ms_ago"])
+        lines.append(Text(f"  its clock was {ahead} ahead of ours, {ago} ago", "yellow"))
     return [*lines, Text(f"  {standing.why}", standing.style)] if standing.why else lines
 
 

@@ -179,7 +179,7 @@ async def test_only_a_heartbeat_that_leaves_nothing_to_say_tells_that_the_peer_h
     ]
     for control, whole_ms in told:
         async with side.station.database.transaction() as tx:
-            await hear_peer(tx, pair.partnership, Arrivals([], [control], []), now_ms)
+            await hear_peer(tx, pair.partnership, Arrivals([], [control], []), {}, now_ms)
         assert [row.whole_ms for row in await side.rows(select(peers.c.whole_ms))] == [whole_ms]
 
 

@@ -11,6 +11,7 @@ from shared_schema.web.status_view import describe_ms, judge, render
 IN_STEP: dict[str, Any] = {
     **{name: 0 for name in ("backlog", "unacknowledged", "gaps", "parked", "open_conflicts", "reactions", "refused", "refused_here")},
     **{name: 0 for name in ("drift", "owed", "held_outgoing", "held_incoming", "peer_backlog", "clock_skew_ms")},
+    **{"stamp_ahead_ms": None, "stamp_ahead_ms_ago": None},
     **{name: None for name in ("oldest_ms", "stopped", "restoring_since_ms", "restoring_because", "trouble", "trouble_why")},
     **{"partnership": "acme", "peer": "Acme", "status": "active", "peer_heard_ms_ago": 1_200},
 }
@@ -48,3 +49,10 @@ def test_both_directions_are_shown_in_eighty_columns_and_what_needs_somebody_com
 
 def test_a_length_of_time_is_told_in_its_unit() -> None:
     assert [describe_ms(ms) for ms in (900, 61_000, 7_200_000, -172_800_000)] == ["0.9 s", "1.0 min", "2.0 h", "-2.0 d"]
+
+
+@pytest.mark.parametrize(("ago_ms", "told"), [(60_000, True), (2 * 86_400_000, False)])
+def test_a_clock_that_was_ahead_within_the_last_day_is_told(ago_ms: int, told: bool) -> None:
+    console = Console(width=80, record=True, file=StringIO())
+    console.print(render("vendor", [IN_STEP | {"stamp_ahead_ms": 3_600_000, "stamp_ahead_ms_ago": ago_ms}], 1_790_000_000_000))
+    assert ("its clock was 1.0 h ahead of ours, 1.0 min ago" in console.export_text()) == told

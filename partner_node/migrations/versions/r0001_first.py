@@ -361,6 +361,8 @@ def upgrade() -> None:
         sa.Column("skew_ms", sa.BigInteger(), nullable=False),
         sa.Column("backlog", sa.BigInteger(), nullable=False),
         sa.Column("whole_ms", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("ahead_ms", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("ahead_at_ms", sa.BigInteger(), server_default="0", nullable=False),
         sa.PrimaryKeyConstraint("partnership", name=op.f("pk_peers")),
     )
     op.create_table(
