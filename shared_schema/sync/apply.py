@@ -21,7 +21,7 @@ from shared_schema.contract.registers import Register, Side, covers
 from shared_schema.contract.registration import outlasts_sharing
 from shared_schema.contract.topics import other
 from shared_schema.crm.shared_records import SharedRecord, Written, append_history, find_elsewhere, load_records
-from shared_schema.sync import brake, erasures, heard, parking, refusals
+from shared_schema.sync import brake, discards, erasures, heard, parking, refusals
 from shared_schema.sync.answers import OUTCOME, Answer, answer
 from shared_schema.sync.arrivals import Arrivals, Numbered, Unreadable
 from shared_schema.sync.braking import BRAKE, DESTRUCTIVE, DROPPED, UNSHARED, Act, Ledger, Limits, act_of_change, count_as, spare
@@ -105,6 +105,7 @@ async def apply_events(tx: AsyncConnection, desk: Desk, arrivals: Arrivals) -> N
         for numbered in waiting:
             apply_event(desk, numbered)
         waiting = await release_children(tx, desk)
+    desk.to_park, desk.answers = await discards.pass_over(tx, desk.partnership, desk.to_park, desk.answers, desk.now_ms)
     await parking.save(tx, [each | {"restoring": desk.restoring} for each in desk.to_park])
     if desk.ledger is not None:
         await brake.keep(tx, desk.partnership, "in", desk.ledger, desk.now_ms)

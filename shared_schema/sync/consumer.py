@@ -20,7 +20,7 @@ from shared_schema.crm.database import Database, DatabaseUnavailable
 from shared_schema.crm.rows import upsert
 from shared_schema.crm.shared_records import find_long_contexts
 from shared_schema.crm.statements import Statement
-from shared_schema.sync import batch_log, controls, metrics, outbox, parking, progress, restoration, stops
+from shared_schema.sync import batch_log, controls, discards, metrics, outbox, parking, progress, restoration, stops
 from shared_schema.sync.answers import OUTCOME, answer, make_answers
 from shared_schema.sync.apply import NO_LIMITS, Desk, apply_events
 from shared_schema.sync.arrivals import Arrivals, sort_arrivals
@@ -293,12 +293,13 @@ class Consumer:
             for each in (each for each in arrivals.events if each.event.type != OUTCOME):  # which nobody answers
                 row["event"] = each.event.id
                 desk.answers.append(answer(each.event, Outcome(each.event.id, "parked", "poison")))
-            await parking.save(tx, [row])
+            rows, desk.answers = await discards.pass_over(tx, self.partnership, [row], desk.answers, desk.now_ms)
+            await parking.save(tx, rows)
             await stops.check_flood(tx, self.partnership, self.limits, desk.now_ms)
             await outbox.append(tx, make_answers(self.incarnation, self.partnership, desk.answers), desk.now_ms)
             reach = await self.count(tx, arrivals)
             withheld = await outbox.read_withheld(tx, self.partnership)
-        metrics.note_parked(self.partnership, [row])
+        metrics.note_parked(self.partnership, rows)
         self.bell.ring({self.partnership})
         return self.make_replies(reach, controls.Reply(), withheld)
 

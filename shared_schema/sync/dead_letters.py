@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 from sqlalchemy import Select, and_, delete, exists, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from shared_schema.contract.codec import Outcome, name_schema
+from shared_schema.contract.codec import name_schema
 from shared_schema.contract.envelope import DATASCHEMA
 from shared_schema.crm.database import DatabaseUnavailable
 from shared_schema.crm.policies import load_policy
 from shared_schema.crm.problems import Invalid, NotFound, WrongState
 from shared_schema.crm.tables import shared_records
-from shared_schema.sync import brake, outbox, parking, refusals, verification
+from shared_schema.sync import brake, discards, outbox, parking, refusals, verification
 from shared_schema.sync.answers import Answer, make_answers
 from shared_schema.sync.apply import Desk, apply_events
 from shared_schema.sync.arrivals import sort_arrivals
@@ -155,16 +155,17 @@ async def take(work: Work, letter_id: int, *, held: bool = False) -> Row | None:
 
 
 async def discard(work: Work, letter_id: int, reason: str) -> None:
-    """Drop a dead letter for good. Its sender is told, where its id could be read; the difference between the sides stays, and an event
-    that was refused whole is refused no longer."""
+    """Drop a dead letter for good, also where it comes once more. Its sender is told, where its id could be read; the difference between
+    the sides stays, and an event that was refused whole is refused no longer."""
     if not reason.strip():
         raise Invalid("reason", "may not be empty: the sender is told why its event was discarded")
     row = await take(work, letter_id)
     if row is None:
         raise NotFound("dead letter", letter_id)
     partnership, event = row["partnership"], row["event"]
+    await discards.keep(work.tx, row, reason, work.now_ms)
     if event is not None:
-        told = Answer(event, (Outcome(event, "refused", f"discarded: {reason[:900]}"),), event)
+        told = Answer(event, (discards.explain(event, reason),), event)
         await outbox.append(work.tx, make_answers(work.incarnation, partnership, [told]), work.now_ms)
         work.woken.add(partnership)
         await refusals.forget(work.tx, partnership, event)

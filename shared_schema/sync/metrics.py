@@ -16,7 +16,7 @@ from shared_schema.contract.topics import other
 from shared_schema.crm.tables import SYNCED
 from shared_schema.sync.apply import Desk
 from shared_schema.sync.arrivals import Numbered
-from shared_schema.sync.braking import DROPPED
+from shared_schema.sync.discards import is_by_person
 from shared_schema.sync.parking import ParkRow
 from shared_schema.sync.progress import Reach
 
@@ -140,7 +140,7 @@ def note_parked(partnership: str, rows: Iterable[ParkRow]) -> None:
 def note_outcomes(desk: Desk) -> None:
     for each in desk.answers:
         for outcome in each.outcomes:
-            if outcome.outcome == "refused" and outcome.reason != DROPPED:
+            if outcome.outcome == "refused" and not is_by_person(outcome.reason):
                 refused.labels(desk.partnership, outcome.reason).inc()
             record = desk.records.get(outcome.uid or "")
             if outcome.outcome == "conflict" and record and record.kind in KINDS:

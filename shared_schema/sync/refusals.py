@@ -10,7 +10,7 @@ from shared_schema.contract.refusal import REASONS
 from shared_schema.crm.rows import upsert
 from shared_schema.crm.tables import property_history
 from shared_schema.sync.answers import Answer
-from shared_schema.sync.braking import DROPPED
+from shared_schema.sync.discards import is_by_person
 from shared_schema.sync.tables import peer_outcomes, refusals
 
 PAGE_MAX = 200
@@ -53,7 +53,7 @@ async def keep(tx: AsyncConnection, partnership: str, answers: Iterable[Answer],
         }
         for each in answers
         for outcome in each.outcomes
-        if outcome.outcome == "refused" and outcome.reason != DROPPED  # what a person here did is no alarm
+        if outcome.outcome == "refused" and not is_by_person(outcome.reason)  # what a person here did is no alarm
     }
     await upsert(tx, refusals, list(rows.values()), ("event", "reason", "at_ms"), key=("partnership", "uid", "field"))
 

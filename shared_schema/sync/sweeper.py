@@ -1,8 +1,8 @@
 """The sweeper: takes what nobody needs any more out of the store, in pieces, so that no transaction is long.
 
-Epochs go when they have long been over, and leases of processes a day after they ran out. What people may want to look up (property and
-deal history, outcomes, the journal) goes only if the setting says after how long, and never the newest write of a field, what is on its
-way, or what is unsettled. What is parked stays.
+Epochs go when they have long been over, leases of processes a day after they ran out, and what is known of discarded records when no topic
+can bring them any more. What people may want to look up (property and deal history, outcomes, the journal) goes only if the setting says
+after how long, and never the newest write of a field, what is on its way, or what is unsettled. What is parked stays.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from shared_schema.sync.patience import keep_at
 from shared_schema.sync.progress import NEWEST
 from shared_schema.sync.shares import OF_PROCESS
 from shared_schema.sync.station import Station
-from shared_schema.sync.tables import inbound_epochs, journal, outbound_epochs, outbox, peer_outcomes
+from shared_schema.sync.tables import discards, inbound_epochs, journal, outbound_epochs, outbox, peer_outcomes
 from shared_schema.sync.tables import leases as lease_rows
 
 DAY_MS = 86_400_000
@@ -62,6 +62,8 @@ class Sweeper:
         await self.take_all(inbound_epochs, lambda tx: sweep_inbound(tx, now_ms - INBOUND_DAYS * DAY_MS))
         await self.take_all(outbound_epochs, lambda tx: sweep_outbound(tx, now_ms - OUTBOUND_DAYS * DAY_MS))
         await self.take_all(lease_rows, lambda tx: remove(tx, lease_rows, [OF_PROCESS, lease_rows.c.expires_ms < now_ms - DAY_MS]))
+        gone_ms = now_ms - self.station.keeping.topic_days * DAY_MS
+        await self.take_all(discards, lambda tx: remove(tx, discards, [discards.c.at_ms < gone_ms]))
         if self.keep_days:
             before_ms = now_ms - self.keep_days * DAY_MS
             await self.take_all(peer_outcomes, lambda tx: sweep_outcomes(tx, before_ms))

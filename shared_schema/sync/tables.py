@@ -1,6 +1,6 @@
-"""The runtime's tables: the outbox, what each stream has reached, leases, what is parked, refused and stopped, states that are owed,
-restorations, verifications and drift, reactions to run, what the brake counts, what is erased, a journal for people, and when each peer
-was heard."""
+"""The runtime's tables: the outbox, what each stream has reached, leases, what is parked, discarded, refused and stopped, states that are
+owed, restorations, verifications and drift, reactions to run, what the brake counts, what is erased, a journal for people, and when each
+peer was heard."""
 
 from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, String, Table, Text, UniqueConstraint, and_, false
 
@@ -119,6 +119,15 @@ parked = Table(
     Column("restoring", Boolean, nullable=False, server_default=false()),  # it came while we were: it may bring our own
     Index("ix_parked_waits_for", "partnership", "waits_for"),
     Index("ix_parked_id", "partnership", "id"),
+)
+
+discards = Table(
+    "discards",
+    metadata,
+    Column("partnership", String(63), primary_key=True),
+    Column("mark", String(64), primary_key=True),
+    Column("reason", Text, nullable=False),
+    Column("at_ms", BigInteger, nullable=False),  # when it was discarded, or came last
 )
 
 brake_acts = Table(

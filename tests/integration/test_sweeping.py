@@ -13,7 +13,17 @@ from shared_schema.sync import erasing, relay, sweeper
 from shared_schema.sync.deals import save_shared
 from shared_schema.sync.notes import add_note
 from shared_schema.sync.sweeper import Sweeper
-from shared_schema.sync.tables import inbound_epochs, journal, leases, outbound_epochs, outbox, parked, peer_outcomes, restorations
+from shared_schema.sync.tables import (
+    discards,
+    inbound_epochs,
+    journal,
+    leases,
+    outbound_epochs,
+    outbox,
+    parked,
+    peer_outcomes,
+    restorations,
+)
 from tests.integration.pair import Pair, Side, open_pair, until
 from tests.twins.memory_broker import MemoryBroker, MemoryCluster
 
@@ -192,6 +202,20 @@ async def test_the_leases_of_processes_that_were_go_and_no_relays(pair: Pair, mo
     await change(vendor, delete(leases), insert(leases).values(rows))
     await sweep(vendor, 0, monkeypatch)
     assert {row.name for row in await vendor.rows(select(leases.c.name))} - {"sweeper"} == {"relay:gone", "process:today", "process:here"}
+
+
+async def test_what_was_discarded_is_known_until_no_topic_can_bring_it_any_more(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    vendor = pair.vendor
+    await vendor.stop()
+    days, now_ms = vendor.station.keeping.topic_days, vendor.station.clock.now_ms()
+    ages = {"over": days * sweeper.DAY_MS, "young": (days - 0.1) * sweeper.DAY_MS}
+    rows = [
+        {"partnership": pair.partnership, "mark": mark, "reason": "no sense in it", "at_ms": int(now_ms - age)}
+        for mark, age in ages.items()
+    ]
+    await change(vendor, insert(discards).values(rows))
+    await sweep(vendor, 0, monkeypatch)
+    assert [row.mark for row in await vendor.rows(select(discards.c.mark))] == ["young"]
 
 
 async def test_a_peer_that_acknowledged_for_months_is_acknowledged_in_few_words(pair: Pair) -> None:

@@ -263,6 +263,14 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("partnership", name=op.f("pk_verifications")),
     )
     op.create_table(
+        "discards",
+        sa.Column("partnership", sa.String(length=63), nullable=False),
+        sa.Column("mark", sa.String(length=64), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("at_ms", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("partnership", "mark", name=op.f("pk_discards")),
+    )
+    op.create_table(
         "drifts",
         sa.Column("partnership", sa.String(length=63), nullable=False),
         sa.Column("uid", sa.String(length=36), nullable=False),
