@@ -8,9 +8,10 @@ from shared_schema.sync.registrations import submit_again as submit
 from shared_schema.sync.registrations import withdraw
 from shared_schema.web.bearer import Admin, Caller, Here
 from shared_schema.web.payloads import Id, Json, Line, PathId, Payload, Text, Values
+from shared_schema.web.requests import PersistentRoute
 from shared_schema.web.shown import show_captured, show_shared
 
-router = APIRouter(prefix="/api", tags=["registering"])
+router = APIRouter(prefix="/api", tags=["registering"], route_class=PersistentRoute)
 
 
 class Bundle(Payload):

@@ -6,9 +6,10 @@ from shared_schema.crm.problems import WrongState
 from shared_schema.sync.transport import BrokerError
 from shared_schema.web.bearer import Admin, Here
 from shared_schema.web.payloads import Json, Line, Payload, Values
+from shared_schema.web.requests import PersistentRoute
 from vendor_node import partners
 
-router = APIRouter(prefix="/api/partners", tags=["partners"])
+router = APIRouter(prefix="/api/partners", tags=["partners"], route_class=PersistentRoute)
 
 
 class Invitation(Payload):

@@ -6,10 +6,11 @@ from shared_schema.sync import offers
 from shared_schema.sync.registrations import load_shared_deal
 from shared_schema.web.bearer import Admin, Caller, Here
 from shared_schema.web.payloads import Id, Json, Line, PathId, Payload, Text, Values
+from shared_schema.web.requests import PersistentRoute
 from shared_schema.web.shown import show_captured, show_registration, show_shared
 from vendor_node import assigning, decisions, duplicates, invitations, partner_routes, reps
 
-router = APIRouter(prefix="/api", tags=["vendor"])
+router = APIRouter(prefix="/api", tags=["vendor"], route_class=PersistentRoute)
 
 
 class Decision(Payload):

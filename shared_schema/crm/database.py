@@ -42,9 +42,10 @@ BULK: Final = {**WRITING, "postgresql": "BEGIN; SET LOCAL plan_cache_mode = forc
 READING: Final[Mapping[Dialect, str]] = {"sqlite": "BEGIN", "postgresql": "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"}
 SQLITE_PRAGMAS: Final = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON")
 SQLITE_OUTAGES: Final = ("is locked", "disk is full", "disk i/o", "unable to open database", "connection closed", "no active connection")
+POSTGRES_LOST_RACES: Final = ("40001", "40P01")
 # Beginnings of SQLSTATEs: gone, full, overloaded, lost against another transaction and worth a retry; or, while a database is being put in
 # the place of another, closed to connections (55000) or not there (3D000).
-POSTGRES_OUTAGES: Final = ("08", "53", "57P", "58", "40001", "40P01", "55P03", "55000", "3D000")
+POSTGRES_OUTAGES: Final = ("08", "53", "57P", "58", *POSTGRES_LOST_RACES, "55P03", "55000", "3D000")
 LOCK_WAIT_S: Final = 30
 CONNECT_WAIT_S: Final = 10
 STATEMENT_WAIT_S: Final = 120
@@ -57,6 +58,10 @@ BROKEN_RULES: Final = (asyncpg.IntegrityConstraintViolationError, sqlite3.Integr
 
 class DatabaseUnavailable(Exception):
     """The store can't be used now, or a transaction's outcome is unknown: back off, then do the whole transaction again."""
+
+
+class Overtaken(DatabaseUnavailable):
+    """Two transactions waited for each other, and this one was ended so that the other goes on: nothing of it is written."""
 
 
 class BadDatabaseUrl(ValueError):
@@ -82,7 +87,8 @@ class Database:
         """Everything written inside is committed at the end; any exception rolls all of it back. Not to be nested. `rows`: how
         many its statements may name each; with many, PostgreSQL plans each for what it gets.
 
-        Raises DatabaseUnavailable when the store is gone, full or locked for 30 s, and when the commit's outcome is unknown.
+        Raises DatabaseUnavailable when the store is gone, full or locked for 30 s, and when the commit's outcome is unknown; Overtaken
+        where it gave way to another one.
         """
         await self._await_turn()
         try:
@@ -138,7 +144,7 @@ class Database:
             self.note_loss()
             _forget(connection)
         if gone or _is_outage(error):
-            return DatabaseUnavailable(f"database unavailable: {_one_line(error)}")
+            return _name_outage(error)
         return IntegrityError(None, None, error, hide_parameters=True) if isinstance(error, BROKEN_RULES) else error
 
     def note_loss(self) -> None:
@@ -194,7 +200,7 @@ class Database:
         losses = self.losses
         try:
             await self._end(connection)
-        except IntegrityError:  # refused by a deferred constraint: nothing is written, and that is certain
+        except (IntegrityError, Overtaken):  # refused by a deferred constraint, or ended: nothing is written, and that is certain
             raise
         except (Exception, asyncio.CancelledError) as error:
             if self.losses == losses:
@@ -247,7 +253,7 @@ class Database:
         if lost:
             self.note_loss()
         if lost or _is_outage(error):
-            raise DatabaseUnavailable(f"database unavailable: {_one_line(error)}") from error
+            raise _name_outage(error) from error
 
     def _notice_other_server(self, connection: DBAPIConnection) -> None:
         """A restart or a fail-over is a loss even if no open connection noticed it."""
@@ -339,6 +345,11 @@ def _is_outage(error: BaseException) -> bool:
     if state:
         return str(state).startswith(POSTGRES_OUTAGES)
     return any(words in str(error).lower() for words in SQLITE_OUTAGES)
+
+
+def _name_outage(error: BaseException) -> DatabaseUnavailable:
+    kind = Overtaken if str(getattr(error, "sqlstate", None)).startswith(POSTGRES_LOST_RACES) else DatabaseUnavailable
+    return kind(f"database unavailable: {_one_line(error)}")
 
 
 def _one_line(error: BaseException) -> str:

@@ -24,6 +24,7 @@ from shared_schema.contract.registers import (
 from shared_schema.contract.room import ROOM_BYTES, SIDE_CONTEXT_MAX, SIDE_SIBLINGS_MAX, VALUE_BYTES_MAX, find_excess, is_too_large, weigh
 from shared_schema.crm.policies import load_with_policy
 from shared_schema.crm.problems import WrongState
+from shared_schema.crm.rows import take_turn
 from shared_schema.crm.shared_records import LongContext, SharedRecord, Written, append_history, find_long_contexts, load_records
 from shared_schema.sync import brake, outbox
 from shared_schema.sync.braking import Limits, takes_leave
@@ -149,12 +150,14 @@ async def open_records(tx: AsyncConnection, incarnation: Incarnation, command: C
     """The command's records, locked; those that it creates and that are not there yet, empty. With them the policy in force. The command's
     registration is locked with them, as apply does: whether a deal follows it can not change meanwhile."""
     uids = {each.uid for each in command.writes} | {each.uid for each in command.creations}
+    people = {each.uid for each in command.creations if each.kind == "person"}
     held = uids | {command.registration} if command.registration else uids
-    found, policy = await load_with_policy(tx, command.partnership, held)
+    found, policy = await load_with_policy(tx, command.partnership, held - people)
     if command.registration in found and found[command.registration].document.erased:
         raise WrongState("this deal was erased meanwhile", remedy="share it again: that makes a new registration")
     if late := {each.uid for each in command.creations if is_made_by_either(each.kind)} - found.keys():
         found |= await load_records(tx, command.partnership, late)  # it may have come while this command waited for the deal
+    found |= await open_people(tx, command.partnership, people)
     records = {uid: record for uid, record in found.items() if uid in uids}
     for made in command.creations:
         if made.uid not in records:
@@ -163,6 +166,16 @@ async def open_records(tx: AsyncConnection, incarnation: Incarnation, command: C
     if missing := uids - set(records):
         raise UnknownRecord(f"no shared record {min(missing)} in this partnership")
     return records, policy
+
+
+async def open_people(tx: AsyncConnection, partnership: str, uids: set[str]) -> dict[str, SharedRecord]:
+    """The people whom a command introduces, locked after all else: whoever has locked a deal may wait for a person, and never the other way
+    round. One command at a time makes new ones: of two at once the second would overwrite what the first has told the peer."""
+    found = await load_records(tx, partnership, uids)
+    if fresh := uids - found.keys():
+        await take_turn(tx, "people")
+        found |= await load_records(tx, partnership, fresh)
+    return found
 
 
 def make_write(incarnation: Incarnation, policy: Policy, command: Command, record: SharedRecord, asked: Write) -> Sibling | None:

@@ -3,15 +3,16 @@
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.contract.registers import Side
-from shared_schema.crm.database import Database
+from shared_schema.crm.database import Database, Overtaken
 from shared_schema.sync.bell import Bell
 from shared_schema.sync.braking import Limits
 from shared_schema.sync.capture import NO_LIMITS, Captured, Command, Creation, Write, capture
@@ -23,6 +24,9 @@ from shared_schema.sync.long_contexts import tell_long
 from shared_schema.sync.transport import Broker
 
 log = logging.getLogger(__name__)
+Result = TypeVar("Result")
+TRIES: Final = 5
+COMMITTED: ContextVar[int] = ContextVar("committed", default=0)  # the commands of this task that are kept
 
 
 class Author(NamedTuple):
@@ -157,7 +161,22 @@ class Station:
         async with self.database.transaction() as tx:
             work = Work(tx, self.incarnation, self.spec.due, author, self.introduced, self.keeping)
             yield work
+        COMMITTED.set(COMMITTED.get() + 1)
         self.introduced |= work.introducing
         for act in work.after:
             act()
         self.bell.ring(work.woken)
+
+
+async def persist(attempt: Callable[[], Awaitable[Result]]) -> Result:
+    """What comes of something that somebody asked for: from the beginning again where its command gave way to another one, as long as
+    nothing of it is kept; raises Overtaken after five times."""
+    before = COMMITTED.get()
+    for _ in range(TRIES - 1):
+        try:
+            return await attempt()
+        except Overtaken as error:
+            if COMMITTED.get() != before:
+                raise
+            log.info("a command gave way to another one, and begins again: %s", error)
+    return await attempt()

@@ -7,8 +7,9 @@ from shared_schema.crm import users
 from shared_schema.sync import partnerships, people
 from shared_schema.web.bearer import Admin, Caller, Here
 from shared_schema.web.payloads import Id, Json, Line, PathId, Payload, Values
+from shared_schema.web.requests import PersistentRoute
 
-router = APIRouter(prefix="/api", tags=["administration"])
+router = APIRouter(prefix="/api", tags=["administration"], route_class=PersistentRoute)
 
 
 class User(Payload):

@@ -8,8 +8,9 @@ from shared_schema.sync import conflicts
 from shared_schema.sync.deals import outcome_of
 from shared_schema.web.bearer import Caller, Here
 from shared_schema.web.payloads import After, Json, Limit, PathId, Payload, Text, Values, page
+from shared_schema.web.requests import PersistentRoute
 
-router = APIRouter(prefix="/api", tags=["conflicts"])
+router = APIRouter(prefix="/api", tags=["conflicts"], route_class=PersistentRoute)
 
 
 class Settlement(Payload):

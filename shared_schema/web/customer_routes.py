@@ -7,8 +7,9 @@ from shared_schema.crm.tables import companies, contacts
 from shared_schema.sync.merging import merge_companies, merge_contacts
 from shared_schema.web.bearer import Admin, Caller, Here
 from shared_schema.web.payloads import After, Id, Json, Limit, Line, PathId, Payload, page
+from shared_schema.web.requests import PersistentRoute
 
-router = APIRouter(prefix="/api", tags=["customers"])
+router = APIRouter(prefix="/api", tags=["customers"], route_class=PersistentRoute)
 
 
 class Company(Payload):

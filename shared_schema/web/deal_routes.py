@@ -17,9 +17,10 @@ from shared_schema.sync.rich_text import clean
 from shared_schema.sync.station import Work
 from shared_schema.web.bearer import Caller, Here
 from shared_schema.web.payloads import After, Body, Id, Json, Limit, Line, PathId, Payload, Save, Seen, Targets, Values, check_json, page
+from shared_schema.web.requests import PersistentRoute
 
 Conditions = Annotated[list[Any], AfterValidator(check_json)]
-router = APIRouter(prefix="/api", tags=["deals"])
+router = APIRouter(prefix="/api", tags=["deals"], route_class=PersistentRoute)
 
 
 class NewDeal(Payload):

@@ -7,9 +7,10 @@ from fastapi import APIRouter
 from shared_schema.sync import erasing, held, partnerships, registrations, trash
 from shared_schema.web.bearer import Admin, Caller, Here
 from shared_schema.web.payloads import After, Json, Limit, Line, PathId, Payload, page
+from shared_schema.web.requests import PersistentRoute
 from shared_schema.web.shown import show_captured
 
-router = APIRouter(prefix="/api", tags=["deleting"])
+router = APIRouter(prefix="/api", tags=["deleting"], route_class=PersistentRoute)
 
 
 class Direction(Payload):

@@ -8,9 +8,10 @@ from shared_schema.sync import notes, offers, registrations, views
 from shared_schema.sync.deals import save_shared
 from shared_schema.web.bearer import Caller, Here
 from shared_schema.web.payloads import After, Body, Edit, Id, Json, Limit, Line, PathId, Payload, Save, Seen, page
+from shared_schema.web.requests import PersistentRoute
 from shared_schema.web.shown import show_captured, show_registration, show_shared
 
-router = APIRouter(prefix="/api", tags=["shared deals"])
+router = APIRouter(prefix="/api", tags=["shared deals"], route_class=PersistentRoute)
 
 
 class Filters(Payload):

@@ -10,8 +10,9 @@ from shared_schema.sync import dead_letters, journal, partnerships, refusals, re
 from shared_schema.sync.status import read_status
 from shared_schema.web.bearer import Admin, Caller, Here
 from shared_schema.web.payloads import After, Id, Json, Limit, Line, PathId, Payload, Text, page
+from shared_schema.web.requests import PersistentRoute
 
-router = APIRouter(prefix="/api", tags=["sync"])
+router = APIRouter(prefix="/api", tags=["sync"], route_class=PersistentRoute)
 EventId = Annotated[str, Path(pattern=UID_PATTERN, description="As the audit trail and the log name it.")]
 
 

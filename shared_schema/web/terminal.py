@@ -29,7 +29,7 @@ from shared_schema.sync.merging import merge_deals
 from shared_schema.sync.outbox import EventTooLarge
 from shared_schema.sync.rich_text import clean
 from shared_schema.sync.settings import BadSettings, Role, Settings, load_settings, locate_store, make_keeping, secure
-from shared_schema.sync.station import Author, NodeSpec, Station, Work
+from shared_schema.sync.station import Author, NodeSpec, Station, Work, persist
 from shared_schema.sync.status import read_status
 from shared_schema.sync.transport import Broker, BrokerError
 from shared_schema.web import process
@@ -85,7 +85,7 @@ class Terminal:
                 await check_migrated(database, self.spec.migrations, self.program)
                 station = Station(self.spec, database, SystemClock(), make_keeping(settings))
                 await erasure_list.apply(station)
-                return await run(station)
+                return await persist(lambda: run(station))
             finally:
                 await database.close()
 

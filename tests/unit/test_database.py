@@ -10,7 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from shared_schema.crm.database import BadDatabaseUrl, Database, DatabaseUnavailable
+from shared_schema.crm.database import BadDatabaseUrl, Database, DatabaseUnavailable, Overtaken
 from shared_schema.crm.driver import link_of
 from tests.postgres import EmbeddedPostgres
 
@@ -207,6 +207,29 @@ async def test_a_lost_server_is_unavailable_a_loss_and_back_after_its_restart(po
     finally:
         postgres.start()
     assert await count(database) == 1
+    await database.close()
+
+
+async def test_of_two_transactions_that_wait_for_each_other_one_gives_way_and_nothing_of_it_is_written(postgres_url: str) -> None:
+    database = Database(postgres_url)
+    async with database.transaction() as tx:
+        await tx.execute(CREATE)
+        await add(tx, 1)
+        await add(tx, 2)
+    both = asyncio.Barrier(2)
+
+    async def raise_two(first: int, second: int) -> None:
+        async with database.transaction() as tx:
+            for at, deal in enumerate((first, second)):
+                await tx.execute(text("UPDATE deal SET amount = amount + 1 WHERE id = :deal"), {"deal": deal})
+                if at == 0:
+                    await both.wait()
+
+    done = await asyncio.gather(raise_two(1, 2), raise_two(2, 1), return_exceptions=True)
+    assert [type(each) for each in done if each is not None] == [Overtaken]
+    async with database.reading() as tx:
+        amounts = (await tx.execute(text("SELECT amount FROM deal ORDER BY id"))).scalars().all()
+    assert (amounts, database.losses) == ([101, 101], 0)
     await database.close()
 
 
