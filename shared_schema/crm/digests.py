@@ -36,12 +36,14 @@ async def read_sums(connection: AsyncConnection, partnership: str) -> dict[int, 
 
 
 async def read_hashes(connection: AsyncConnection, partnership: str, buckets: Collection[int]) -> list[Hashed]:
-    """The records of some buckets, in uid order; without those of registrations that are no longer shared, where the sides may differ. One
-    that came here only when it was over has no row of its own: it was no longer shared, or it was erased, which both sides know."""
+    """The records of some buckets, in uid order; without those of registrations that are no longer shared, where the sides may differ, and
+    without the tombstones below one that is erased: it may have been unshared before, and its own tombstone says as much. One that came
+    here only when it was over has no row of its own: it was no longer shared, or it was erased, which both sides know."""
     columns = (shared_records.c.uid, shared_records.c.hash, shared_records.c.registration)
     own_row = and_(shared_deals.c.partnership == shared_records.c.partnership, shared_deals.c.uid == shared_records.c.registration)
-    erased_alone = and_(shared_deals.c.uid.is_(None), shared_records.c.state == "erased")
-    shared = or_(shared_records.c.registration.is_(None), shared_deals.c.status != "unshared", erased_alone)
+    is_root, is_erased = shared_records.c.uid == shared_records.c.registration, shared_records.c.state == "erased"
+    compared = or_(shared_deals.c.status.not_in(("unshared", "erased")), and_(shared_deals.c.status == "erased", or_(is_root, ~is_erased)))
+    shared = or_(shared_records.c.registration.is_(None), compared, and_(shared_deals.c.uid.is_(None), is_root, is_erased))
     statement = select(*columns).outerjoin(shared_deals, own_row).where(shared_records.c.partnership == partnership, shared)
     if len(buckets) < BUCKETS:
         statement = statement.join(named := select_named(partnership, buckets), shared_records.c.uid == named.c.uid)

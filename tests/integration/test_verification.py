@@ -10,7 +10,7 @@ from sqlalchemy import and_, delete, select, update
 
 from shared_schema.contract.topics import record_topic
 from shared_schema.crm.tables import shared_records
-from shared_schema.sync import drift, refusals, tables, verification, verifier
+from shared_schema.sync import drift, erasing, refusals, tables, verification, verifier, views
 from shared_schema.sync.broker import KafkaBroker
 from shared_schema.sync.deals import save_shared
 from shared_schema.sync.limits import Limits
@@ -226,3 +226,21 @@ async def test_what_was_refused_is_left_out_of_repair_until_something_is_written
     await partner.do(save_shared, 1, {"next_step": "rightly this time"})
     await pair.settle()
     assert await vendor.read(drift.find_drifted, pair.partnership, 10) == [uid]
+
+
+@pytest.mark.parametrize("withdrawn", [True, False])
+async def test_what_unsharing_had_parted_is_no_difference_once_its_deal_is_erased(pair: Pair, withdrawn: bool) -> None:
+    """The erasure makes a tombstone of what one side alone has: what was never sent, or what the other ignored."""
+    partner, vendor = pair.partner, pair.vendor
+    await partner.stop()
+    alone = partner if withdrawn else vendor
+    await alone.do(add_note, (await alone.read(views.list_shared_deals, {}))[0]["id"], "never with the other side")
+    await partner.do(unshare, 1)
+    partner.start()
+    await pair.settle()
+    await partner.do(erasing.erase_deal, 1)
+    await pair.settle()
+    tombstones = select(shared_records.c.uid).where(shared_records.c.kind == "note", shared_records.c.state == "erased")
+    assert [len(await side.rows(tombstones)) for side in (partner, vendor)] == [withdrawn, not withdrawn]
+    for side in (partner, vendor):
+        assert (await verify(side, pair.partnership))["drift"] == []

@@ -1,9 +1,7 @@
 """What people do when a history is over and quiet: they discard what nobody can read, and ask both sides to compare all that they share."""
 
-from typing import Any
-
 from shared_schema.sync import dead_letters, verification
-from tests.checker import demand, partnerships_of, records, unshared_registrations
+from tests.checker import demand
 from tests.simulation.actor import Actor, count
 from tests.simulation.world import World
 
@@ -22,7 +20,8 @@ async def agree(world: World) -> None:
             await begin_verification(world, asking, repair=repair, partnership=partnership)
             await world.until(lambda by=asking, at=partnership, was=interrupted: is_verified(world, by, at, was), "the verification ends")
             await world.settle()
-        drift = find_drift(asking, partner, world.vendor)
+        named = "SELECT uid, ours, theirs FROM drifts WHERE partnership = ? AND looks >= 2"
+        drift = asking.rows(named, partnership)
         demand(not drift, f"{asking.name}: a verification finds that these differ: {drift}")
     await discard_poison(world)  # a topic that is read once more brings it once more
 
@@ -30,15 +29,6 @@ async def agree(world: World) -> None:
 async def begin_verification(world: World, actor: Actor, *, repair: bool, partnership: str = "") -> None:
     among = partnership or world.partnership
     await actor.act("verify", lambda work: verification.request(work, among, repair=repair))
-
-
-def find_drift(asking: Actor, partner: Actor, vendor: Actor) -> list[tuple[Any, ...]]:
-    """What a verification names, but for what unsharing had withdrawn before its deal was erased: a tombstone that one side alone has."""
-    named = "SELECT d.uid, d.ours, d.theirs FROM drifts d WHERE d.partnership = ? AND looks >= 2"
-    ended = unshared_registrations(partner, vendor)
-    apart = {uid for each in (partner, vendor) for (_, uid), row in records(each).items() if row[3] in ended and row[6] == "erased"}
-    (partnership,) = partnerships_of(partner)
-    return [row for row in asking.rows(named, partnership) if row[0] not in apart]
 
 
 async def discard_poison(world: World) -> None:
