@@ -47,7 +47,8 @@ class MissingParent(Exception):
 @dataclass(slots=True)
 class Desk:
     """One batch at work: who we are, the locked records, and what has come of the batch so far. Without `limits` no brake is asked.
-    `restoring`: our store went back, and the peer may bring our own writes; `unknown`: records refused because they would be ours.
+    `restoring`: our store went back, and the peer may bring our own writes; `returning`: so may the event at hand, which came while that
+    was so; `unknown`: records refused because they would be ours.
     `foreign`: what the batch names as a parent or registration and is another partnership's. `over`: the deleted deals that nobody can
     restore any more, `trash_days` after their deletion. `releasing`: what waited for a record of this batch leaves parking with it."""
 
@@ -68,6 +69,7 @@ class Desk:
     erased: dict[tuple[object, ...], Erased] = field(default_factory=dict)
     repeated: dict[tuple[object, ...], Erased] = field(default_factory=dict)
     restoring: bool = False
+    returning: bool = False
     unknown: set[str] = field(default_factory=set)
     over: set[str] = field(default_factory=set)
     trash_days: int = 90
@@ -106,7 +108,7 @@ async def apply_events(tx: AsyncConnection, desk: Desk, arrivals: Arrivals) -> N
             apply_event(desk, numbered)
         waiting = await release_children(tx, desk)
     desk.to_park, desk.answers = await discards.pass_over(tx, desk.partnership, desk.to_park, desk.answers, desk.now_ms)
-    await parking.save(tx, [each | {"restoring": desk.restoring} for each in desk.to_park])
+    await parking.save(tx, [each | {"restoring": desk.restoring or each["restoring"]} for each in desk.to_park])
     if desk.ledger is not None:
         await brake.keep(tx, desk.partnership, "in", desk.ledger, desk.now_ms)
     await follow(tx, desk.incarnation, desk.due, desk.policy, desk.records.values())
@@ -144,7 +146,8 @@ def named_uids(events: Iterable[Numbered]) -> set[str]:
 
 def apply_event(desk: Desk, numbered: Numbered) -> None:
     """One event into the records in memory; parked whole if one of its records has no parent yet."""
-    event = numbered.event
+    event, letter = numbered.event, numbered.received.letter
+    desk.returning = desk.restoring or (letter is not None and letter.restoring)
     ignored = [change for change in event.data.records if is_unshared(desk, change)]
     going = [change for change in event.data.records if change not in ignored] if ignored else event.data.records
     changes, stays = hold_back(desk, numbered, going)
@@ -158,7 +161,7 @@ def apply_event(desk: Desk, numbered: Numbered) -> None:
     for change in changes:
         outcomes += merge_change(desk, event, change)
     desk.told += [heard.Told(event.id, outcome) for outcome in event.data.outcomes]
-    if numbered.received.letter is not None and not stays and event.type != OUTCOME:
+    if letter is not None and not stays and event.type != OUTCOME:
         outcomes.append(Outcome(event.id, "applied", "left parking"))
     if outcomes:
         desk.answers.append(answer(event, *outcomes))
@@ -199,7 +202,7 @@ def merge_change(desk: Desk, event: Event, change: RecordChange) -> list[Outcome
         record.erase()
     if record.document.erased:
         return [Outcome(event.id, "ignored", "erased", change.uid)]
-    running = desk.incarnation.name if desk.restoring else None
+    running = desk.incarnation.name if desk.returning else None
     refused = refuse_fields(Door(desk.side, desk.policy, record.kind, record.side, running), record.document, change.fields)
     if not refused:
         return merge_fields(desk, event, record, change.fields)
@@ -347,7 +350,7 @@ def refuse_new(desk: Desk, kind: Kind | None, change: RecordChange) -> str | Non
     if change.erased:
         return None  # a record that this store does not have, or not any more: what is left of it is the fact
     ours = change.side == desk.side and (kind is None or kind.made_by is None)
-    if not desk.restoring and (ours or change.parent in desk.unknown):
+    if not desk.returning and (ours or change.parent in desk.unknown):
         desk.unknown.add(change.uid)  # and what hangs below it is not to be called somebody else's child
         return "own_record_unknown"
     if kind is not None and not belongs(desk.records.get(change.parent or ""), kind, change):

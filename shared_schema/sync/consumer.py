@@ -293,6 +293,7 @@ class Consumer:
             for each in (each for each in arrivals.events if each.event.type != OUTCOME):  # which nobody answers
                 row["event"] = each.event.id
                 desk.answers.append(answer(each.event, Outcome(each.event.id, "parked", "poison")))
+            row["restoring"] = await restoration.is_restoring(tx, self.partnership)
             rows, desk.answers = await discards.pass_over(tx, self.partnership, [row], desk.answers, desk.now_ms)
             await parking.save(tx, rows)
             await stops.check_flood(tx, self.partnership, self.limits, desk.now_ms)

@@ -131,7 +131,6 @@ async def apply_again(work: Work, letter_id: int, *, released: bool = False, rel
     limits = None if released else work.keeping.brake
     desk = Desk(work.incarnation, partnership, await load_policy(work.tx, partnership), work.due, limits)
     desk.trash_days, desk.releasing = work.keeping.trash_days, releasing
-    desk.restoring = row["restoring"]  # a person's word may come when this store is mended long since
     await apply_events(work.tx, desk, sort_arrivals(partnership, [parking.unpark(row)]))
     reason = next((str(each["reason"]) for each in desk.to_park if each.get("id") == letter_id), None)
     told = [each for each in desk.answers if each.event != row["event"] or reason != row["reason"]]  # else its sender knows

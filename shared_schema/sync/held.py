@@ -193,7 +193,7 @@ async def drop_incoming(work: Work, partnership: str, letter: int) -> str:
     deleted = [each for each in event.data.records if LIFE in each.fields and each.uid in records]
     work.woken.add(partnership)
     if deleted and all(may_restore(work, policy, records[each.uid]) for each in deleted) and not any(map(ends, event.data.records)):
-        desk = Desk(work.incarnation, partnership, policy, work.due, None, restoring=row["restoring"])
+        desk = Desk(work.incarnation, partnership, policy, work.due, None)
         await apply_events(work.tx, desk, sort_arrivals(partnership, [parking.unpark(row)]))
         if desk.to_park:  # for a parent of something else in it: when that comes it is judged anew
             await brake.forget(work.tx, partnership, event.id)

@@ -37,7 +37,7 @@ def make_row(partnership: str, received: Received, reason: str, detail: str, now
         "headers": json.dumps([[name, value.hex()] for name, value in received.headers]),
         "payload": received.value,
         "at_ms": letter.at_ms,
-        "restoring": False,
+        "restoring": letter.restoring,
     }
 
 
@@ -103,4 +103,5 @@ def read_rows(partnership: str, rows: Sequence[ParkRow]) -> list[Numbered]:
 
 def unpark(row: ParkRow) -> Received:
     headers = tuple((name, bytes.fromhex(value)) for name, value in json.loads(row["headers"]))
-    return Received(row["topic"], row["record_offset"], 0, None, row["payload"], headers, Letter(row.get("id"), row["at_ms"]))
+    letter = Letter(row.get("id"), row["at_ms"], row["restoring"])
+    return Received(row["topic"], row["record_offset"], 0, None, row["payload"], headers, letter)

@@ -19,10 +19,12 @@ class Record(NamedTuple):
 
 
 class Letter(NamedTuple):
-    """Where a record lay in parking, if it was stored there, and since when (UTC ms)."""
+    """Where a record lay in parking, if it was stored there, and since when (UTC ms). `restoring`: it came while this store, which went
+    back, got its states: it may bring our own writes, however late it leaves."""
 
     id: int | None
     at_ms: int
+    restoring: bool = False
 
 
 class Received(NamedTuple):

@@ -6,14 +6,14 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
-from sqlalchemy import select, text, update
+from sqlalchemy import delete, insert, select, text, update
 
 from shared_schema.contract.envelope import EVENT_BYTES_MAX
 from shared_schema.crm.tables import shared_records
-from shared_schema.sync import apply, arrivals, dead_letters, held, metrics, refusals
+from shared_schema.sync import apply, arrivals, dead_letters, held, metrics, refusals, tables
 from shared_schema.sync.braking import LEAST, Limits
 from shared_schema.sync.dead_letters import Replayed
-from shared_schema.sync.tables import outbox, parked
+from shared_schema.sync.tables import outbox, parked, restorations
 from tests.contract.golden import SAMPLES
 from tests.integration.test_dead_letters import ADMIN, EVENT, PERSON, Inbox, P, open_inbox, person, stumble_over
 
@@ -30,9 +30,18 @@ def say(count: int, *records: tuple[str, str, str]) -> bytes:
     return person(count, registration=DEAL, data={"records": made})
 
 
+def say_ours(count: int, *records: tuple[str, str, str]) -> bytes:
+    """The same as texts of this side's, which the peer gives back."""
+    return say(count, *records).replace(b'"partner"', b'"vendor"').replace(b'"p-', b'"v-')
+
+
 ADDED, OTHER_ADDED = say(0x60, (NOTE, "note", DEAL)), say(0x61, (OTHER_NOTE, "note", DEAL))
 COMMENTED = say(0x62, (COMMENT, "comment", NOTE))
 COMMENTED_BOTH = say(0x63, (COMMENT, "comment", NOTE), (OTHER_COMMENT, "comment", OTHER_NOTE))
+
+
+OUR_COMMENT = say_ours(0x64, (COMMENT, "comment", NOTE))
+OUR_COMMENTS = say_ours(0x65, (COMMENT, "comment", NOTE), (OTHER_COMMENT, "comment", OTHER_NOTE))
 
 
 @pytest.fixture
@@ -126,6 +135,57 @@ async def test_a_child_that_can_not_be_applied_does_not_keep_its_parent_away(
     ((letter,),) = await letters(dealing, "id")
     assert await dealing.replay(letter) == [Replayed(letter, "applied", partnership=P)]
     assert await letters(dealing, "id") == [] and await is_stored(dealing, COMMENT)
+
+
+async def refused(inbox: Inbox, uid: str) -> list[str]:
+    """The reasons for which something of a record was refused."""
+    return [row.reason for row in await inbox.rows(select(tables.refusals.c.reason).where(tables.refusals.c.uid == uid))]
+
+
+async def come_while_restoring(inbox: Inbox, *payloads: bytes) -> None:
+    """Events that come while this store, which went back, gets its states."""
+    async with inbox.station.database.transaction() as tx:
+        row = {"partnership": P, "request": EVENT % 0xFF, "why": "a test says so", "since_ms": 0, "asked_ms": 0}
+        await tx.execute(insert(restorations).values(row | {"merged": False, "doubted": False}))
+    inbox.consumer.begin_restoring()
+    await inbox.put(*payloads)
+    async with inbox.station.database.transaction() as tx:
+        await tx.execute(delete(restorations))
+
+
+@pytest.mark.parametrize("times", [1, 2])
+async def test_our_own_that_came_back_before_its_parent_is_taken_for_our_own_when_that_comes(dealing: Inbox, times: int) -> None:
+    await come_while_restoring(dealing, OUR_COMMENT if times == 1 else OUR_COMMENTS)
+    for parent in (ADDED, OTHER_ADDED)[:times]:
+        assert await letters(dealing, "restoring") == [(True,)]
+        await dealing.put(parent)
+    assert await letters(dealing, "id") == [] and await is_stored(dealing, COMMENT)
+    assert await refused(dealing, COMMENT) == []
+
+
+async def test_what_waited_before_a_restoration_is_no_more_our_own_for_a_parent_that_is_replayed(
+    dealing: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await dealing.put(OUR_COMMENT)
+    with monkeypatch.context() as broken:
+        await stumble_over(broken, EVENT % 0x60)
+        await come_while_restoring(dealing, ADDED)
+    parent = (await letters(dealing, "id"))[-1][0]
+    await dealing.replay(parent)
+    assert await is_stored(dealing, NOTE) and not await is_stored(dealing, COMMENT)
+    assert await refused(dealing, COMMENT) == ["own_record_unknown"]
+
+
+async def test_our_own_that_was_poison_while_it_came_back_is_our_own_when_it_is_replayed(
+    dealing: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await dealing.put(ADDED)
+    with monkeypatch.context() as broken:
+        await stumble_over(broken, EVENT % 0x64)
+        await come_while_restoring(dealing, OUR_COMMENT)
+    ((letter,),) = await letters(dealing, "id")
+    assert await dealing.replay(letter) == [Replayed(letter, "applied", partnership=P)]
+    assert await is_stored(dealing, COMMENT)
 
 
 async def test_what_waits_for_one_parent_after_the_other_keeps_where_it_stood_and_since_when(dealing: Inbox) -> None:
