@@ -23,12 +23,13 @@ NEWEST = 8  # epochs that are acknowledged every time, so that a peer whose stor
 
 @dataclass(slots=True)
 class Reach:
-    """Per epoch of the peer's, the progress, the id of the event that brought the watermark where it is, and when it moved last (ms).
-    `touched` are the epochs that the batch speaks of."""
+    """Per epoch of the peer's, the progress, the ids of the event at the watermark and of the one at the last number (its `head`), where
+    they are known, and when it moved last (ms). `touched` are the epochs that the batch speaks of."""
 
     partnership: str
     epochs: dict[str, Progress] = field(default_factory=dict)
     events: dict[str, str | None] = field(default_factory=dict)
+    heads: dict[str, str | None] = field(default_factory=dict)
     moved_ms: dict[str, int] = field(default_factory=dict)
     touched: set[str] = field(default_factory=set)
     arrivals: Counter[str] = field(default_factory=Counter)
@@ -48,14 +49,18 @@ class Reach:
 
     def arrive(self, epoch: str, number: int, event: str | None) -> None:
         progress, arrival = sequence.receive(self.of(epoch), number)
-        self.move(epoch, progress, event)
+        if number == progress.next - 1:
+            self.heads[epoch] = event
+        self.move(epoch, progress, number, event)
         self.touched.add(epoch)
         self.arrivals[arrival] += 1
 
-    def move(self, epoch: str, progress: Progress, event: str | None) -> None:
-        """What is missing behind the watermark takes nothing from the event that stands there: by it a peer learns what its store lost."""
-        if sequence.watermark(progress) != sequence.watermark(self.of(epoch)):
-            self.events[epoch] = event
+    def move(self, epoch: str, progress: Progress, number: int = 0, event: str | None = None) -> None:
+        """What is missing behind the watermark takes nothing from the event that stands there: by it a peer learns what its store lost. It
+        is the one of this number, or the head where the last gap is filled; between two gaps it is not known any more."""
+        mark = sequence.watermark(progress)
+        if mark != sequence.watermark(self.of(epoch)):
+            self.events[epoch] = self.heads.get(epoch) if mark == progress.next - 1 else event if mark == number else None
         self.epochs[epoch] = progress
 
     def hear(self, control: Control) -> None:
@@ -63,15 +68,16 @@ class Reach:
         if isinstance(control, Heartbeat | Restated):
             for epoch, last in control.epochs.items():
                 if last >= self.of(epoch).next:
-                    self.move(epoch, sequence.announce(self.of(epoch), last), None)
+                    self.heads[epoch] = None
+                    self.move(epoch, sequence.announce(self.of(epoch), last))
         if isinstance(control, Void):
             for epoch, ranges in control.epochs.items():
-                self.move(epoch, sequence.void(self.of(epoch), ranges), None)
+                self.move(epoch, sequence.void(self.of(epoch), ranges))
         if isinstance(control, Heartbeat | Restated | Void):
             self.touched.update(control.epochs)
 
 
-EPOCH = tuple(inbound_epochs.c[name] for name in ("epoch", "next_sequence", "gaps", "event", "moved_ms"))
+EPOCH = tuple(inbound_epochs.c[name] for name in ("epoch", "next_sequence", "gaps", "event", "head", "moved_ms"))
 RECEIVED = Statement(select(*EPOCH).where(inbound_epochs.c.partnership == bindparam("partnership")))
 
 
@@ -81,11 +87,11 @@ async def load(tx: AsyncConnection, partnership: str) -> Reach:
 
 
 def make_reach(partnership: str, rows: Iterable[Sequence[Any]]) -> Reach:
-    """The reach that these rows say: epoch, next number, gaps, event, and when it last moved."""
+    """The reach that these rows say: epoch, next number, gaps, event, head, and when it last moved."""
     reach = Reach(partnership)
-    for epoch, next_sequence, gaps, event, moved_ms in rows:
+    for epoch, next_sequence, gaps, event, head, moved_ms in rows:
         reach.epochs[epoch] = Progress(next_sequence, tuple((low, high) for low, high in json.loads(gaps)))
-        reach.events[epoch] = event
+        reach.events[epoch], reach.heads[epoch] = event, head
         reach.moved_ms[epoch] = moved_ms
     return reach
 
@@ -98,11 +104,12 @@ async def save(tx: AsyncConnection, reach: Reach, epochs: Iterable[str], now_ms:
             "next_sequence": reach.of(epoch).next,
             "gaps": json.dumps(reach.of(epoch).gaps),
             "event": reach.events.get(epoch),
+            "head": reach.heads.get(epoch),
             "moved_ms": now_ms,
         }
         for epoch in sorted(epochs)
     ]
-    await upsert(tx, inbound_epochs, rows, ("next_sequence", "gaps", "event", "moved_ms"))
+    await upsert(tx, inbound_epochs, rows, ("next_sequence", "gaps", "event", "head", "moved_ms"))
 
 
 def acknowledge(reach: Reach) -> dict[str, EpochAcknowledgement]:

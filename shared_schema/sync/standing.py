@@ -27,10 +27,10 @@ def select_parts() -> Any:
     document = select(shared_records.c.document).where(*OWN).scalar_subquery()
     terms = select(partnerships.c.terms).where(partnerships.c.id == bindparam("partnership")).scalar_subquery()
     number, text = cast(null(), BigInteger), cast(null(), Text)
-    policy = select(literal("policy"), document, number, terms, text, number)
+    policy = select(literal("policy"), document, number, terms, text, text, number)
     epochs = select(literal("epoch"), *EPOCH).where(inbound_epochs.c.partnership == bindparam("partnership"))
     ours = (outbox.c.partnership == bindparam("partnership"), outbox.c.answers.is_not(None))
-    return union_all(policy, epochs, select(literal("withheld"), outbox.c.answers, number, text, text, number).where(*ours))
+    return union_all(policy, epochs, select(literal("withheld"), outbox.c.answers, number, text, text, text, number).where(*ours))
 
 
 PARTS = Statement(select_parts())

@@ -78,6 +78,7 @@ inbound_epochs = Table(
     Column("next_sequence", BigInteger, nullable=False),
     Column("gaps", Text, nullable=False),
     Column("event", String(36)),
+    Column("head", String(36)),
     Column("moved_ms", BigInteger, nullable=False),
 )
 

@@ -1,5 +1,7 @@
 """What an acknowledgement says of an epoch: how far everything has arrived, what is missing, and the event that brought it there."""
 
+import pytest
+
 from shared_schema.contract.envelope import Heartbeat, Void
 from shared_schema.sync.progress import Reach, acknowledge
 
@@ -29,14 +31,32 @@ def test_a_tail_that_is_lost_takes_nothing_from_the_event_before_it() -> None:
 def test_what_is_beyond_a_gap_is_not_called_the_event_there() -> None:
     reach = arrived(1, 3)
     assert said(reach) == (1, [(2, 2)], EVENTS[1])
-    reach.arrive(EPOCH, 2, EVENTS[2])
-    assert said(reach) == (3, [], EVENTS[2])
 
 
-def test_where_no_row_bears_the_number_there_is_no_event() -> None:
+@pytest.mark.parametrize("voided", [True, False])
+def test_where_the_last_gap_is_filled_the_event_there_is_the_last_one_and_no_earlier_one(voided: bool) -> None:
     reach = arrived(1, 3)
+    if voided:
+        reach.hear(Void(partnership=P, sent_ms=1, epochs={EPOCH: [(2, 2)]}))
+    else:
+        reach.arrive(EPOCH, 2, EVENTS[2])
+    assert said(reach) == (3, [], EVENTS[3])
+
+
+def test_between_two_gaps_the_event_there_is_not_known() -> None:
+    reach = arrived(2)
+    reach.hear(Heartbeat(partnership=P, sent_ms=1, epochs={EPOCH: 3}))
+    reach.arrive(EPOCH, 1, EVENTS[1])
+    assert said(reach) == (2, [(3, 3)], None)
+    reach.arrive(EPOCH, 3, EVENTS[3])
+    assert said(reach) == (3, [], EVENTS[3])
+
+
+def test_where_no_row_bears_the_last_number_there_is_no_event() -> None:
+    reach = arrived(1)
+    reach.hear(Heartbeat(partnership=P, sent_ms=1, epochs={EPOCH: 2}))
     reach.hear(Void(partnership=P, sent_ms=1, epochs={EPOCH: [(2, 2)]}))
-    assert said(reach) == (3, [], None)
+    assert said(reach) == (2, [], None)
 
 
 def test_what_comes_twice_changes_nothing() -> None:

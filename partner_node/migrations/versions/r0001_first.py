@@ -110,6 +110,7 @@ def upgrade() -> None:
         sa.Column("next_sequence", sa.BigInteger(), nullable=False),
         sa.Column("gaps", sa.Text(), nullable=False),
         sa.Column("event", sa.String(length=36), nullable=True),
+        sa.Column("head", sa.String(length=36), nullable=True),
         sa.Column("moved_ms", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("partnership", "epoch", name=op.f("pk_inbound_epochs")),
     )
