@@ -7,11 +7,15 @@ from random import Random
 
 from shared_schema.contract.codec import HEADER_EPOCH, HEADER_SEQUENCE
 from shared_schema.contract.envelope import EVENT_BYTES_MAX, SCHEMA_PREFIX
+from shared_schema.contract.registers import Side
+from shared_schema.contract.topics import partnership_of
 from shared_schema.sync.transport import Record
 from tests.simulation.sqlite_connection import DOWN, FULL
+from tests.simulation.tampering import send_forged
 from tests.simulation.world import World
 
 Harm = Callable[[World, str], Awaitable[bool | None]]  # False: nothing came of it
+FAR = 10**9
 JUMPS_MS = (-7_200_000, 3_600_000, 20_000)
 
 
@@ -113,6 +117,19 @@ async def poison(world: World, topic: str) -> None:
     world.cluster.append(topic, [Record(None, value, ((HEADER_EPOCH, epoch), (HEADER_SEQUENCE, b"1")))])
 
 
+async def forge(world: World, topic: str) -> bool:
+    """An event that claims to have seen a thousand million writes of whoever gets it: believed, it would hide all that they write."""
+    partnership = partnership_of(topic)
+    sender: Side = "partner" if topic.endswith("partner") else "vendor"
+    partner = next(each for each in world.partners if world.partnership_of(each) == partnership)
+    reader = world.vendor if sender == "partner" else partner
+    registrations = reader.rows("SELECT uid, side FROM shared_deals WHERE partnership = ? ORDER BY id", partnership)
+    if not registrations:
+        return False
+    send_forged(world, partnership, sender, world.random.choice(registrations), {reader.station.incarnation.name: FAR})
+    return True
+
+
 async def stall(world: World, topic: str) -> None:
     with world.apart():
         await asyncio.sleep(world.random.random() * 5)
@@ -140,6 +157,7 @@ HARMS: dict[str, tuple[int, Harm]] = {
     "database away": (2, lose_database),
     "disk full": (2, fill_disk),
     "poison sent": (2, poison),
+    "context forged": (2, forge),
     "delivery stalled": (3, stall),
     "clock jumped": (2, jump),
     "two processes of a node": (2, twin),

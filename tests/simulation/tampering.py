@@ -1,17 +1,24 @@
 """What somebody does to a topic or a store behind the product's back, for the scripts."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from shared_schema.contract.codec import HEADER_CONTROL, HEADER_EPOCH, HEADER_SEQUENCE, RecordChange, encode_control
 from shared_schema.contract.documents import Document, hash_record
 from shared_schema.contract.envelope import Control
-from shared_schema.contract.registers import Dot, Register, Sibling, Stamp
+from shared_schema.contract.registers import Context, Dot, Register, Sibling, Side, Stamp
 from shared_schema.contract.topics import record_topic
 from shared_schema.sync import dead_letters
 from shared_schema.sync.transport import Record
 from tests.hand_made import make_event, make_message
 from tests.simulation.actor import EPOCH_MS, Actor, count, one
 from tests.simulation.world import World
+
+# By who is said to have sent it: a field, its value, and the event's type.
+FORGERIES: Mapping[Side, tuple[str, Any, str]] = {
+    "partner": ("decision", {"decision": "won", "at": EPOCH_MS, "round": 1}, "registration.decided"),
+    "vendor": ("submission", {"at": EPOCH_MS, "round": 9}, "registration.submitted"),
+}
 
 
 def say(world: World, side: Any, message: Control) -> None:
@@ -48,11 +55,19 @@ async def forge(world: World) -> None:
     """Somebody at the partner's broker decides for the vendor: that field is refused, and the partner is told."""
     vendor = world.vendor
     uid = one(vendor, "SELECT uid FROM shared_deals ORDER BY id LIMIT 1")
-    world.forged = True
-    dot = Dot("p-00000000000000ff", 1)
-    approval = Sibling(dot, Stamp(EPOCH_MS, 0), None, {"decision": "won", "at": EPOCH_MS, "round": 1})
-    change = RecordChange(uid, "registration", None, uid, "partner", {"decision": Register({dot.incarnation: 1}, (approval,))})
-    event_id = "01a0c450-0000-7000-8000-000000000001"
-    event = make_event(event_id, "registration.decided", (world.partnership, "partner"), change, Stamp(EPOCH_MS, 0))
-    world.cluster.append(record_topic(world.partnership, "partner"), [make_message(event, "f" * 16)])
+    send_forged(world, world.partnership, "partner", (uid, "partner"), {})
     await world.until(lambda: count(vendor, "refusals"), "it is refused")
+
+
+def send_forged(world: World, partnership: str, sender: Side, registration: tuple[str, Side], seen: Context) -> None:
+    """An event that a side never sent, in the field of a registration (its uid and maker) that is the other side's alone to write. `seen`:
+    what it claims to have seen. Even a store that is being restored, and may get its own writes back, takes nothing of that."""
+    uid, maker = registration
+    field, value, type_ = FORGERIES[sender]
+    dot = Dot(f"{sender[0]}-00000000000000ff", 1)
+    register = Register({dot.incarnation: 1, **seen}, (Sibling(dot, Stamp(EPOCH_MS, 0), None, value),))
+    change = RecordChange(uid, "registration", None, uid, maker, {field: register})
+    event_id = f"01a0c450-0000-7000-8000-0000000f{len(world.forged):04x}"
+    world.forged.add(event_id)
+    event = make_event(event_id, type_, (partnership, sender), change, Stamp(EPOCH_MS, 0))
+    world.cluster.append(record_topic(partnership, sender), [make_message(event, f"{world.random.getrandbits(64):016x}")])

@@ -121,7 +121,7 @@ class World:
         self.disasters: Counter[str] = Counter()
         self.known_before: dict[str, list[KnownBefore]] = {}
         self.background: list[asyncio.Task[Any]] = []
-        self.forged = False
+        self.forged: set[str] = set()
         self.play_ended_early = False
         self.torn = False
         self.playing = False
