@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import delete, insert, select, text, update
 
 from shared_schema.contract.envelope import EVENT_BYTES_MAX
+from shared_schema.crm.projected_tables import shared_deals
 from shared_schema.crm.tables import shared_records
 from shared_schema.sync import apply, arrivals, dead_letters, held, metrics, refusals, tables
 from shared_schema.sync.braking import LEAST, Limits
@@ -186,6 +187,24 @@ async def test_our_own_that_was_poison_while_it_came_back_is_our_own_when_it_is_
     ((letter,),) = await letters(dealing, "id")
     assert await dealing.replay(letter) == [Replayed(letter, "applied", partnership=P)]
     assert await is_stored(dealing, COMMENT)
+
+
+async def test_a_registration_that_was_poison_while_it_came_back_is_not_decided_on_again(
+    inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With it comes what this side decided before its store went back: refused, the registration would be a new one."""
+    decided = {"decision": "rejected", "reason": "taken", "at": 1, "round": 1}
+    sibling = {"actor": None, "dot": ["v-8c1f0b6a2d94e357", 1], "stamp": [1, 0], "value": decided}
+    event = json.loads(SHARED)
+    (registration,) = [each for each in event["data"]["records"] if each["kind"] == "registration"]
+    registration["fields"]["decision"] = {"context": {"v-8c1f0b6a2d94e357": 1}, "siblings": [sibling]}
+    with monkeypatch.context() as broken:
+        await stumble_over(broken, event["id"])
+        await come_while_restoring(inbox, json.dumps(event).encode())
+    ((letter,),) = await letters(inbox, "id")
+    await inbox.replay(letter)
+    assert await inbox.rows(select(shared_deals.c.status)) == [("rejected",)]
+    assert await inbox.rows(select(tables.reactions.c.kind)) == []
 
 
 async def test_what_waits_for_one_parent_after_the_other_keeps_where_it_stood_and_since_when(dealing: Inbox) -> None:
