@@ -126,7 +126,7 @@ async def apply_again(work: Work, letter_id: int, *, released: bool = False, rel
     if row is None:
         return Replayed(letter_id, "gone")
     partnership = str(row["partnership"])
-    if not released:
+    if not released and row["reason"] != MISSING_PARENT:  # what waits for its parent may have been released
         await brake.forget(work.tx, partnership, row["event"])
     limits = None if released else work.keeping.brake
     desk = Desk(work.incarnation, partnership, await load_policy(work.tx, partnership), work.due, limits)

@@ -280,3 +280,16 @@ async def test_whoever_sent_what_can_not_be_read_is_told_where_its_id_can(inbox:
         ("malformed", None),
     ]
     assert len(await inbox.rows(select(outbox.c.id))) == len(reasons)
+
+
+async def test_a_released_deletion_that_waits_for_its_parent_is_not_held_again_by_a_replay(dealing: Inbox) -> None:
+    life = next(json.loads(sample.value) for sample in SAMPLES if sample.type == "note.deleted")["data"]["records"][0]["fields"]
+    for count in range(LEAST + 1):
+        record = {"uid": EVENT % (0x80 + count), "kind": "comment", "parent": NOTE, "registration": DEAL, "fields": TEXT | life}
+        await dealing.put(person(0x90 + count, registration=DEAL, data={"records": [RECORD | record]}))
+    letter, _ = (await letters(dealing, "id", "reason"))[-1]
+    assert await held.decide(dealing.station, ADMIN, P, "in", "release") == {"parked": 1}
+    await dealing.replay(letter)
+    assert (await letters(dealing, "id", "reason"))[-1] == (letter, "missing_parent")
+    await dealing.put(ADDED)
+    assert await letters(dealing, "reason") == []
