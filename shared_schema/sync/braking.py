@@ -69,11 +69,6 @@ def takes_leave(written: Sequence[Written]) -> bool:
     return any(each.field in LEFT for each in written) or bool(acts_of_writes(written))
 
 
-def destroys(change: RecordChange) -> bool:
-    """Whether a state says that its record, or a part of it, is destroyed."""
-    return act_of_change(change, Document()) is not None
-
-
 def spare(change: RecordChange) -> RecordChange | None:
     """The part of a change that destroys nothing; None if there is none."""
     if change.erased or change.erased_fields:

@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import BigInteger, Delete, Select, and_, bindparam, case, delete, exists, func, literal, null, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from shared_schema.contract.codec import decode_event
 from shared_schema.contract.records import KINDS
 from shared_schema.crm.rows import Among, in_partnership, insert_for, take_turn, upsert
 from shared_schema.crm.shared_records import load_records
@@ -18,10 +19,9 @@ from shared_schema.crm.statements import Statement
 from shared_schema.crm.tables import partnerships, shared_records
 from shared_schema.sync import metrics, outbox
 from shared_schema.sync.brake import find_held
-from shared_schema.sync.braking import destroys
 from shared_schema.sync.incarnation import Incarnation
 from shared_schema.sync.log_lines import ids
-from shared_schema.sync.restate import cut, depth_of, make_statement, state_of
+from shared_schema.sync.restate import cut, depth_of, make_statement
 from shared_schema.sync.tables import outbox as outbox_rows
 from shared_schema.sync.tables import owed_states, peer_outcomes
 
@@ -37,6 +37,9 @@ NEXT = Statement(
     .where(owed_states.c.partnership == bindparam("partnership"), owed_states.c.event.is_(None))
     .order_by(owed_states.c.depth, owed_states.c.uid)
     .limit(bindparam("most", type_=BigInteger()))
+)
+DELETING = Statement(
+    select(outbox_rows.c.payload).where(outbox.OURS, *outbox.WAITING, outbox_rows.c.destroys, outbox_rows.c.epoch.is_(None))
 )
 OWING = Statement(
     select(partnerships.c.id)
@@ -79,8 +82,8 @@ async def owe_selected(tx: AsyncConnection, chosen: Select[Any], parameters: dic
 
 
 async def pay(tx: AsyncConnection, incarnation: Incarnation, partnership: str) -> int:
-    """Queue the next piece of what is owed, parents first; how many records. A store that is being restored says of none that it is
-    destroyed: when that is over, the peer is owed everything. What no event can carry is passed over and owed no more; the log, a metric
+    """Queue the next piece of what is owed, parents first; how many records. A store that is being restored says nothing of deletions that
+    wait for the end of that: then the peer is owed everything. What no event can carry is passed over and owed no more; the log, a metric
     and each verification name it."""
     await take_turn(tx, f"owed:{partnership}")
     found = await NEXT.fetch(tx, {"partnership": partnership, "most": PIECE_RECORDS})
@@ -88,10 +91,9 @@ async def pay(tx: AsyncConnection, incarnation: Incarnation, partnership: str) -
         return 0
     depths, restoring = {uid: depth for uid, depth, _ in found}, bool(found[0][2])
     records = await load_records(tx, partnership, depths)
-    spoken = [each for each in records.values() if not (restoring and destroys(state_of(each)))]
-    await forget(tx, partnership, records.keys() - {each.uid for each in spoken})
-    ordered = sorted(spoken, key=lambda record: (depths[record.uid], record.uid))
+    ordered = sorted(records.values(), key=lambda record: (depths[record.uid], record.uid))
     held = {uid for uid, _ in await find_held(tx, partnership, "out")}
+    held |= await find_deleting(tx, partnership) if restoring else set()
     events, rows, unfit = [], [], []
     for some in cut(ordered):
         event = make_statement(incarnation, partnership, some, held)
@@ -105,6 +107,12 @@ async def pay(tx: AsyncConnection, incarnation: Incarnation, partnership: str) -
     await upsert(tx, owed_states, rows, ("event",))
     await pass_over(tx, partnership, unfit)
     return len(found)
+
+
+async def find_deleting(tx: AsyncConnection, partnership: str) -> set[str]:
+    """The records that people deleted here while the store is being restored."""
+    payloads = [decode_event(payload.encode()) for (payload,) in await DELETING.fetch(tx, {"partnership": partnership})]
+    return {change.uid for event in payloads for change in event.data.records}
 
 
 async def pass_over(tx: AsyncConnection, partnership: str, uids: Collection[str]) -> None:

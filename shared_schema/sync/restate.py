@@ -45,7 +45,7 @@ def state_of(record: SharedRecord) -> RecordChange:
 
 
 def make_statement(incarnation: Incarnation, partnership: str, records: Sequence[SharedRecord], held: Collection[str] = ()) -> Event:
-    """The states of records; of those of which the brake holds something, without what may not be sent yet."""
+    """The states of records; of those whose destruction is held, without what may not be sent yet."""
     states = [(spare(state_of(each)) if each.uid in held else state_of(each)) for each in records]
     return restate(incarnation, partnership, tuple(each for each in states if each is not None))
 

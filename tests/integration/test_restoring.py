@@ -3,24 +3,27 @@ stays as it is, for neither had in view what is still to come back; nobody loses
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import select, update
 
 from shared_schema.contract.codec import decode_event
+from shared_schema.contract.documents import Document
+from shared_schema.contract.topics import record_topic
 from shared_schema.crm.deals import load_deal
 from shared_schema.crm.problems import WrongState
 from shared_schema.crm.projected_tables import shared_notes, trash
 from shared_schema.crm.tables import shared_records
 from shared_schema.sync import notes, offers, partnerships, registrations, relay, restoration, restorer
-from shared_schema.sync.braking import destroys
+from shared_schema.sync.braking import act_of_change
 from shared_schema.sync.deals import save_shared
 from shared_schema.sync.notes import add_note
 from shared_schema.sync.owed_states import list_owing, owe_all
 from shared_schema.sync.restater import fold_piece
 from shared_schema.sync.restorable import DAY_MS
 from shared_schema.sync.station import Author
-from shared_schema.sync.tables import outbox, reactions, restorations
+from shared_schema.sync.tables import outbox, reactions, refusals, restorations
 from shared_schema.sync.trash import sweep
 from tests.integration.pair import Side, open_pair, until
 from tests.integration.rewinding import Rewindable, Scene, active, add_a_rep, check_agree, reps_of, told, work_on
@@ -77,7 +80,7 @@ async def said(scene: Scene, name: str, since: int) -> list[str]:
     """Kind and uid of what was said in this side's topic to be destroyed, from an offset on."""
     (log,) = [log for topic, log in scene.cluster.logs.items() if topic.endswith(f"from-{name}")] if scene.cluster else []
     events = [decode_event(each.value) for each in log.records[since:] if dict(each.headers).get("epoch") and each.value]
-    return [f"{change.kind} {change.uid}" for event in events for change in event.data.records if destroys(change)]
+    return [f"{change.kind} {change.uid}" for event in events for change in event.data.records if act_of_change(change, Document())]
 
 
 def count_said(scene: Scene, name: str) -> int:
@@ -152,6 +155,36 @@ async def test_two_stores_that_are_restored_by_each_other_and_delete_meanwhile_d
     await check_agree(pair)
     gone = await pair.partner.rows(select(shared_records.c.kind).where(shared_records.c.state == "deleted").order_by(shared_records.c.kind))
     assert [row.kind for row in gone] == ["note", "note", "product"]
+
+
+async def test_what_a_store_has_lost_of_its_own_deletions_comes_back_from_a_peer_that_is_being_restored_as_well(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which hears that all is said only once that store is mended, so that it answers amid its own restoration; and the topic of that store
+    is lost, so that it does not begin once more."""
+    pair, real = scene.pair, restoration.take_restated
+    copy = await scene.keep("partner")
+    await pair.partner.do(offers.remove, "product", 1)
+    await pair.partner.do(notes.remove, "note", await note_id(pair.partner, "a note of the partner's"))
+    await pair.settle()
+    await pair.partner.stop()
+    await pair.vendor.do(restoration.confirm)
+    await scene.put_back("partner", copy)
+    assert scene.cluster is not None
+    scene.cluster.recreate_topic(record_topic(pair.partnership, "partner"))
+
+    async def take_late(tx: Any, told: Any, reach: Any) -> None:
+        if not await is_restoring(pair.partner) or told.request in [row.request for row in await pair.partner.rows(select(restorations))]:
+            await real(tx, told, reach)
+
+    monkeypatch.setattr(restoration, "take_restated", take_late)
+    pair.partner.start()
+    for name in ("partner", "vendor"):
+        await scene.mended(name)
+    await check_agree(pair)
+    assert await pair.partner.rows(select(refusals.c.uid, refusals.c.field, refusals.c.reason)) == []
+    gone = await pair.partner.rows(select(shared_records.c.kind).where(shared_records.c.state == "deleted").order_by(shared_records.c.kind))
+    assert [row.kind for row in gone] == ["note", "product"]
 
 
 async def test_the_trash_of_an_old_copy_is_not_emptied_before_the_peer_was_heard(scene: Scene) -> None:
