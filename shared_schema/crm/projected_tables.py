@@ -147,7 +147,8 @@ trash = Table(
     Column("registration", String(36)),
     Column("deleted_ms", BigInteger, nullable=False),
     UniqueConstraint("partnership", "uid"),
-    Index("ix_trash_deleted_ms", "deleted_ms"),
+    Index("ix_trash_deleted_ms", "partnership", "deleted_ms"),
+    Index("ix_trash_registration", "partnership", "registration", "kind"),
 )
 
 conflicts = Table(

@@ -120,6 +120,7 @@ parked = Table(
     Column("restoring", Boolean, nullable=False, server_default=false()),  # it came while we were: it may bring our own
     Index("ix_parked_waits_for", "partnership", "waits_for"),
     Index("ix_parked_id", "partnership", "id"),
+    Index("ix_parked_at_ms", "partnership", "at_ms"),
 )
 
 discards = Table(

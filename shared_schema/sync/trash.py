@@ -1,10 +1,10 @@
 """The trash: what was deleted for both sides and can still be restored, and what became invisible with it. After the time to restore it the
 content goes, once nothing of it is on its way any more, on either side; the tombstone stays for ever."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Select, and_, delete, exists, or_, select
+from sqlalchemy import ColumnElement, FromClause, Select, and_, delete, exists, func, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.contract.documents import LIFE
@@ -33,6 +33,7 @@ Row = dict[str, Any]
 SWEEP_S = 600.0
 GRACE_DAYS = 7  # a restore of the last hour may still be on its way here: what it brings back must not be gone
 BATCH = 500
+NEVER_MS = -1
 PARTS = ("note", "comment", "product", "quote", "eligibility", "member")
 PAGE_MAX = 200
 EXCERPT = 120
@@ -117,18 +118,38 @@ class Emptier:
         await bell.wait(self.wake, SWEEP_S)
 
 
+class Heap(NamedTuple):
+    """One partnership's trash: the moment of its oldest deletion, up to when the peer had said everything, when something was parked last
+    (UTC ms), and whether something is missing or a restoration goes on."""
+
+    partnership: str
+    ended: bool
+    oldest_ms: int
+    whole_ms: int
+    parked_ms: int
+    missing: bool
+
+
+class Span(NamedTuple):
+    """Deletions after one moment and before another (UTC ms) whose days are over; `ended`: they wait for nobody."""
+
+    partnership: str
+    ended: bool
+    after_ms: int
+    before_ms: int
+
+
 async def sweep(station: Station) -> int:
     """Clear the content of what was deleted too long ago to be restored, of which nothing is on its way; how many, at most BATCH. However
     long the peer is away, what it may have restored in time stays until it was heard; a partnership that has ended waits for nobody."""
-    kept_ms = (station.keeping.trash_days + GRACE_DAYS) * DAY_MS
-    past = trash.c.deleted_ms < station.clock.now_ms() - kept_ms
-    ended = exists().where(partnerships.c.id == trash.c.partnership, partnerships.c.status == ENDED)
-    settled = and_(has_heard_all(station.proven()), or_(and_(past, was_said_since(kept_ms)), is_below_swept_deal()))
-    due = select(trash.c.partnership, trash.c.uid).where(or_(and_(ended, past), settled)).order_by(trash.c.id).limit(BATCH)
+    kept_ms, proven = (station.keeping.trash_days + GRACE_DAYS) * DAY_MS, station.proven()
     async with station.working() as work:
-        found = (await work.tx.execute(due)).all()
+        heaps = [Heap(*row) for row in await work.tx.execute(select_heaps())]
+        spans = [span for each in heaps if (span := find_span(each, work.now_ms - kept_ms, kept_ms, proven))]
+        found = await find_due(work.tx, spans, [each.partnership for each in heaps if has_heard_all(each, proven)])
         for partnership, uids in group(found):
-            await clear(work, partnership, list((await load_records(work.tx, partnership, uids)).values()))
+            of_deals = await clear(work, partnership, list((await load_records(work.tx, partnership, uids)).values()))
+            await delete_parts(work, partnership, of_deals)
         left = (await work.tx.execute(select_left().limit(BATCH - len(found)))).all()
         for partnership, uids in group(left):
             around = await load_of_registrations(work.tx, partnership, uids)
@@ -141,30 +162,71 @@ def group(rows: Sequence[Any]) -> list[tuple[str, list[str]]]:
     return [(each, [row.uid for row in rows if row.partnership == each]) for each in sorted({row.partnership for row in rows})]
 
 
-def has_heard_all(proven: Sequence[str]) -> ColumnElement[bool]:
-    """Whether this store did not go back, by all that is known, and nothing of the partnership is on its way, missing or parked."""
-    unheard = (
-        (outbox.c.partnership == trash.c.partnership, outbox.c.registration == trash.c.registration),
-        (owed_states.c.partnership == trash.c.partnership, owed_states.c.uid == trash.c.uid),
-        (restorations.c.partnership == trash.c.partnership,),
-        (inbound_epochs.c.partnership == trash.c.partnership, inbound_epochs.c.gaps != "[]"),
-        (parked.c.partnership == trash.c.partnership, parked.c.at_ms >= trash.c.deleted_ms),
-    )
-    return and_(trash.c.partnership.in_(proven), *(~exists().where(*each) for each in unheard))
+def select_heaps() -> Select[Any]:
+    """What each partnership's trash waits for, once and not for each thing in it; in the order of `Heap`."""
+    oldest = select(func.min(trash.c.deleted_ms)).where(trash.c.partnership == partnerships.c.id).scalar_subquery()
+    said = select(peers.c.whole_ms).where(peers.c.partnership == partnerships.c.id).scalar_subquery()
+    letter = select(func.max(parked.c.at_ms)).where(parked.c.partnership == partnerships.c.id).scalar_subquery()
+    going_back = exists().where(restorations.c.partnership == partnerships.c.id)
+    gap = exists().where(inbound_epochs.c.partnership == partnerships.c.id, inbound_epochs.c.gaps != "[]")
+    columns = (partnerships.c.id, partnerships.c.status == ENDED, oldest, func.coalesce(said, NEVER_MS), func.coalesce(letter, NEVER_MS))
+    return select(*columns, or_(going_back, gap)).where(oldest.is_not(None)).order_by(partnerships.c.id)
 
 
-def was_said_since(kept_ms: int) -> ColumnElement[bool]:
-    """Whether the peer has said all that it had to say so long after the deletion."""
-    return exists().where(peers.c.partnership == trash.c.partnership, trash.c.deleted_ms < peers.c.whole_ms - kept_ms)
+def has_heard_all(heap: Heap, proven: Container[str]) -> bool:
+    """Whether this store did not go back, by all that is known, and nothing of the partnership is missing. What is parked counts apart."""
+    return heap.partnership in proven and not heap.missing
 
 
-def is_below_swept_deal() -> ColumnElement[bool]:
-    """Whether a thing in the trash belongs to a deal whose days are over."""
+def find_span(heap: Heap, over_ms: int, kept_ms: int, proven: Container[str]) -> Span | None:
+    """Which deletions' days are over, if any: those of before `over_ms` after which the peer has said, `kept_ms` later, all that it had to
+    say, and after which nothing was parked."""
+    after_ms, before_ms = (NEVER_MS, over_ms) if heap.ended else (heap.parked_ms, min(over_ms, heap.whole_ms - kept_ms))
+    due = heap.oldest_ms < before_ms and after_ms < before_ms and (heap.ended or has_heard_all(heap, proven))
+    return Span(heap.partnership, heap.ended, after_ms, before_ms) if due else None
+
+
+async def find_due(tx: AsyncConnection, spans: Iterable[Span], heard: Sequence[str]) -> list[Any]:
+    """What is to be cleared, at most BATCH: of these spans, and of these partnerships what lies below a deal that is gone."""
+    found: dict[tuple[str, str], Any] = {}
+    for statement in (*map(select_past, spans), select_below(heard)):
+        if left := BATCH - len(found):
+            found |= {(row.partnership, row.uid): row for row in await tx.execute(statement.limit(left))}
+    return list(found.values())
+
+
+def select_past(span: Span) -> Select[Any]:
+    def is_within(table: FromClause) -> ColumnElement[bool]:
+        return and_(table.c.partnership == span.partnership, table.c.deleted_ms > span.after_ms, table.c.deleted_ms < span.before_ms)
+
+    waits = () if span.ended else (is_acknowledged(is_within),)
+    return select(trash.c.partnership, trash.c.uid).where(is_within(trash), *waits).order_by(trash.c.deleted_ms)
+
+
+def select_below(partnerships: Sequence[str]) -> Select[Any]:
+    """Things in the trash that belong to a deal whose days are over."""
+
+    def is_within(table: FromClause) -> ColumnElement[bool]:
+        return table.c.partnership.in_(partnerships)
+
     others = trash.alias()
     of_same = (others.c.partnership == trash.c.partnership, others.c.registration == trash.c.registration)
     kept = exists().where(*of_same, others.c.kind == "deal")
     of_it = (shared_deals.c.partnership == trash.c.partnership, shared_deals.c.uid == trash.c.registration)
-    return and_(exists().where(*of_it, shared_deals.c.state == "deleted"), ~kept)
+    deleted = exists().where(*of_it, shared_deals.c.state == "deleted")
+    later = exists().where(parked.c.partnership == trash.c.partnership, parked.c.at_ms >= trash.c.deleted_ms)
+    below = (is_within(trash), deleted, ~kept, ~later, is_acknowledged(is_within))
+    return select(trash.c.partnership, trash.c.uid).where(*below).order_by(trash.c.id)
+
+
+def is_acknowledged(is_within: Callable[[FromClause], ColumnElement[bool]]) -> ColumnElement[bool]:
+    """Whether the peer had all of a thing in the trash and of its registration, which is looked up once, however much of it is within."""
+    each = select(trash.c.partnership, trash.c.registration).where(is_within(trash)).distinct().subquery()
+    sent = (outbox.c.registration == each.c.registration, outbox.c.partnership.concat("") == each.c.partnership)
+    waiting = select(each.c.partnership, each.c.registration).where(exists().where(*sent))
+    owed = (owed_states.c.partnership == trash.c.partnership, owed_states.c.uid == trash.c.uid)
+    named = tuple_(trash.c.partnership, func.coalesce(trash.c.registration, ""))
+    return and_(named.not_in(waiting), ~exists().where(*owed))
 
 
 def select_left() -> Select[Any]:
@@ -200,8 +262,9 @@ async def delete_parts(work: Work, partnership: str, registrations: Sequence[str
         work.woken |= {partnership, "reactions"}
 
 
-async def clear(work: Work, partnership: str, records: Sequence[SharedRecord]) -> None:
-    """Leave of deleted records what tombstones keep: life, and what was ever written, without any value."""
+async def clear(work: Work, partnership: str, records: Sequence[SharedRecord]) -> list[str]:
+    """Leave of deleted records what tombstones keep: life, and what was ever written, without any value; the registrations whose deals are
+    among them."""
     gone = [each for each in records if each.state == "deleted"]
     for record in gone:
         record.clear()
@@ -213,4 +276,4 @@ async def clear(work: Work, partnership: str, records: Sequence[SharedRecord]) -
     await work.tx.execute(delete(trash).where(trash.c.partnership == partnership, trash.c.uid.in_(uids)))
     of_deals = [str(each.registration) for each in gone if each.kind == "deal"]
     await clear_shared_columns(work.tx, partnership, of_deals)
-    await delete_parts(work, partnership, of_deals)
+    return of_deals

@@ -3,13 +3,16 @@ asked of SQLite, which keeps no statistics and so is the one that goes astray; a
 
 import re
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import event, update
+from sqlalchemy import Table, event, insert, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from shared_schema.crm import projected_tables
+from shared_schema.crm.database import Database
 from shared_schema.crm.driver import link_of, run
 from shared_schema.crm.shared_deals import HOLD_DEALS_OF
 from shared_schema.crm.shared_records import LOCKED
@@ -20,10 +23,14 @@ from shared_schema.sync.deals import save_shared
 from shared_schema.sync.incarnation import Incarnation
 from shared_schema.sync.notes import add_comment, add_note, edit, remove
 from shared_schema.sync.registrations import delete_for_both, unshare
+from shared_schema.sync.restorable import DAY_MS
+from shared_schema.sync.station import Station
+from shared_schema.sync.tables import parked, peers
 from tests.bench.population import PARTNERSHIP, make_edits, open_store, populate, queue_edits, registration_uid
 from tests.integration.pair import Pair, Side, open_pair
 from tests.postgres import EmbeddedPostgres
 from tests.twins.memory_broker import MemoryBroker, MemoryCluster
+from vendor_node.spec import SPEC as VENDOR
 
 GROWING = (
     *("shared_records", "property_history", "shared_deals", "deals", "companies", "contacts", "deal_history"),
@@ -146,6 +153,85 @@ async def test_what_names_many_rows_is_not_run_by_the_plan_that_is_kept_for_few(
             plan = await run(tx, f"EXPLAIN {execute}")
         assert any("$2" in line for (line,) in plan) == is_kept
     await database.close()
+
+
+@pytest.mark.parametrize("days", [0, 100])
+@pytest.mark.parametrize("table", [outbox.outbox, parked])
+async def test_a_sweep_of_the_trash_costs_no_more_however_much_waits(tmp_path: Path, table: Table, days: int) -> None:
+    """Nothing is due: what is deleted is young, or waits for what is in the table. Told by the steps that SQLite's machine goes."""
+    steps: list[int] = []
+    for waiting in (10, 4_000):
+        database = await open_store("vendor", f"sqlite:///{tmp_path}/{waiting}.db")
+        await turn_index_around(database)
+        await fill_trash(database, table, waiting, days)
+        station = Station(VENDOR, database, SystemClock())
+        station.proofs[PARTNERSHIP] = database.losses
+        with count_steps(database) as counted:
+            assert await trash.sweep(station) == 0
+        await database.close()
+        steps.append(len(counted))
+    assert steps[1] < 2 * steps[0]
+
+
+@pytest.mark.parametrize("analyzed", [False, True])
+@pytest.mark.parametrize("table", [outbox.outbox, parked])
+async def test_postgresql_compares_no_thing_in_the_trash_with_all_that_waits(
+    postgres: EmbeddedPostgres, table: Table, analyzed: bool
+) -> None:
+    database = await open_store("vendor", postgres.fresh_database())
+    await fill_trash(database, table, 4_000, 100)
+    if analyzed:
+        async with database.glancing() as connection:
+            await run(connection, "VACUUM ANALYZE")
+    span = trash.Span(PARTNERSHIP, False, -1, SystemClock().now_ms())
+    async with database.reading() as connection:
+        for statement in (trash.select_heaps(), trash.select_past(span), trash.select_below([PARTNERSHIP]), trash.select_left()):
+            plan = await explain(connection, Statement(statement), {})
+            assert sum(map(count_rows, nodes_of(plan))) < 10 * (4_000 + 4_000), plan
+    await database.close()
+
+
+async def turn_index_around(database: Database) -> None:
+    """Of indexes that are as good to SQLite it takes the one that was made last: have it be the one that is not."""
+    for index in outbox.outbox.indexes:
+        if index.name == "ix_outbox_epoch":
+            async with database.transaction() as tx:
+                await tx.run_sync(index.drop)
+                await tx.run_sync(index.create)
+
+
+async def fill_trash(database: Database, table: Table, waiting: int, days: int) -> None:
+    """4,000 notes of one deal, deleted so many days ago, and what waits: edits for the peer, the later half of that deal, or what was parked
+    yesterday."""
+    now_ms = SystemClock().now_ms()
+    note = {"partnership": PARTNERSHIP, "registration": "r", "kind": "note", "deleted_ms": now_ms - days * DAY_MS}
+    edit = {"partnership": PARTNERSHIP, "payload": "x" * 1_000, "created_ms": now_ms}
+    letter = {"partnership": PARTNERSHIP, "topic": "t", "reason": "newer_major", "detail": "", "headers": "[]", "at_ms": now_ms - DAY_MS}
+    edits = [edit | {"event": f"{n:036}", "registration": "r" if n >= waiting / 2 else "another"} for n in range(waiting)]
+    rows = edits if table is outbox.outbox else [letter | {"record_offset": n} for n in range(waiting)]
+    async with database.transaction() as tx:
+        heard = {"heard_ms": now_ms, "skew_ms": 0, "backlog": 0, "whole_ms": now_ms}
+        await tx.execute(insert(peers).values(partnership=PARTNERSHIP, **heard))
+        await tx.execute(insert(projected_tables.trash), [note | {"uid": f"{n:036}"} for n in range(4_000)])
+        await tx.execute(insert(table), rows)
+
+
+@contextmanager
+def count_steps(database: Database) -> Iterator[list[None]]:
+    """One item for each thousand instructions of SQLite's machine."""
+    counted: list[None] = []
+
+    def trace(connection: Any, _entry: object) -> None:
+        connection.run_async(lambda driver: driver.set_progress_handler(lambda: counted.append(None), 1_000))
+
+    event.listen(database.engine.sync_engine, "checkout", lambda connection, entry, _: trace(connection, entry))
+    yield counted
+
+
+def count_rows(node: dict[str, Any]) -> int:
+    """The rows that a node of PostgreSQL's plan looked at, however often it was run."""
+    looked = sum(node.get(name, 0) for name in ("Actual Rows", "Rows Removed by Filter", "Rows Removed by Join Filter"))
+    return int(looked * node["Actual Loops"])
 
 
 async def explain(connection: AsyncConnection, statement: Statement, parameters: dict[str, Any]) -> dict[str, Any]:

@@ -57,7 +57,8 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_trash")),
         sa.UniqueConstraint("partnership", "uid", name=op.f("uq_trash_partnership")),
     )
-    op.create_index("ix_trash_deleted_ms", "trash", ["deleted_ms"], unique=False)
+    op.create_index("ix_trash_deleted_ms", "trash", ["partnership", "deleted_ms"], unique=False)
+    op.create_index("ix_trash_registration", "trash", ["partnership", "registration", "kind"], unique=False)
     op.create_table(
         "comments",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
@@ -247,6 +248,7 @@ def upgrade() -> None:
     )
     op.create_index("ix_parked_waits_for", "parked", ["partnership", "waits_for"], unique=False)
     op.create_index("ix_parked_id", "parked", ["partnership", "id"], unique=False)
+    op.create_index("ix_parked_at_ms", "parked", ["partnership", "at_ms"], unique=False)
     op.create_table(
         "verifications",
         sa.Column("partnership", sa.String(length=63), nullable=False),
