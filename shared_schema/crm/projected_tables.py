@@ -48,6 +48,7 @@ shared_deals = Table(
     one_per_uid(),
     Index("ix_shared_deals_deal_id", "deal_id"),
     Index("ix_shared_deals_status", "partnership", "status"),
+    Index("ix_shared_deals_state", "partnership", "state"),
     Index("ix_shared_deals_domain", "domain"),
     Index("ix_shared_deals_contact_email", "contact_email"),
     Index("ix_shared_deals_rep_person", "rep_person", "status"),

@@ -147,9 +147,11 @@ async def sweep(station: Station) -> int:
         heaps = [Heap(*row) for row in await work.tx.execute(select_heaps())]
         spans = [span for each in heaps if (span := find_span(each, work.now_ms - kept_ms, kept_ms, proven))]
         found = await find_due(work.tx, spans, [each.partnership for each in heaps if has_heard_all(each, proven)])
+        ended = {each.partnership for each in heaps if each.ended}
         for partnership, uids in group(found):
             of_deals = await clear(work, partnership, list((await load_records(work.tx, partnership, uids)).values()))
-            await delete_parts(work, partnership, of_deals)
+            if partnership not in ended:  # there nobody is told, and all that is left is buried
+                await delete_parts(work, partnership, of_deals)
         left = (await work.tx.execute(select_left().limit(BATCH - len(found)))).all()
         for partnership, uids in group(left):
             around = await load_of_registrations(work.tx, partnership, uids)
@@ -230,14 +232,15 @@ def is_acknowledged(is_within: Callable[[FromClause], ColumnElement[bool]]) -> C
 
 
 def select_left() -> Select[Any]:
-    """The deals whose days are over and whose sharing has stopped in which something lives on: that the peer deleted what it made there is
-    ignored here."""
+    """The deals whose days are over and whose sharing has stopped, alone or with the partnership, in which something lives on: that the
+    peer deleted what it made there is ignored here, or is not heard."""
     of_any = shared_deals.c.partnership.in_(select(partnerships.c.id))  # so that the index of statuses serves
-    ended = (of_any, shared_deals.c.status == "unshared", shared_deals.c.state == "deleted")
+    of_ended = shared_deals.c.partnership.in_(select(partnerships.c.id).where(partnerships.c.status == ENDED))
+    over = (or_(and_(of_any, shared_deals.c.status == "unshared"), of_ended), shared_deals.c.state == "deleted")
     of_deal = (trash.c.partnership == shared_deals.c.partnership, trash.c.registration == shared_deals.c.uid, trash.c.kind == "deal")
     of_it = (shared_records.c.registration == shared_deals.c.uid, shared_records.c.partnership.concat("") == shared_deals.c.partnership)
     lives = exists().where(*of_it, shared_records.c.kind.in_(PARTS), shared_records.c.state == "alive")
-    return select(shared_deals.c.partnership, shared_deals.c.uid).where(*ended, ~exists().where(*of_deal), lives)
+    return select(shared_deals.c.partnership, shared_deals.c.uid).where(*over, ~exists().where(*of_deal), lives)
 
 
 async def bury(work: Work, partnership: str, records: Sequence[SharedRecord]) -> None:

@@ -20,7 +20,7 @@ from shared_schema.sync.outbox import count_pending
 from shared_schema.sync.owed_states import owe_all
 from shared_schema.sync.restorable import DAY_MS
 from shared_schema.sync.station import Keeping
-from shared_schema.sync.tables import inbound_epochs, parked, peers, restorations
+from shared_schema.sync.tables import inbound_epochs, outbox, parked, peers, restorations
 from shared_schema.sync.trash import sweep
 from tests.integration.pair import Pair, Side, until
 from tests.integration.stages import open_prompt_pair
@@ -189,6 +189,34 @@ async def test_the_trash_of_a_partnership_that_has_ended_waits_for_nobody(pair: 
     await pair.vendor.do(partnerships.change_status, pair.partnership, "terminated")
     await let_days_pass(pair.vendor, 98)
     assert await sweep(pair.vendor.station) == 1
+
+
+@pytest.mark.parametrize("swept_first", [False, True])
+async def test_with_a_deal_of_a_partnership_that_has_ended_go_the_notes_of_both_sides_and_nobody_is_told(
+    pair: Pair, swept_first: bool
+) -> None:
+    partner, vendor = pair.partner, pair.vendor
+    await partner.do(notes.add_note, 1, "the partner's")
+    await vendor.do(notes.add_note, 1, "the vendor's")
+    await pair.settle()
+    await vendor.do(registrations.delete_for_both, 1, None)
+    await pair.settle()
+    await partner.stop()
+    await let_days_pass(vendor, 98)
+    waiting = await vendor.rows(select(outbox.c.id))
+    if swept_first:
+        await write(vendor, update(peers).values(whole_ms=vendor.station.clock.now_ms()))
+        assert await sweep(vendor.station) == 1
+    await vendor.do(partnerships.change_status, pair.partnership, "terminated")
+    await let_days_pass(vendor, 98)
+    assert await sweep(vendor.station) == 2
+    assert await sweep(vendor.station) == 0, "once is enough"
+    found = await vendor.rows(select(shared_notes.c.body, shared_notes.c.state))
+    assert [(row.body, row.state) for row in found] == [("", "deleted")] * 2
+    documents = [row.document for row in await vendor.rows(select(shared_records.c.document))]
+    values = [row.value for row in await vendor.rows(select(property_history.c.value))]
+    assert not any("the partner's" in each or "the vendor's" in each for each in documents + values)
+    assert swept_first or await vendor.rows(select(outbox.c.id)) == waiting
 
 
 async def test_what_was_changed_after_it_was_swept_elsewhere_makes_no_ghost(pair: Pair) -> None:

@@ -763,6 +763,7 @@ def upgrade() -> None:
     op.create_index("ix_shared_deals_deal_id", "shared_deals", ["deal_id"], unique=False)
     op.create_index("ix_shared_deals_domain", "shared_deals", ["domain"], unique=False)
     op.create_index("ix_shared_deals_status", "shared_deals", ["partnership", "status"], unique=False)
+    op.create_index("ix_shared_deals_state", "shared_deals", ["partnership", "state"], unique=False)
     op.create_index("ix_shared_deals_rep_person", "shared_deals", ["rep_person", "status"], unique=False)
 
 
