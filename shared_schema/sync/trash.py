@@ -24,7 +24,7 @@ from shared_schema.sync import bell, notes, offers, registrations
 from shared_schema.sync.capture import Command, Write, capture
 from shared_schema.sync.patience import keep_at
 from shared_schema.sync.registrations import check_restorable
-from shared_schema.sync.restorable import DAY_MS, restorable_until_ms
+from shared_schema.sync.restorable import DAY_MS, select_behind_ms, restorable_until_ms
 from shared_schema.sync.station import Station, Work
 from shared_schema.sync.tables import inbound_epochs, outbox, owed_states, parked, peers, restorations
 from shared_schema.sync.views import load_people
@@ -45,7 +45,7 @@ async def list_trash(connection: AsyncConnection, days: int, after: int = 0, lim
     deletion had not seen, and what of other people became invisible with it."""
     of_it = and_(shared_deals.c.partnership == trash.c.partnership, shared_deals.c.uid == trash.c.registration)
     joined = trash.outerjoin(shared_deals, of_it)
-    columns = (*trash.c, shared_deals.c.id.label("shared_deal_id"))
+    columns = (*trash.c, shared_deals.c.id.label("shared_deal_id"), select_behind_ms().label("behind_ms"))
     statement = select(*columns).select_from(joined).where(trash.c.id > after).order_by(trash.c.id).limit(min(limit, PAGE_MAX))
     rows = [dict(row) for row in (await connection.execute(statement)).mappings()]
     found = []
@@ -56,7 +56,7 @@ async def list_trash(connection: AsyncConnection, days: int, after: int = 0, lim
         hidden = await find_hidden(connection, partnership, some)
         for row in some:
             document = records[row["uid"]].document
-            until = {"restorable_until_ms": restorable_until_ms(document, row["deleted_ms"], days)}
+            until = {"restorable_until_ms": restorable_until_ms(document, row["deleted_ms"], row.pop("behind_ms"), days)}
             found.append(present(row, records[row["uid"]], policy, people) | {"hidden": hidden.get(row["uid"], [])} | until)
     return sorted(found, key=lambda row: int(row["id"]))
 
