@@ -24,7 +24,7 @@ from shared_schema.sync import bell, notes, offers, registrations
 from shared_schema.sync.capture import Command, Write, capture
 from shared_schema.sync.patience import keep_at
 from shared_schema.sync.registrations import check_restorable
-from shared_schema.sync.restorable import DAY_MS, select_behind_ms, restorable_until_ms
+from shared_schema.sync.restorable import DAY_MS, restorable_until_ms, select_behind_ms
 from shared_schema.sync.station import Station, Work
 from shared_schema.sync.tables import inbound_epochs, outbox, owed_states, parked, peers, restorations
 from shared_schema.sync.views import load_people

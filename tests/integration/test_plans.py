@@ -201,8 +201,8 @@ async def turn_index_around(database: Database) -> None:
 
 
 async def fill_trash(database: Database, table: Table, waiting: int, days: int) -> None:
-    """4,000 notes of one deal, deleted so many days ago, and what waits: edits for the peer, the later half of that deal, or what was parked
-    yesterday."""
+    """4,000 notes of one deal, deleted so many days ago, and what waits: edits for the peer, the later half of that deal, or what was
+    parked yesterday."""
     now_ms = SystemClock().now_ms()
     note = {"partnership": PARTNERSHIP, "registration": "r", "kind": "note", "deleted_ms": now_ms - days * DAY_MS}
     edit = {"partnership": PARTNERSHIP, "payload": "x" * 1_000, "created_ms": now_ms}
