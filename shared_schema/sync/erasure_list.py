@@ -108,7 +108,7 @@ async def erase_again(work: Work, partnership: str, rows: list[Row]) -> None:
     deals = {row["uid"] for row in ours if row["kind"] == "registration" and not row["fields"]}
     await erase_deals(work.tx, partnership, deals, work.now_ms)
     events = {uid: await tell_peer(work, records[uid]) for uid in sorted({row["uid"] for row in ours})}
-    told = [(row, events[row["uid"]] if row in ours else None) for row in rows]
+    told = [(row, events[row["uid"]] if row["origin"] == "here" else None) for row in rows]
     await insert_missing(work.tx, erasures, [entry_of(row, event, work.now_ms) for row, event in told])
 
 

@@ -14,6 +14,7 @@ from shared_schema.sync.arrivals import Arrivals, Numbered
 from shared_schema.sync.tables import peers
 
 Ahead = dict[str, int]
+NEVER = {"skew_ms": 0, "backlog": 0, "whole_ms": 0, "ahead_ms": 0, "ahead_at_ms": 0}
 
 
 def find_ahead(here: Side, events: Iterable[Numbered], written: Iterable[Written], now_ms: int) -> Ahead:
@@ -32,18 +33,12 @@ async def hear_peer(tx: AsyncConnection, partnership: str, arrivals: Arrivals, a
     clock, which may be ahead of ours) it had said everything, and when last a stamp was far ahead, and by how much."""
     if not arrivals.controls and not ahead:
         return
-    farthest = max(ahead.values(), default=0)
-    row = {"partnership": partnership, "heard_ms": now_ms, "skew_ms": farthest, "backlog": 0, "whole_ms": 0}
-    row |= {"ahead_ms": farthest, "ahead_at_ms": now_ms if ahead else 0}
-    changing = ["ahead_ms", "ahead_at_ms"] if ahead else []
+    news: dict[str, int] = {"ahead_ms": max(ahead.values()), "ahead_at_ms": now_ms} if ahead else {}
     if arrivals.controls:
-        row["skew_ms"] = arrivals.controls[-1].sent_ms - now_ms
-        changing += ["heard_ms", "skew_ms"]
+        news |= {"heard_ms": now_ms, "skew_ms": arrivals.controls[-1].sent_ms - now_ms}
     beats = [each for each in arrivals.controls if isinstance(each, Heartbeat)]
     if beats:
-        row["backlog"] = beats[-1].backlog
-        changing.append("backlog")
+        news["backlog"] = beats[-1].backlog
     if whole := [each.sent_ms for each in beats if not each.backlog]:
-        row["whole_ms"] = min(whole[-1], now_ms)
-        changing.append("whole_ms")
-    await upsert(tx, peers, [row], changing)
+        news["whole_ms"] = min(whole[-1], now_ms)
+    await upsert(tx, peers, [{"partnership": partnership, "heard_ms": now_ms, **NEVER, **news}], list(news))

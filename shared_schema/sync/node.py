@@ -9,6 +9,7 @@ from typing import NamedTuple
 from shared_schema.crm.database import DatabaseUnavailable
 from shared_schema.sync import bell, dead_letters, leases, outbox, shares
 from shared_schema.sync.consumer import Consumer
+from shared_schema.sync.emptier import Emptier
 from shared_schema.sync.eraser import Eraser
 from shared_schema.sync.limits import Limits
 from shared_schema.sync.patience import keep_at
@@ -20,7 +21,6 @@ from shared_schema.sync.restorer import Restorer
 from shared_schema.sync.station import Station
 from shared_schema.sync.sweeper import Sweeper
 from shared_schema.sync.transport import Broker
-from shared_schema.sync.trash import Emptier
 from shared_schema.sync.verifier import Verifier
 
 POLL_S = 1.0

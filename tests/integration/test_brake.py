@@ -14,6 +14,7 @@ from shared_schema.sync import apply, dead_letters, held, parking, verification,
 from shared_schema.sync.braking import DROPPED, LEAST, Limits
 from shared_schema.sync.broker import KafkaBroker
 from shared_schema.sync.deals import save_shared
+from shared_schema.sync.emptier import sweep
 from shared_schema.sync.erasing import erase_text
 from shared_schema.sync.notes import add_note, bring_back, edit, remove
 from shared_schema.sync.registrations import delete_for_both, restore, unshare
@@ -21,7 +22,6 @@ from shared_schema.sync.station import Author, Keeping
 from shared_schema.sync.status import read_status
 from shared_schema.sync.tables import inbound_epochs, journal, outbound_epochs, outbox, parked, peer_outcomes
 from shared_schema.sync.transport import Broker, Record
-from shared_schema.sync.trash import sweep
 from tests.integration.pair import Pair, Side, open_pair, until
 from tests.twins.memory_broker import MemoryBroker, MemoryCluster
 

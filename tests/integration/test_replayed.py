@@ -154,6 +154,15 @@ async def come_while_restoring(inbox: Inbox, *payloads: bytes) -> None:
         await tx.execute(delete(restorations))
 
 
+async def come_as_poison(inbox: Inbox, monkeypatch: pytest.MonkeyPatch, event: str, payload: bytes) -> int:
+    """An event that our code fails at comes amid a restoration; the letter that it lies in."""
+    with monkeypatch.context() as broken:
+        await stumble_over(broken, event)
+        await come_while_restoring(inbox, payload)
+    letter: int = (await letters(inbox, "id"))[-1][0]
+    return letter
+
+
 @pytest.mark.parametrize("times", [1, 2])
 async def test_our_own_that_came_back_before_its_parent_is_taken_for_our_own_when_that_comes(dealing: Inbox, times: int) -> None:
     await come_while_restoring(dealing, OUR_COMMENT if times == 1 else OUR_COMMENTS)
@@ -168,11 +177,7 @@ async def test_what_waited_before_a_restoration_is_no_more_our_own_for_a_parent_
     dealing: Inbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await dealing.put(OUR_COMMENT)
-    with monkeypatch.context() as broken:
-        await stumble_over(broken, EVENT % 0x60)
-        await come_while_restoring(dealing, ADDED)
-    parent = (await letters(dealing, "id"))[-1][0]
-    await dealing.replay(parent)
+    await dealing.replay(await come_as_poison(dealing, monkeypatch, EVENT % 0x60, ADDED))
     assert await is_stored(dealing, NOTE) and not await is_stored(dealing, COMMENT)
     assert await refused(dealing, COMMENT) == ["own_record_unknown"]
 
@@ -181,10 +186,7 @@ async def test_our_own_that_was_poison_while_it_came_back_is_our_own_when_it_is_
     dealing: Inbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await dealing.put(ADDED)
-    with monkeypatch.context() as broken:
-        await stumble_over(broken, EVENT % 0x64)
-        await come_while_restoring(dealing, OUR_COMMENT)
-    ((letter,),) = await letters(dealing, "id")
+    letter = await come_as_poison(dealing, monkeypatch, EVENT % 0x64, OUR_COMMENT)
     assert await dealing.replay(letter) == [Replayed(letter, "applied", partnership=P)]
     assert await is_stored(dealing, COMMENT)
 
@@ -198,11 +200,7 @@ async def test_a_registration_that_was_poison_while_it_came_back_is_not_decided_
     event = json.loads(SHARED)
     (registration,) = [each for each in event["data"]["records"] if each["kind"] == "registration"]
     registration["fields"]["decision"] = {"context": {"v-8c1f0b6a2d94e357": 1}, "siblings": [sibling]}
-    with monkeypatch.context() as broken:
-        await stumble_over(broken, event["id"])
-        await come_while_restoring(inbox, json.dumps(event).encode())
-    ((letter,),) = await letters(inbox, "id")
-    await inbox.replay(letter)
+    await inbox.replay(await come_as_poison(inbox, monkeypatch, event["id"], json.dumps(event).encode()))
     assert await inbox.rows(select(shared_deals.c.status)) == [("rejected",)]
     assert await inbox.rows(select(tables.reactions.c.kind)) == []
 

@@ -18,13 +18,13 @@ from shared_schema.crm.tables import shared_records
 from shared_schema.sync import notes, offers, partnerships, registrations, relay, restoration, restorer
 from shared_schema.sync.braking import act_of_change
 from shared_schema.sync.deals import save_shared
+from shared_schema.sync.emptier import sweep
 from shared_schema.sync.notes import add_note
 from shared_schema.sync.owed_states import list_owing, owe_all
 from shared_schema.sync.restater import fold_piece
 from shared_schema.sync.restorable import DAY_MS
 from shared_schema.sync.station import Author
 from shared_schema.sync.tables import outbox, reactions, refusals, restorations
-from shared_schema.sync.trash import sweep
 from tests.integration.pair import Side, open_pair, until
 from tests.integration.rewinding import Rewindable, Scene, active, add_a_rep, check_agree, reps_of, told, work_on
 from tests.twins.memory_broker import MemoryBroker, MemoryCluster

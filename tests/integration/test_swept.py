@@ -15,13 +15,13 @@ from shared_schema.crm.tables import property_history, shared_records
 from shared_schema.sync import held, notes, offers, partnerships, registrations, verification
 from shared_schema.sync.arrivals import Arrivals
 from shared_schema.sync.braking import Limits
+from shared_schema.sync.emptier import sweep
 from shared_schema.sync.hearing import hear_peer
 from shared_schema.sync.outbox import count_pending
 from shared_schema.sync.owed_states import owe_all
 from shared_schema.sync.restorable import DAY_MS
 from shared_schema.sync.station import Keeping
 from shared_schema.sync.tables import inbound_epochs, outbox, parked, peers, restorations
-from shared_schema.sync.trash import sweep
 from tests.integration.pair import Pair, Side, until
 from tests.integration.stages import open_prompt_pair
 from tests.integration.test_brake import ANN, settle_but_held
@@ -46,6 +46,15 @@ async def let_days_pass(side: Side, days: int) -> None:
     """As if what is in the trash had been deleted, and the peer heard last, so many days ago."""
     await write(side, update(trash).values(deleted_ms=trash.c.deleted_ms - days * DAY_MS))
     await write(side, update(peers).values(whole_ms=peers.c.whole_ms - days * DAY_MS))
+
+
+async def delete_deal_with_notes(pair: Pair) -> None:
+    """The deal has a note of either side."""
+    await pair.partner.do(notes.add_note, 1, "the partner's")
+    await pair.vendor.do(notes.add_note, 1, "the vendor's")
+    await pair.settle()
+    await pair.vendor.do(registrations.delete_for_both, 1, None)
+    await pair.settle()
 
 
 async def test_after_its_days_the_content_is_gone_on_both_sides_and_the_tombstone_makes_no_difference(pair: Pair) -> None:
@@ -196,11 +205,7 @@ async def test_with_a_deal_of_a_partnership_that_has_ended_go_the_notes_of_both_
     pair: Pair, swept_first: bool
 ) -> None:
     partner, vendor = pair.partner, pair.vendor
-    await partner.do(notes.add_note, 1, "the partner's")
-    await vendor.do(notes.add_note, 1, "the vendor's")
-    await pair.settle()
-    await vendor.do(registrations.delete_for_both, 1, None)
-    await pair.settle()
+    await delete_deal_with_notes(pair)
     await partner.stop()
     await let_days_pass(vendor, 98)
     waiting = await vendor.rows(select(outbox.c.id))
@@ -240,11 +245,7 @@ async def test_what_was_changed_after_it_was_swept_elsewhere_makes_no_ghost(pair
 @pytest.mark.parametrize("swept_first", [False, True])
 async def test_with_a_deal_that_is_no_longer_shared_go_the_notes_of_both_sides(pair: Pair, swept_first: bool) -> None:
     partner, vendor = pair.partner, pair.vendor
-    await partner.do(notes.add_note, 1, "the partner's")
-    await vendor.do(notes.add_note, 1, "the vendor's")
-    await pair.settle()
-    await vendor.do(registrations.delete_for_both, 1, None)
-    await pair.settle()
+    await delete_deal_with_notes(pair)
     if swept_first:
         await vendor.stop()
         await sweep_both(pair)

@@ -16,9 +16,10 @@ from shared_schema.crm.tables import shared_records
 from shared_schema.sync import conflicts, notes, offers, registrations, views
 from shared_schema.sync.capture import Write
 from shared_schema.sync.deals import save_shared
+from shared_schema.sync.emptier import sweep
 from shared_schema.sync.station import Keeping
 from shared_schema.sync.tables import journal, peer_outcomes
-from shared_schema.sync.trash import list_trash, restore, sweep
+from shared_schema.sync.trash import list_trash, restore
 from tests.integration.pair import DETAILS, Pair, Side, until
 from tests.integration.stages import open_prompt_pair
 
