@@ -17,7 +17,8 @@ FAR = 10**9
 DEALS = """SELECT r.uid, r.registration, r.parent, r.side, r.document, h.incarnation
     FROM shared_records r JOIN property_history h ON h.uid = r.uid AND h.source = 'local' WHERE r.kind = 'deal' LIMIT 1"""
 
-TAKEN = f"SELECT incarnation, counter, event, at_ms FROM property_history WHERE value = '\"{FORGED}\"'"
+FORGER = "-00000000000f06ed"  # how the forger's incarnations end: who settles a conflict by that value writes it as their own
+TAKEN = f"SELECT incarnation, counter, event, at_ms FROM property_history WHERE incarnation LIKE '%{FORGER}'"
 RESTORED = "SELECT detail, at_ms FROM journal WHERE what = 'store restored'"
 
 
@@ -26,7 +27,7 @@ def forge_event(partnership: str, sender: Side, row: tuple[Any, ...], number: in
     uid, registration, parent, side, document, theirs = row
     text = document.decode() if isinstance(document, bytes) else document
     stamp = Stamp(max(each.stamp.physical for each in Document.decode(text).get("name").siblings), 0)
-    forger = Dot(f"{sender[0]}-00000000000f06ed", number)
+    forger = Dot(f"{sender[0]}{FORGER}", number)
     register = Register({forger.incarnation: number, theirs: FAR}, (Sibling(forger, stamp, None, FORGED),))
     change = RecordChange(uid, "deal", parent, registration, side, {"next_step": register})
     return make_message(make_event(f"{IDS}{number:07x}", "deal.changed", (partnership, sender), change, stamp), f"{number:016x}")

@@ -10,7 +10,7 @@ from partner_node.registrations import share_from_contact
 from shared_schema.crm import customers
 from shared_schema.crm.deals import list_deals
 from shared_schema.crm.tables import contacts
-from shared_schema.sync import erasing, relay, trash
+from shared_schema.sync import emptier, erasing, relay
 from shared_schema.sync.deals import save_deal
 from shared_schema.sync.merging import merge_contacts, merge_deals
 from shared_schema.sync.registrations import delete_for_both
@@ -71,7 +71,7 @@ async def test_after_the_days_in_the_trash_the_content_of_taken_over_deals_is_go
     await until(lambda: have_said_all(pair.partner, pair.vendor))
     for side in (pair.partner, pair.vendor):
         side.station.keeping = Keeping(trash_days=-8)
-        await trash.sweep(side.station)
+        await emptier.sweep(side.station)
     await pair.settle()
     assert await marked_rows(pair) == []
 

@@ -17,7 +17,7 @@ from shared_schema.crm.driver import link_of, run
 from shared_schema.crm.shared_deals import HOLD_DEALS_OF
 from shared_schema.crm.shared_records import LOCKED
 from shared_schema.crm.statements import DIALECTS, Statement, compile_for
-from shared_schema.sync import outbox, owed_states, trash, views
+from shared_schema.sync import emptier, outbox, owed_states, trash, views
 from shared_schema.sync.clock import SystemClock
 from shared_schema.sync.deals import save_shared
 from shared_schema.sync.incarnation import Incarnation
@@ -167,7 +167,7 @@ async def test_a_sweep_of_the_trash_costs_no_more_however_much_waits(tmp_path: P
         station = Station(VENDOR, database, SystemClock())
         station.proofs[PARTNERSHIP] = database.losses
         with count_steps(database) as counted:
-            assert await trash.sweep(station) == 0
+            assert await emptier.sweep(station) == 0
         await database.close()
         steps.append(len(counted))
     assert steps[1] < 2 * steps[0]
@@ -183,9 +183,9 @@ async def test_postgresql_compares_no_thing_in_the_trash_with_all_that_waits(
     if analyzed:
         async with database.glancing() as connection:
             await run(connection, "VACUUM ANALYZE")
-    span = trash.Span(PARTNERSHIP, False, -1, SystemClock().now_ms())
+    span = emptier.Span(PARTNERSHIP, False, -1, SystemClock().now_ms())
     async with database.reading() as connection:
-        for statement in (trash.select_heaps(), trash.select_past(span), trash.select_below([PARTNERSHIP]), trash.select_left()):
+        for statement in (emptier.select_heaps(), emptier.select_past(span), emptier.select_below([PARTNERSHIP]), emptier.select_left()):
             plan = await explain(connection, Statement(statement), {})
             assert sum(map(count_rows, nodes_of(plan))) < 10 * (4_000 + 4_000), plan
     await database.close()

@@ -9,7 +9,7 @@ import pytest
 
 from shared_schema.crm import customers
 from shared_schema.crm.deals import change_deal, list_deals, load_deal
-from shared_schema.sync import erasing, relay, trash, views
+from shared_schema.sync import emptier, erasing, relay, views
 from shared_schema.sync.deals import save_deal
 from shared_schema.sync.merging import merge_deals
 from shared_schema.sync.registrations import delete_for_both, restore, share, unshare
@@ -51,7 +51,7 @@ async def sweep(trio: Trio) -> None:
     await until(lambda: have_said_all(*trio.sides))
     for side in trio.sides:
         before, side.station.keeping = side.station.keeping, Keeping(trash_days=-8)
-        await trash.sweep(side.station)
+        await emptier.sweep(side.station)
         side.station.keeping = before
     await trio.settle()
 

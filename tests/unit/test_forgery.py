@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.forgery import FORGED, IDS, find_taken
+from tests.chaos.forgery import FORGED, FORGER, IDS, find_taken
 from tests.stores import StoreCopy
 
 TOOK = "vendor took what a forger sent"
+AMID = f"took what a forger sent while it was restored: ('p{FORGER}', 1)"
 
 
 def make_store(path: Path, side: str, *taken: tuple[int, str, int]) -> StoreCopy:
@@ -18,7 +19,7 @@ def make_store(path: Path, side: str, *taken: tuple[int, str, int]) -> StoreCopy
         connection.execute("CREATE TABLE property_history (incarnation, counter, event, at_ms, value)")
         connection.execute("CREATE TABLE journal (what, detail, at_ms)")
         connection.execute("""INSERT INTO journal VALUES ('store restored', '{"why": "a test", "since_ms": 100}', 200)""")
-        rows = [("p-f06ed", *row, f'"{FORGED}"') for row in taken]
+        rows = [(f"p{FORGER}", *row, f'"{FORGED}"') for row in taken]
         connection.executemany("INSERT INTO property_history VALUES (?, ?, ?, ?, ?)", rows)
     return StoreCopy(side, path / f"{side}.db")
 
@@ -26,11 +27,15 @@ def make_store(path: Path, side: str, *taken: tuple[int, str, int]) -> StoreCopy
 @pytest.mark.parametrize(
     ("vendors", "partners", "found"),
     [
-        ([(1, f"{IDS}1", 150)], [], ([], ["vendor took what a forger sent while it was restored: ('p-f06ed', 1)"])),
+        ([(1, f"{IDS}1", 150)], [], ([], [f"vendor {AMID}"])),
         ([(1, f"{IDS}1", 201)], [], ([TOOK], [])),
         ([(1, f"{IDS}1", 99)], [], ([TOOK], [])),
         ([(1, "an honest event", 150)], [], ([TOOK], [])),
-        ([(2, f"{IDS}2", 300)], [(1, f"{IDS}1", 150)], ([TOOK], ["partner took what a forger sent while it was restored: ('p-f06ed', 1)"])),
+        (
+            [(2, f"{IDS}2", 300)],
+            [(1, f"{IDS}1", 150)],
+            ([TOOK], [f"partner {AMID}"]),
+        ),
     ],
 )
 def test_only_what_came_to_a_store_itself_amid_a_restoration_is_no_defect(
@@ -48,6 +53,15 @@ def test_what_one_side_took_amid_a_restoration_may_go_on_to_the_other(tmp_path: 
     taken, excused = find_taken(stores)
     assert not taken
     assert len(excused) == 2
+
+
+def test_whoever_settles_a_conflict_by_what_a_forger_wrote_is_no_forger(tmp_path: Path) -> None:
+    vendor = make_store(tmp_path, "vendor", (1, f"{IDS}1", 150))
+    with closing(sqlite3.connect(vendor.path)) as connection, connection:
+        settled = ("v-8c1f0b6a2d94e357", 7, "an honest event", 300, f'"{FORGED}"')
+        connection.execute("INSERT INTO property_history VALUES (?, ?, ?, ?, ?)", settled)
+    taken, excused = find_taken({"partner": make_store(tmp_path, "partner"), "vendor": vendor})
+    assert not taken and len(excused) == 1
 
 
 def test_a_forgery_that_no_history_tells_of_is_found_by_its_bytes(tmp_path: Path) -> None:
