@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -18,12 +18,25 @@ from tests.chaos.schedule import TOOLED, Fault
 from tests.chaos.town import Part, Town, send_signal
 from tests.stores import AWAY, SQLITE, StoreCopy, copy_store, file_of, open_file, read_rows
 
-MENDED_S = 60  # a copy is made of a store that is whole, if that comes true in this time
+MENDED_S = 60  # a copy is made of a store that is whole, and put back once it is out of date, if that comes true in this time
 MARK = b"poison"
 POISON = (MARK + b" \xff", b'{"dataschema": "urn:dealbridge:event:9.0", "poison": 1}', MARK * 155_000)
 AGAIN, TAIL = 200, 0.3  # so many records come once more; this part of a log is lost
 ENDINGS = ("", "-wal", "-shm")
 AMISS = "SELECT 1 FROM restorations UNION ALL SELECT 1 FROM owed_states LIMIT 1"
+ISSUED = (
+    "SELECT epoch, max(number) FROM (SELECT epoch, sequence AS number FROM outbox WHERE epoch IS NOT NULL"
+    " UNION ALL SELECT epoch, acknowledged FROM outbound_epochs) AS numbers GROUP BY epoch"
+)
+TAKEN = "SELECT epoch, acknowledged FROM outbound_epochs"
+
+
+class Backup(NamedTuple):
+    """Where a copy of a store is, when it was begun, and the last number of each epoch that its store had given out by then."""
+
+    copied_ms: int
+    copy: str
+    issued: Mapping[str, int]
 
 
 class Replacement(NamedTuple):
@@ -40,7 +53,7 @@ class Havoc:
 
     def __init__(self, town: Town) -> None:
         self.town = town
-        self.copies: dict[str, tuple[int, str]] = {}
+        self.copies: dict[str, Backup] = {}
         self.replacements: list[Replacement] = []
         self.forged = 0
         self.acts: dict[str, Callable[[Fault], Awaitable[None]]] = {
@@ -167,7 +180,7 @@ class Havoc:
 
     async def make_copy(self, fault: Fault) -> None:
         """A store as its backup has it, at one moment. On PostgreSQL the node loses its connections for it."""
-        await self.until_mended(fault.side)
+        await self.until_mended()
         began_ms, url = now_ms(), self.town.urls[fault.side]
         server = self.town.servers.get(fault.side)
         if server is not None:
@@ -176,34 +189,41 @@ class Havoc:
             copy = f"{file_of(url)}.copy"
             Path(copy).unlink(missing_ok=True)
             await copy_store(url, fault.side, Path(copy))
-        self.copies[fault.side] = began_ms, copy
+        self.copies[fault.side] = Backup(began_ms, copy, dict(await read_rows(url, ISSUED)))
 
-    async def until_mended(self, side: str) -> None:
+    async def until_mended(self) -> None:
         """Until nothing of an earlier misfortune is still to be made good, or it takes too long."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(MENDED_S):
-                while True:
-                    with suppress(*AWAY):
-                        if not any([await read_rows(url, AMISS) for url in self.town.urls.values()]):
-                            return
-                    await asyncio.sleep(0.3)
+
+        async def is_mended() -> bool:
+            return not any([await read_rows(url, AMISS) for url in self.town.urls.values()])
+
+        await until(is_mended)
+
+    async def until_outlived(self, side: str, backup: Backup) -> None:
+        """Until the peer has taken what the copy does not know that its store said: only then does that store go back at all."""
+
+        async def is_outlived() -> bool:
+            return any(number > backup.issued.get(epoch, 0) for epoch, number in await read_rows(self.town.urls[side], TAKEN))
+
+        await until(is_outlived)
 
     async def put_back(self, fault: Fault) -> None:
         """On PostgreSQL the database fails over while the node lives; a file is put back while it is dead."""
-        copied_ms, copy = self.copies.pop(fault.side)
+        backup = self.copies.pop(fault.side)
+        await self.until_outlived(fault.side, backup)
         url = self.town.urls[fault.side]
         if url.startswith(SQLITE):
             await self.town.kill(self.town.of(fault.side))
-            put_file_back(Path(copy), file_of(url))
+            put_file_back(Path(backup.copy), file_of(url))
             await asyncio.sleep(fault.lasts_s)
             replaced_ms = now_ms()
-            await self.keep_peer(fault.side, copied_ms, replaced_ms)
+            await self.keep_peer(fault.side, backup.copied_ms, replaced_ms)
             await self.town.start(self.town.of(fault.side))
             return
         server, name = self.town.servers[fault.side], url.rsplit("/", 1)[-1]
-        await self.town.by_owner(lambda: server.fail_over(name, copy))
+        await self.town.by_owner(lambda: server.fail_over(name, backup.copy))
         replaced_ms = now_ms()
-        await self.keep_peer(fault.side, copied_ms, replaced_ms)
+        await self.keep_peer(fault.side, backup.copied_ms, replaced_ms)
         await self.town.by_owner(lambda: server.drop_database(f"{name}_fallen"))
 
     async def keep_peer(self, side: str, copied_ms: int, replaced_ms: int) -> None:
@@ -216,6 +236,17 @@ class Havoc:
 
 def side_of(fault: Fault) -> Side:
     return "partner" if fault.side == "partner" else "vendor"
+
+
+async def until(is_so: Callable[[], Awaitable[bool]]) -> None:
+    """Until it is so, or it takes too long; a store that is away is asked again."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(MENDED_S):
+            while True:
+                with suppress(*AWAY):
+                    if await is_so():
+                        return
+                await asyncio.sleep(0.3)
 
 
 def fill(ballast: Path) -> None:
