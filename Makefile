@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PYTHON := .venv/bin/python
 READY := .venv/ready-$(shell cksum < requirements.lock | cut -d ' ' -f 1)
 N ?= 500
-WORKERS ?= 2
+WORKERS ?= 3
 SECONDS = 120
 STORE ?= sqlite
 

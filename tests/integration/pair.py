@@ -11,7 +11,7 @@ from partner_node.registrations import share_from_company
 from partner_node.spec import SPEC as PARTNER
 from shared_schema.crm import customers, users
 from shared_schema.crm.database import Database
-from shared_schema.crm.tables import metadata, property_history, shared_records
+from shared_schema.crm.tables import property_history, shared_records
 from shared_schema.sync import partnerships, views
 from shared_schema.sync.clock import SystemClock
 from shared_schema.sync.limits import Limits
@@ -20,6 +20,7 @@ from shared_schema.sync.station import Author, NodeSpec, Station
 from shared_schema.sync.status import read_status
 from shared_schema.sync.tables import peers
 from shared_schema.sync.transport import Broker
+from tests.tables import make_tables
 from vendor_node.spec import SPEC as VENDOR
 
 DEADLINE_S = 60
@@ -30,14 +31,14 @@ class Side:
     """One node: its station, a rep who acts, and the task that syncs it."""
 
     def __init__(self, spec: NodeSpec, url: str, broker: Broker) -> None:
+        self.url = url
         self.station = Station(spec, Database(url), SystemClock())
         self.broker = broker
         self.author = Author()
         self.task: asyncio.Task[None] | None = None
 
     async def set_up(self, name: str) -> None:
-        async with self.station.database.transaction() as tx:
-            await tx.run_sync(metadata.create_all)
+        await make_tables(self.url)
         async with self.station.working() as work:
             uid = work.incarnation.new_uid()
             user_id = await users.add_user(work.tx, uid, name, f"{name.lower()}@{self.station.spec.side}.example")

@@ -10,7 +10,7 @@ from sqlalchemy import insert, select
 from shared_schema.contract.documents import Document
 from shared_schema.crm.database import Database
 from shared_schema.crm.shared_records import SharedRecord
-from shared_schema.crm.tables import metadata, partnerships, shared_records
+from shared_schema.crm.tables import partnerships, shared_records
 from shared_schema.sync import leases, metrics, verification
 from shared_schema.sync.effects import make_reactions
 from shared_schema.sync.incarnation import Incarnation
@@ -18,6 +18,7 @@ from shared_schema.sync.status import read_status
 from shared_schema.sync.tables import peers
 from tests.integration.test_dead_letters import Inbox, P, open_inbox, person
 from tests.property.nodes import UID, Ticking
+from tests.tables import make_tables
 
 HOUR_MS = 3_600_000
 MADE_MS = 1_790_412_497_678
@@ -26,8 +27,7 @@ MADE_MS = 1_790_412_497_678
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
     store = Database(database_url)
-    async with store.transaction() as tx:
-        await tx.run_sync(metadata.create_all)
+    await make_tables(database_url)
     yield store
     await store.close()
 

@@ -13,7 +13,7 @@ from shared_schema.contract import codec
 from shared_schema.contract.codec import HEADER_EPOCH, HEADER_SEQUENCE
 from shared_schema.crm.database import Database
 from shared_schema.crm.problems import Invalid, NotFound, WrongState
-from shared_schema.crm.tables import metadata, shared_records
+from shared_schema.crm.tables import shared_records
 from shared_schema.sync import apply, dead_letters, registrations, stops
 from shared_schema.sync.clock import SystemClock
 from shared_schema.sync.consumer import Consumer
@@ -25,6 +25,7 @@ from shared_schema.sync.tables import inbound_positions, journal, outbound_epoch
 from shared_schema.sync.transport import Received
 from shared_schema.sync.verification import REPAIRS_MAX
 from tests.contract.golden import SAMPLES
+from tests.tables import make_tables
 from vendor_node.spec import SPEC
 
 P = "initech-acme"
@@ -39,13 +40,14 @@ class Inbox:
     """The vendor's end of one stream: events go in by hand."""
 
     def __init__(self, url: str) -> None:
+        self.url = url
         self.station = Station(SPEC, Database(url), SystemClock())
         self.consumer = Consumer(self.station.database, None, self.station.incarnation, P, SPEC.due)  # type: ignore[arg-type]  # no broker
         self.count = 0
 
     async def set_up(self) -> None:
+        await make_tables(self.url)
         async with self.station.database.transaction() as tx:
-            await tx.run_sync(metadata.create_all)
             await tx.execute(insert(inbound_positions).values(topic=self.consumer.inbound, topic_id="t", next_offset=0))
             await tx.execute(insert(outbound_epochs).values(partnership=P, epoch=EPOCH, acknowledged=0, began_ms=0))
 

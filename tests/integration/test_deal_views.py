@@ -8,7 +8,7 @@ import pytest
 from shared_schema.crm import customers, deal_views, deals, users
 from shared_schema.crm.database import Database
 from shared_schema.crm.problems import Invalid, NotAllowed, NotFound
-from shared_schema.crm.tables import metadata
+from tests.tables import make_tables
 
 DEALS: list[dict[str, Any]] = [
     {"name": "Alpha", "amount": {"amount": "900.50", "currency": "EUR"}, "close_date": "2026-12-01"},
@@ -22,8 +22,8 @@ CUSTOM: list[dict[str, Any]] = [{"region": "North", "seats": 9}, {"region": "Sou
 async def database(database_url: str) -> AsyncIterator[Database]:
     """A store with three deals and two people."""
     opened = Database(database_url)
+    await make_tables(database_url)
     async with opened.transaction() as tx:
-        await tx.run_sync(metadata.create_all)
         for number, name in enumerate(("Ann", "Bob"), start=1):
             await users.add_user(tx, f"01998f3e-5a10-7c41-9a77-3f1b2c4d5e0{number}", name, f"{name}@x.example")
         await customers.add_pipeline(tx, "Sales", [("New", "open"), ("Won", "won")])

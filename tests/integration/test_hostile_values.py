@@ -12,7 +12,7 @@ from shared_schema.contract.envelope import CONTROL_TYPES, EVENT_BYTES_MAX, Ackn
 from shared_schema.contract.registers import Side
 from shared_schema.contract.topics import other
 from shared_schema.crm.database import Database
-from shared_schema.crm.tables import metadata, shared_records
+from shared_schema.crm.tables import shared_records
 from shared_schema.sync import arrivals
 from shared_schema.sync.clock import SystemClock
 from shared_schema.sync.consumer import Consumer
@@ -22,6 +22,7 @@ from shared_schema.sync.tables import inbound_positions, outbound_epochs, outbox
 from shared_schema.sync.transport import Received
 from tests.contract.golden import SAMPLES, Sample
 from tests.contract.hostile import hostile_variants
+from tests.tables import make_tables
 
 P = "initech-acme"
 EPOCH = "feedfacefeedface"
@@ -33,8 +34,8 @@ async def consumer(request: pytest.FixtureRequest, database_url: str) -> AsyncIt
     database = Database(database_url)
     made = Consumer(database, None, Incarnation(request.param, SystemClock()), P)  # type: ignore[arg-type]  # nothing is sent here
     made.limits = Limits(parked_max=10**6, parked_per_minute=10**6)
+    await make_tables(database_url)
     async with database.transaction() as tx:
-        await tx.run_sync(metadata.create_all)
         await tx.execute(insert(inbound_positions).values(topic=made.inbound, topic_id="t", next_offset=0))
         await tx.execute(insert(outbound_epochs).values(partnership=P, epoch=OURS, acknowledged=0, began_ms=0))
     yield made

@@ -11,8 +11,9 @@ from shared_schema.contract.digests import BUCKETS, differing, pack_sums, unpack
 from shared_schema.contract.documents import bucket_of
 from shared_schema.crm.database import Database
 from shared_schema.crm.digests import read_hashes, read_sums
-from shared_schema.crm.tables import metadata, shared_records
+from shared_schema.crm.tables import shared_records
 from shared_schema.sync.verification import cut_parts
+from tests.tables import make_tables
 
 sums = st.dictionaries(st.integers(0, BUCKETS - 1), st.integers(0, 2**64 - 1), max_size=20)
 
@@ -36,8 +37,8 @@ async def test_the_store_sums_hashes_of_any_sign_and_size(database_url: str, tmp
     common = {"partnership": "p", "kind": "note", "side": "vendor", "document": "{}", "state": "alive"}
     rows = [{**common, "uid": uid, "bucket": bucket_of(uid), "hash": value} for uid, value in zip(uids, hashes, strict=True)]
     database = Database(database_url)
+    await make_tables(database_url)
     async with database.transaction() as tx:
-        await tx.run_sync(metadata.create_all)
         await tx.execute(insert(shared_records), rows)
     async with database.reading() as connection:
         found, second = await read_sums(connection, "p"), await read_hashes(connection, "p", [1])
