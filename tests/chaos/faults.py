@@ -151,7 +151,7 @@ class Havoc:
         link = self.town.links[fault.side, fault.process]
         await asyncio.to_thread(harm, link, fault.what)
         await asyncio.sleep(fault.lasts_s)
-        await asyncio.to_thread(link.mend)
+        await self.town.by_owner(link.mend)
 
     async def move_clock(self, fault: Fault) -> None:
         clock = self.town.clocks[fault.side]

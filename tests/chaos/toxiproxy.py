@@ -59,6 +59,7 @@ class Toxiproxy:
         self.log = log
         self.process: subprocess.Popen[bytes] | None = None
         self.address = address or f"http://127.0.0.1:{free_port()}"
+        self.links: list[dict[str, Any]] = []
 
     def start(self) -> None:
         """Returns once it answers."""
@@ -98,7 +99,16 @@ class Toxiproxy:
     def open_link(self, name: str, port: int) -> "Link":
         """A way to a port of this machine."""
         made = self.ask("POST", "/proxies", {"name": name, "listen": "127.0.0.1:0", "upstream": f"127.0.0.1:{port}", "enabled": True})
+        self.links.append({each: made[each] for each in ("name", "listen", "upstream", "enabled")})
         return Link(self, name, int(made["listen"].rsplit(":", 1)[1]))
+
+    def renew(self) -> None:
+        """Another server in its place, with the same links, none of them harmed: one may hang for ever when a toxic is taken off a
+        connection that has just broken (Shopify/toxiproxy#558)."""
+        self.stop()
+        self.start()
+        for each in self.links:
+            self.ask("POST", "/proxies", each)
 
 
 class Link:
@@ -124,7 +134,12 @@ class Link:
 
     def mend(self) -> None:
         """End everything. A toxic may have swallowed bytes, so no connection outlives it: a stream of TCP has no holes."""
-        self.cut()
-        for toxic in self.proxy.ask("GET", f"/proxies/{self.name}/toxics"):
-            self.proxy.ask("DELETE", f"/proxies/{self.name}/toxics/{toxic['name']}")
-        self.join()
+        try:
+            self.cut()
+            for toxic in self.proxy.ask("GET", f"/proxies/{self.name}/toxics"):
+                self.proxy.ask("DELETE", f"/proxies/{self.name}/toxics/{toxic['name']}")
+            self.join()
+        except httpx.TimeoutException:
+            if self.proxy.process is None:
+                raise
+            self.proxy.renew()
