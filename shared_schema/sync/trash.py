@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import and_, select
+from sqlalchemy import ColumnElement, Select, and_, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.contract.documents import LIFE
@@ -31,10 +31,9 @@ TITLES = ("name", "body", "number", "sku", "person")
 async def list_trash(connection: AsyncConnection, days: int, after: int = 0, limit: int = 50) -> list[Row]:
     """A page of what can be restored, oldest first: what it is, who deleted it and when, until when it can be restored, which fields the
     deletion had not seen, and what of other people became invisible with it."""
-    of_it = and_(shared_deals.c.partnership == trash.c.partnership, shared_deals.c.uid == trash.c.registration)
-    joined = trash.outerjoin(shared_deals, of_it)
-    columns = (*trash.c, shared_deals.c.id.label("shared_deal_id"), select_behind_ms().label("behind_ms"))
-    statement = select(*columns).select_from(joined).where(trash.c.id > after).order_by(trash.c.id).limit(min(limit, PAGE_MAX))
+    statement = (
+        select_shown(select_behind_ms().label("behind_ms")).where(trash.c.id > after).order_by(trash.c.id).limit(min(limit, PAGE_MAX))
+    )
     rows = [dict(row) for row in (await connection.execute(statement)).mappings()]
     found = []
     for partnership in sorted({row["partnership"] for row in rows}):
@@ -47,6 +46,14 @@ async def list_trash(connection: AsyncConnection, days: int, after: int = 0, lim
             until = {"restorable_until_ms": restorable_until_ms(document, row["deleted_ms"], row.pop("behind_ms"), days)}
             found.append(present(row, records[row["uid"]], policy, people) | {"hidden": hidden.get(row["uid"], [])} | until)
     return sorted(found, key=lambda row: int(row["id"]))
+
+
+def select_shown(*more: ColumnElement[Any]) -> Select[Any]:
+    """What is in the trash, with its shared deal. What came here when its sharing had stopped already is in no list of this side's."""
+    of_it = and_(shared_deals.c.partnership == trash.c.partnership, shared_deals.c.uid == trash.c.registration)
+    came_shared = or_(trash.c.registration.is_(None), shared_deals.c.id.is_not(None))
+    columns = (*trash.c, shared_deals.c.id.label("shared_deal_id"), *more)
+    return select(*columns).select_from(trash.outerjoin(shared_deals, of_it)).where(came_shared)
 
 
 def present(row: Row, record: SharedRecord, policy: Policy, people: Mapping[str, str]) -> Row:
@@ -71,13 +78,12 @@ async def find_hidden(connection: AsyncConnection, partnership: str, deleted: Se
 
 async def restore(work: Work, trash_id: int) -> str:
     """Bring one thing back from the trash, by its kind's own rules; its uid. Raises NotFound for what is not there any more."""
-    row = (await work.tx.execute(select(trash).where(trash.c.id == trash_id))).mappings().one_or_none()
+    row = (await work.tx.execute(select_shown().where(trash.c.id == trash_id))).mappings().one_or_none()
     if row is None:
         raise NotFound("thing in the trash", trash_id)
     partnership, uid, kind = row["partnership"], row["uid"], row["kind"]
     if kind == "deal":
-        of_it = (shared_deals.c.partnership == partnership, shared_deals.c.uid == row["registration"])
-        await registrations.restore(work, (await work.tx.execute(select(shared_deals.c.id).where(*of_it))).scalar_one())
+        await registrations.restore(work, row["shared_deal_id"])
     elif kind in notes.TABLES:
         table = shared_notes if kind == "note" else comments
         found = await work.tx.execute(select(table.c.id).where(table.c.partnership == partnership, table.c.uid == uid))

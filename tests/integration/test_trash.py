@@ -83,6 +83,29 @@ async def test_a_deleted_deal_note_and_product_are_listed_on_both_sides_and_come
     await pair.check_same()
 
 
+async def test_what_came_when_its_sharing_had_stopped_already_is_in_no_trash_and_is_swept(pair: Pair) -> None:
+    partner, vendor = pair.partner, pair.vendor
+    await vendor.stop()
+    shared_deal_id = await pair.share_deal("Umbrella")
+    await partner.do(notes.add_note, shared_deal_id, "a note")
+    note = await note_id(partner, "a note")
+    for command, *arguments in (
+        (notes.remove, "note", note),
+        (registrations.delete_for_both, shared_deal_id, None),
+        (registrations.unshare, shared_deal_id),
+    ):
+        await partner.do(command, *arguments)
+    vendor.start()
+    await pair.settle()
+    waiting = await vendor.rows(select(trash.c.id))
+    assert len(waiting) == 2 and await look(vendor) == []
+    for row in waiting:
+        with pytest.raises(NotFound, match="trash"):
+            await vendor.do(restore, row.id)
+    await sweep_both(pair)
+    assert await vendor.rows(select(trash.c.id)) == []
+
+
 async def test_a_contested_deletion_is_offered_and_settled_on_either_side(pair: Pair) -> None:
     partner, vendor = pair.partner, pair.vendor
     for by, settle, left in ((partner, registrations.restore, "alive"), (vendor, registrations.delete_anyway, "deleted")):
