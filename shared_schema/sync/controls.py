@@ -105,7 +105,7 @@ async def take_acknowledgement(tx: AsyncConnection, partnership: str, control: A
         reply.acknowledged += [(row.kind, row.created_ms) for row in removed]
         reply.released += sum(row.answers is not None for row in removed)
         gone |= {row.event for row in removed}
-        if each.watermark > max(before.acknowledged, before.dropped, *(row.sequence for row in removed)):
+        if each.watermark > max(before.acknowledged, before.explained, *(row.sequence for row in removed)):
             claims.append(Claim(epoch, each.watermark, each.event, True))
         if any(row.registration is None for row in removed):
             await owed_states.forget_paid(tx, partnership)

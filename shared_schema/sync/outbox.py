@@ -184,7 +184,7 @@ OF_OURS = outbound_epochs.c.partnership == bindparam("partnership")
 BORNE = (outbox.c.partnership == outbound_epochs.c.partnership, outbox.c.epoch == outbound_epochs.c.epoch)
 BEARS = select(true()).where(*BORNE).limit(1).scalar_subquery()  # else PostgreSQL may look at all of the outbox at once
 ACKNOWLEDGED = Statement(
-    select(outbound_epochs.c.epoch, outbound_epochs.c.acknowledged, outbound_epochs.c.dropped, BEARS)
+    select(outbound_epochs.c.epoch, outbound_epochs.c.acknowledged, outbound_epochs.c.explained, BEARS)
     .where(OF_OURS, Among(outbound_epochs.c.epoch, "epochs"))
     .order_by(outbound_epochs.c.epoch)
     .with_for_update()
@@ -192,25 +192,27 @@ ACKNOWLEDGED = Statement(
 ACKNOWLEDGE = Statement(
     update(outbound_epochs)
     .where(OF_OURS, outbound_epochs.c.epoch == bindparam("at"))
-    .values(acknowledged=bindparam("watermark"), moved_ms=bindparam("now_ms"))
+    .values(acknowledged=bindparam("watermark"), explained=bindparam("before"), moved_ms=bindparam("now_ms"))
 )
 
 
 class Reached(NamedTuple):
-    """Of an epoch of ours: the peer's watermark, the highest number whose row was taken out unacknowledged, and whether a row bears it."""
+    """Of an epoch of ours: the peer's watermark, the highest number that it may acknowledge all the same, because its row was taken out
+    unacknowledged or the peer's store went back behind it, and whether a row bears the epoch."""
 
     acknowledged: int
-    dropped: int
+    explained: int
     bears: bool
 
 
 async def raise_acknowledged(tx: AsyncConnection, partnership: str, watermarks: Mapping[str, int], now_ms: int) -> dict[str, Reached]:
     """Keep the peer's watermarks of epochs of ours; what was reached before, of those that we ever had."""
     found = await ACKNOWLEDGED.fetch(tx, {"partnership": partnership, "epochs": sorted(watermarks)})
-    before = {epoch: Reached(acknowledged, dropped, bool(bears)) for epoch, acknowledged, dropped, bears in found}
+    before = {epoch: Reached(acknowledged, explained, bool(bears)) for epoch, acknowledged, explained, bears in found}
     for epoch, reached in before.items():
         if watermarks[epoch] != reached.acknowledged:
-            await ACKNOWLEDGE.fetch(tx, {"partnership": partnership, "at": epoch, "watermark": watermarks[epoch], "now_ms": now_ms})
+            moved = {"at": epoch, "watermark": watermarks[epoch], "before": max(reached.acknowledged, reached.explained), "now_ms": now_ms}
+            await ACKNOWLEDGE.fetch(tx, {"partnership": partnership, **moved})
     return before
 
 
@@ -282,5 +284,5 @@ async def note_dropped(tx: AsyncConnection, partnership: str, numbers: Iterable[
     for epoch, sequence in numbers:
         highest[epoch] = max(sequence, highest.get(epoch, 0))
     for epoch, sequence in sorted(highest.items()):
-        where = (outbound_epochs.c.partnership == partnership, outbound_epochs.c.epoch == epoch, outbound_epochs.c.dropped < sequence)
-        await tx.execute(update(outbound_epochs).where(*where).values(dropped=sequence))
+        where = (outbound_epochs.c.partnership == partnership, outbound_epochs.c.epoch == epoch, outbound_epochs.c.explained < sequence)
+        await tx.execute(update(outbound_epochs).where(*where).values(explained=sequence))

@@ -10,6 +10,7 @@ from sqlalchemy import bindparam, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.contract.envelope import Control, EpochAcknowledgement, Heartbeat, Restated, Void
+from shared_schema.contract.restored import UNRECORDED
 from shared_schema.crm.rows import upsert
 from shared_schema.crm.statements import Statement
 from shared_schema.sync import sequence
@@ -24,7 +25,8 @@ NEWEST = 8  # epochs that are acknowledged every time, so that a peer whose stor
 @dataclass(slots=True)
 class Reach:
     """Per epoch of the peer's, the progress, the ids of the event at the watermark and of the one at the last number (its `head`), where
-    they are known, and when it moved last (ms). `touched` are the epochs that the batch speaks of."""
+    they are known (a head only if its sender keeps a history of it), and when it moved last (ms). `touched` are the epochs that the batch
+    speaks of."""
 
     partnership: str
     epochs: dict[str, Progress] = field(default_factory=dict)
@@ -40,27 +42,28 @@ class Reach:
     def count(self, arrivals: Arrivals) -> None:
         """Take in a batch's numbers. What is parked has arrived; whether it is applied is told by outcomes."""
         for each in arrivals.events:
-            self.arrive(each.epoch, each.sequence, each.event.id)
+            self.arrive(each.epoch, each.sequence, each.event.id, recorded=each.event.type not in UNRECORDED)
         for unread in arrivals.unreadable:
             if unread.epoch is not None and unread.sequence is not None:
                 self.arrive(unread.epoch, unread.sequence, None)
         for control in arrivals.controls:
             self.hear(control)
 
-    def arrive(self, epoch: str, number: int, event: str | None) -> None:
+    def arrive(self, epoch: str, number: int, event: str | None, *, recorded: bool = True) -> None:
         progress, arrival = sequence.receive(self.of(epoch), number)
         if number == progress.next - 1:
-            self.heads[epoch] = event
+            self.heads[epoch] = event if recorded else None
         self.move(epoch, progress, number, event)
         self.touched.add(epoch)
         self.arrivals[arrival] += 1
 
     def move(self, epoch: str, progress: Progress, number: int = 0, event: str | None = None) -> None:
         """What is missing behind the watermark takes nothing from the event that stands there: by it a peer learns what its store lost. It
-        is the one of this number, or the head where the last gap is filled; between two gaps it is not known any more."""
+        is the one of this number, or the head where the last gap is filled; between two gaps it is not known any more. By then the sender
+        may have heard of the head under another number, and have nothing of it but its history."""
         mark = sequence.watermark(progress)
         if mark != sequence.watermark(self.of(epoch)):
-            self.events[epoch] = self.heads.get(epoch) if mark == progress.next - 1 else event if mark == number else None
+            self.events[epoch] = event if mark == number else self.heads.get(epoch) if mark == progress.next - 1 else None
         self.epochs[epoch] = progress
 
     def hear(self, control: Control) -> None:

@@ -48,7 +48,7 @@ outbound_epochs = Table(
     Column("partnership", String(63), primary_key=True),
     Column("epoch", String(16), primary_key=True),
     Column("acknowledged", BigInteger, nullable=False),
-    Column("dropped", BigInteger, nullable=False, server_default="0"),  # the highest number whose row went unacknowledged
+    Column("explained", BigInteger, nullable=False, server_default="0"),  # an acknowledgement up to here is no sign of going back
     Column("began_ms", BigInteger, nullable=False),
     Column("moved_ms", BigInteger, nullable=False, server_default="0"),  # when the peer last acknowledged another number of it
 )

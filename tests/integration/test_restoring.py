@@ -16,6 +16,7 @@ from shared_schema.crm.problems import WrongState
 from shared_schema.crm.projected_tables import shared_notes, trash
 from shared_schema.crm.tables import shared_records
 from shared_schema.sync import notes, offers, partnerships, registrations, relay, restoration, restorer
+from shared_schema.sync.arrivals import HEADER_EPOCH
 from shared_schema.sync.braking import act_of_change
 from shared_schema.sync.deals import save_shared
 from shared_schema.sync.emptier import sweep
@@ -24,7 +25,7 @@ from shared_schema.sync.owed_states import list_owing, owe_all
 from shared_schema.sync.restater import fold_piece
 from shared_schema.sync.restorable import DAY_MS
 from shared_schema.sync.station import Author
-from shared_schema.sync.tables import outbox, reactions, refusals, restorations
+from shared_schema.sync.tables import outbound_epochs, outbox, reactions, refusals, restorations
 from tests.integration.pair import Side, open_pair, until
 from tests.integration.rewinding import Rewindable, Scene, active, add_a_rep, check_agree, reps_of, told, work_on
 from tests.twins.memory_broker import MemoryBroker, MemoryCluster
@@ -54,6 +55,34 @@ async def scene(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pyt
         await pair.settle()
         stores = {side: Rewindable(url, postgres) for side, url in zip(("partner", "vendor"), urls, strict=True)}
         yield Scene(pair, stores, cluster)
+
+
+async def test_a_peer_put_back_beyond_the_retention_takes_nobody_for_put_back(scene: Scene) -> None:
+    """Of what it has to read again only the last is left, a statement that no history explains; the rest it is told to be void."""
+    pair, vendor = scene.pair, scene.pair.vendor
+    copy = await scene.keep("partner")
+    await vendor.do(add_note, 1, "another note of the vendor's")
+    await pair.settle()
+    async with vendor.station.database.transaction() as tx:
+        await owe_all(tx, pair.partnership)
+    vendor.station.bell.ring({"owed", pair.partnership})
+    await pair.settle()
+    newest = select(outbound_epochs).order_by(outbound_epochs.c.began_ms.desc()).limit(1)
+    (reached,) = await vendor.rows(newest)
+    await scene.put_back("partner", copy)
+    topic = record_topic(pair.partnership, "vendor")
+    scene.cluster.trim(topic, max(each.offset for each in scene.cluster.logs[topic].records if HEADER_EPOCH in dict(each.headers)))
+    pair.partner.start()
+
+    async def is_reached_again() -> bool:
+        rows = await vendor.rows(select(outbound_epochs).order_by(outbound_epochs.c.began_ms))
+        before = next(row for row in rows if row.epoch == reached.epoch)
+        return bool(rows[-1].began_ms > reached.moved_ms and before.acknowledged >= reached.acknowledged)
+
+    await until(is_reached_again)
+    await pair.settle()
+    await check_agree(pair)
+    assert not await told(vendor, "store restored") and not await is_restoring(vendor)
 
 
 async def is_restoring(side: Side) -> bool:

@@ -2,8 +2,14 @@
 
 import pytest
 
+from shared_schema.contract.codec import RecordChange
 from shared_schema.contract.envelope import Heartbeat, Void
+from shared_schema.contract.registers import Stamp
+from shared_schema.contract.restored import UNRECORDED
+from shared_schema.sync.arrivals import Arrivals, Numbered
 from shared_schema.sync.progress import Reach, acknowledge
+from shared_schema.sync.transport import Received
+from tests.hand_made import make_event
 
 EPOCH = "5bda5bb4d850d1f9"
 EVENTS = [f"01a0c451-600b-7165-819f-2d965ba0421{number}" for number in range(4)]
@@ -41,6 +47,16 @@ def test_where_the_last_gap_is_filled_the_event_there_is_the_last_one_and_no_ear
     else:
         reach.arrive(EPOCH, 2, EVENTS[2])
     assert said(reach) == (3, [], EVENTS[3])
+
+
+@pytest.mark.parametrize(("type_", "named"), [("note.added", EVENTS[2]), *((each, None) for each in UNRECORDED)])
+def test_what_its_sender_keeps_no_history_of_is_not_named_late(type_: str, named: str | None) -> None:
+    reach, change = Reach(P), RecordChange(EVENTS[0], "note", EVENTS[0], EVENTS[0], "vendor", {})
+    for number in (2, 1):
+        event = make_event(EVENTS[number], type_, (P, "vendor"), change, Stamp(1, 0))
+        received = Received("topic", number, 0, None, None, ())
+        reach.count(Arrivals([Numbered(received, event, EPOCH, number)], [], []))
+    assert said(reach) == (2, [], named)
 
 
 def test_between_two_gaps_the_event_there_is_not_known() -> None:

@@ -162,7 +162,7 @@ def upgrade() -> None:
         sa.Column("partnership", sa.String(length=63), nullable=False),
         sa.Column("epoch", sa.String(length=16), nullable=False),
         sa.Column("acknowledged", sa.BigInteger(), nullable=False),
-        sa.Column("dropped", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("explained", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("began_ms", sa.BigInteger(), nullable=False),
         sa.Column("moved_ms", sa.BigInteger(), server_default="0", nullable=False),
         sa.PrimaryKeyConstraint("partnership", "epoch", name=op.f("pk_outbound_epochs")),
