@@ -14,10 +14,11 @@ from tests.stores import StoreCopy
 FORGED = "written by a forger"
 IDS = "01a0c450-0000-7000-8000-f06ed"  # how the ids of forged events begin
 FAR = 10**9
-DEALS = """SELECT r.uid, r.registration, r.parent, r.side, r.document, h.incarnation
-    FROM shared_records r JOIN property_history h ON h.uid = r.uid AND h.source = 'local' WHERE r.kind = 'deal' LIMIT 1"""
-
 FORGER = "-00000000000f06ed"  # how the forger's incarnations end: who settles a conflict by that value writes it as their own
+# Of a deal whose next step a forger wrote, both sides take the claim for true from then on: another one is chosen.
+DEALS = f"""SELECT r.uid, r.registration, r.parent, r.side, r.document, h.incarnation
+    FROM shared_records r JOIN property_history h ON h.uid = r.uid AND h.source = 'local' WHERE r.kind = 'deal'
+    AND NOT EXISTS (SELECT 1 FROM property_history f WHERE f.uid = r.uid AND f.incarnation LIKE '%{FORGER}') LIMIT 1"""
 TAKEN = f"SELECT incarnation, counter, event, at_ms FROM property_history WHERE incarnation LIKE '%{FORGER}'"
 RESTORED = "SELECT detail, at_ms FROM journal WHERE what = 'store restored'"
 
