@@ -12,7 +12,7 @@ from tests import checker
 from tests.chaos.client_log import Command, Context, Reached, Written
 from tests.chaos.evidence import Evidence
 from tests.chaos.faults import MARK, Replacement
-from tests.chaos.forgery import IDS, find_taken
+from tests.chaos.forgery import IDS, find_claimed, find_taken
 from tests.checker import Broken, Store
 from tests.stores import StoreCopy
 
@@ -28,8 +28,8 @@ TWICE = "SELECT registration FROM assignments WHERE automatic GROUP BY registrat
 
 class Verdicts(NamedTuple):
     """What was found of each kind, as sentences. `gone`: acknowledged by a store that was then replaced by an older copy, before the peer
-    had it; `forged`: taken of a forger by a store that was being restored. Both are no defects, and are counted apart. `other`: whatever
-    else is not as it must be."""
+    had it; `forged`: taken of a forger by a store that was being restored, and what that covered. Both are no
+    defects, and are counted apart. `other`: whatever else is not as it must be."""
 
     acknowledged: int
     refused: int
@@ -75,6 +75,7 @@ def judge(evidence: Evidence) -> Verdicts:
     unshared = checker.unshared_registrations(*evidence.stores.values())
     trial = Trial(evidence, stores, unshared, [(each, Stored(each.peer)) for each in evidence.replacements])
     lost, gone = trial.find_lost()
+    overwritten, forged_away = trial.find_overwritten()
     results = [command.result for command in evidence.commands]
     return Verdicts(
         results.count("acknowledged"),
@@ -82,13 +83,13 @@ def judge(evidence: Evidence) -> Verdicts:
         results.count("unanswered"),
         gone,
         lost,
-        list(trial.find_overwritten()),
+        overwritten,
         list(trial.find_divergent()),
         list(trial.find_wrongly_applied()),
         [f"{registration} was assigned twice" for (registration,) in stores["vendor"].store.rows(TWICE)],
         list(trial.find_leaks()),
         list(trial.find_other()),
-        trial.forgeries[1],
+        [*trial.forgeries[1], *forged_away],
     )
 
 
@@ -104,6 +105,7 @@ class Trial:
         self.replaced = replaced
         self.restored = {each.side for each in evidence.replacements}
         self.forgeries = find_taken(evidence.stores)
+        self.claimed = find_claimed(evidence.stores)
         self.pair: tuple[StoreCopy, StoreCopy] = (evidence.stores["partner"], evidence.stores["vendor"])
 
     def find_lost(self) -> tuple[list[str], list[str]]:
@@ -148,8 +150,10 @@ class Trial:
         deal_id = int(command.path.split("/")[3])
         return bool(store.rows(ERASED, deal_id))
 
-    def find_overwritten(self) -> Iterator[str]:
-        """Acknowledged saves that no longer stand, although nobody saved who had them in view."""
+    def find_overwritten(self) -> tuple[list[str], list[str]]:
+        """Acknowledged saves that no longer stand, although nobody saved who had them in view; and those that a forger covered when a store
+        was being restored."""
+        overwritten, forged_away = [], []
         saves = [(command, written) for command in self.evidence.commands for written in command.written]
         by_place: dict[tuple[str, str], list[Written]] = {}
         for _, written in saves:
@@ -161,7 +165,9 @@ class Trial:
             for side, stored in self.stores.items():
                 gone = dot is not None and stored.covers(written.uid, written.field, dot) and not stands(stored, written, dot)
                 if gone and not is_covered(dot, by_place[written.uid, written.field]):
-                    yield f"{side}: {command.do} of the {command.side} at {command.asked_ms}, {written[:3]} {dot}"
+                    found = forged_away if written[:2] in self.claimed else overwritten
+                    found.append(f"{side}: {command.do} of the {command.side} at {command.asked_ms}, {written[:3]} {dot}")
+        return overwritten, forged_away
 
     def dot_of(self, side: str, written: Written) -> tuple[str, int] | None:
         """Which write a value was, by either side's history; None where neither knows it."""

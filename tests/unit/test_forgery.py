@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.forgery import FORGED, FORGER, IDS, find_taken
+from tests.chaos.forgery import FIELD, FORGED, FORGER, IDS, find_claimed, find_taken
 from tests.stores import StoreCopy
 
+DEAL = "0aacf9f6-2d78-5b36-b4d1-33430ffa64e0"
 TOOK = "vendor took what a forger sent"
 AMID = f"took what a forger sent while it was restored: ('p{FORGER}', 1)"
 
@@ -16,11 +17,11 @@ AMID = f"took what a forger sent while it was restored: ('p{FORGER}', 1)"
 def make_store(path: Path, side: str, *taken: tuple[int, str, int]) -> StoreCopy:
     """It was restored from 100 to 200; `taken` are (count, event, at)."""
     with closing(sqlite3.connect(path / f"{side}.db")) as connection, connection:
-        connection.execute("CREATE TABLE property_history (incarnation, counter, event, at_ms, value)")
+        connection.execute("CREATE TABLE property_history (incarnation, counter, event, at_ms, uid, value)")
         connection.execute("CREATE TABLE journal (what, detail, at_ms)")
         connection.execute("""INSERT INTO journal VALUES ('store restored', '{"why": "a test", "since_ms": 100}', 200)""")
-        rows = [(f"p{FORGER}", *row, f'"{FORGED}"') for row in taken]
-        connection.executemany("INSERT INTO property_history VALUES (?, ?, ?, ?, ?)", rows)
+        rows = [(f"p{FORGER}", *row, DEAL, f'"{FORGED}"') for row in taken]
+        connection.executemany("INSERT INTO property_history VALUES (?, ?, ?, ?, ?, ?)", rows)
     return StoreCopy(side, path / f"{side}.db")
 
 
@@ -58,8 +59,8 @@ def test_what_one_side_took_amid_a_restoration_may_go_on_to_the_other(tmp_path: 
 def test_whoever_settles_a_conflict_by_what_a_forger_wrote_is_no_forger(tmp_path: Path) -> None:
     vendor = make_store(tmp_path, "vendor", (1, f"{IDS}1", 150))
     with closing(sqlite3.connect(vendor.path)) as connection, connection:
-        settled = ("v-8c1f0b6a2d94e357", 7, "an honest event", 300, f'"{FORGED}"')
-        connection.execute("INSERT INTO property_history VALUES (?, ?, ?, ?, ?)", settled)
+        settled = ("v-8c1f0b6a2d94e357", 7, "an honest event", 300, DEAL, f'"{FORGED}"')
+        connection.execute("INSERT INTO property_history VALUES (?, ?, ?, ?, ?, ?)", settled)
     taken, excused = find_taken({"partner": make_store(tmp_path, "partner"), "vendor": vendor})
     assert not taken and len(excused) == 1
 
@@ -69,3 +70,9 @@ def test_a_forgery_that_no_history_tells_of_is_found_by_its_bytes(tmp_path: Path
     with closing(sqlite3.connect(vendor.path)) as connection, connection:
         connection.execute("CREATE TABLE deals AS SELECT ? AS next_step", (FORGED,))
     assert find_taken({"partner": make_store(tmp_path, "partner"), "vendor": vendor}) == ([TOOK], [])
+
+
+def test_what_a_forger_covered_amid_a_restoration_is_known_by_its_place_and_nothing_else_is(tmp_path: Path) -> None:
+    amid, later = (make_store(tmp_path, side, (1, f"{IDS}1", at_ms)) for side, at_ms in (("vendor", 150), ("partner", 300)))
+    assert find_claimed({"vendor": amid, "partner": later}) == {(DEAL, FIELD)}
+    assert find_claimed({"partner": later}) == set()
