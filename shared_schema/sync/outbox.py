@@ -192,7 +192,7 @@ ACKNOWLEDGED = Statement(
 ACKNOWLEDGE = Statement(
     update(outbound_epochs)
     .where(OF_OURS, outbound_epochs.c.epoch == bindparam("at"))
-    .values(acknowledged=bindparam("watermark"), explained=bindparam("before"), moved_ms=bindparam("now_ms"))
+    .values(acknowledged=bindparam("watermark"), explained=bindparam("known"), moved_ms=bindparam("now_ms"))
 )
 
 
@@ -211,8 +211,9 @@ async def raise_acknowledged(tx: AsyncConnection, partnership: str, watermarks: 
     before = {epoch: Reached(acknowledged, explained, bool(bears)) for epoch, acknowledged, explained, bears in found}
     for epoch, reached in before.items():
         if watermarks[epoch] != reached.acknowledged:
-            moved = {"at": epoch, "watermark": watermarks[epoch], "before": max(reached.acknowledged, reached.explained), "now_ms": now_ms}
-            await ACKNOWLEDGE.fetch(tx, {"partnership": partnership, **moved})
+            known = max(reached.acknowledged, reached.explained)
+            moved = {"partnership": partnership, "at": epoch, "watermark": watermarks[epoch], "known": known, "now_ms": now_ms}
+            await ACKNOWLEDGE.fetch(tx, moved)
     return before
 
 

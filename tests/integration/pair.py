@@ -58,6 +58,7 @@ class Side:
     async def restart(self, url: str) -> None:
         """Another process, that has yet to be started, on this store."""
         await self.close()
+        self.url = url
         self.station = Station(self.station.spec, Database(url), SystemClock())
 
     async def close(self) -> None:

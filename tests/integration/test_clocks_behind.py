@@ -25,7 +25,7 @@ async def pair(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         for number in range(7):
             await opened.partner.do(add_note, 1, f"note {number}")
         await opened.settle()
-        await opened.partner.restart(f"sqlite:///{tmp_path}/partner.db")
+        await opened.partner.restart(opened.partner.url)
         clock = opened.partner.station.clock
         monkeypatch.setattr(clock, "now_ms", lambda now_ms=clock.now_ms: now_ms() - BEHIND_MS)
         await set_brakes(opened, OFF, TIGHT)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 
 from shared_schema.contract.codec import decode_event
 from shared_schema.contract.documents import Document
@@ -14,7 +14,7 @@ from shared_schema.contract.topics import record_topic
 from shared_schema.crm.deals import load_deal
 from shared_schema.crm.problems import WrongState
 from shared_schema.crm.projected_tables import shared_notes, trash
-from shared_schema.crm.tables import shared_records
+from shared_schema.crm.tables import property_history, shared_records
 from shared_schema.sync import notes, offers, partnerships, registrations, relay, restoration, restorer
 from shared_schema.sync.arrivals import HEADER_EPOCH
 from shared_schema.sync.braking import act_of_change
@@ -57,14 +57,19 @@ async def scene(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pyt
         yield Scene(pair, stores, cluster)
 
 
-async def test_a_peer_put_back_beyond_the_retention_takes_nobody_for_put_back(scene: Scene) -> None:
-    """Of what it has to read again only the last is left, a statement that no history explains; the rest it is told to be void."""
+@pytest.mark.parametrize("last", ["a state", "a fact"])
+async def test_a_peer_put_back_beyond_the_retention_takes_nobody_for_put_back(scene: Scene, last: str) -> None:
+    """Of what it has to read again only the last is left, which no history explains; the rest it is told to be void."""
     pair, vendor = scene.pair, scene.pair.vendor
     copy = await scene.keep("partner")
-    await vendor.do(add_note, 1, "another note of the vendor's")
-    await pair.settle()
+    for which in ("another", "yet another"):
+        await vendor.do(add_note, 1, f"{which} note of the vendor's")
+        await pair.settle()
     async with vendor.station.database.transaction() as tx:
-        await owe_all(tx, pair.partnership)
+        if last == "a state":
+            await owe_all(tx, pair.partnership)
+        else:  # its days are over
+            await tx.execute(delete(property_history))
     vendor.station.bell.ring({"owed", pair.partnership})
     await pair.settle()
     newest = select(outbound_epochs).order_by(outbound_epochs.c.began_ms.desc()).limit(1)

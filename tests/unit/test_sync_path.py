@@ -12,7 +12,6 @@ from shared_schema.contract.registers import decode_token, differs
 from shared_schema.contract.topics import record_topic
 from shared_schema.crm.database import Database
 from shared_schema.crm.shared_records import load_records
-from shared_schema.crm.tables import metadata
 from shared_schema.sync import consumer
 from shared_schema.sync.capture import Captured, Command, Creation, Write, capture
 from shared_schema.sync.clock import SystemClock
@@ -20,6 +19,7 @@ from shared_schema.sync.consumer import Consumer
 from shared_schema.sync.incarnation import Incarnation
 from shared_schema.sync.tables import inbound_positions, outbound_epochs, outbox, parked
 from shared_schema.sync.transport import Received
+from tests.tables import make_tables
 
 P = "acme"
 REGISTRATION = "01890000-0000-7000-8000-000000000001"
@@ -31,14 +31,15 @@ class Side:
     """One node's store and its consumer; `offset` is where it stands in the other side's topic."""
 
     def __init__(self, name, url):
+        self.url = url
         self.database = Database(url)
         self.incarnation = Incarnation(name, SystemClock())
         self.consumer = Consumer(self.database, None, self.incarnation, P)
         self.offset = 0
 
     async def set_up(self):
+        await make_tables(self.url)
         async with self.database.transaction() as tx:
-            await tx.run_sync(metadata.create_all)
             await tx.execute(insert(inbound_positions).values(topic=self.consumer.inbound, topic_id="t", next_offset=0))
             await tx.execute(insert(outbound_epochs).values(partnership=P, epoch=EPOCH, acknowledged=0, began_ms=0))
 
