@@ -1,5 +1,5 @@
-"""What people discarded, so that it is left discarded when it comes once more: from a topic that is read from its beginning, or from a
-sender that has not heard of it yet. The sender hears the same as before."""
+"""What people discarded, so that it is left so when it comes once more and can again not be applied: from a topic that is read from its
+beginning, or from a sender that has not heard of it yet. The sender hears the same as before."""
 
 import hashlib
 import logging
