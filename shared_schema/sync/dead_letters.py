@@ -154,8 +154,8 @@ async def take(work: Work, letter_id: int, *, held: bool = False) -> Row | None:
 
 
 async def discard(work: Work, letter_id: int, reason: str) -> None:
-    """Drop a dead letter, also where it comes once more and can again not be applied. Its sender is told, where its id could be read; the difference between
-    the sides stays, and an event that was refused whole is refused no longer."""
+    """Drop a dead letter, also where it comes once more and can again not be applied. Its sender is told, where its id could be
+    read; the difference between the sides stays, and an event that was refused whole is refused no longer."""
     if not reason.strip():
         raise Invalid("reason", "may not be empty: the sender is told why its event was discarded")
     row = await take(work, letter_id)
