@@ -50,7 +50,8 @@ class Desk:
     `restoring`: our store went back, and the peer may bring our own writes; `returning`: so may the event at hand, which came while that
     was so; `unknown`: records refused because they would be ours.
     `foreign`: what the batch names as a parent or registration and is another partnership's. `over`: the deleted deals that nobody can
-    restore any more, `trash_days` after their deletion. `releasing`: what waited for a record of this batch leaves parking with it."""
+    restore any more, `trash_days` after their deletion. `releasing`: what waited for a record of this batch leaves parking with it.
+    `discarded`: the events that a person discarded when they came before."""
 
     incarnation: Incarnation
     partnership: str
@@ -74,6 +75,7 @@ class Desk:
     over: set[str] = field(default_factory=set)
     trash_days: int = 90
     releasing: bool = True
+    discarded: set[str] = field(default_factory=set)
 
     @property
     def claimed(self) -> bool:
@@ -161,8 +163,8 @@ def apply_event(desk: Desk, numbered: Numbered) -> None:
     for change in changes:
         outcomes += merge_change(desk, event, change)
     desk.told += [heard.Told(event.id, outcome) for outcome in event.data.outcomes]
-    if letter is not None and not stays and event.type != OUTCOME:
-        outcomes.append(Outcome(event.id, "applied", "left parking"))
+    if (letter is not None or event.id in desk.discarded) and not stays and event.type != OUTCOME:
+        outcomes.append(Outcome(event.id, "applied", "after all"))
     if outcomes:
         desk.answers.append(answer(event, *outcomes))
     desk.incarnation.adopt(event.stamp)

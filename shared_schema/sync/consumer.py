@@ -315,6 +315,7 @@ class Consumer:
             standing = await read_standing(tx, self.partnership)
             desk = Desk(self.incarnation, self.partnership, standing.policy, self.due, self.brake)
             desk.trash_days, desk.releasing = self.trash_days, releasing
+            desk.discarded = await discards.find(tx, self.partnership, arrivals.events) if standing.discards else set()
             desk.restoring = self.restoring and await restoration.is_restoring(tx, self.partnership)
             await apply_events(tx, desk, arrivals)
             await self.look_at_claims(tx, desk)

@@ -68,6 +68,7 @@ def test_what_the_samples_say_is_valid_and_refused_by_nobody(sample: Sample) -> 
     sender = "partner" if event.source.endswith("partner") else "vendor"
     for change in event.data.records:
         assert set(change.fields) <= {*KINDS[change.kind].fields, "life"}
+        assert KINDS[change.kind].made_by in (None, change.side)
         for name, register in change.fields.items():
             assert all(is_valid(change.kind, name, sibling.value) for sibling in register.siblings)
         known = dict(change.fields)

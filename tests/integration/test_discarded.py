@@ -6,10 +6,11 @@ import pytest
 from sqlalchemy import update
 
 from shared_schema.sync import dead_letters, metrics, refusals
+from shared_schema.sync.braking import LEAST, Limits
 from shared_schema.sync.tables import inbound_positions
 from shared_schema.sync.transport import Received
 from tests.integration.test_dead_letters import ADMIN, EVENT, Inbox, P, newer, open_inbox, person, stumble_over
-from tests.integration.test_replayed import COMMENTED, letters
+from tests.integration.test_replayed import ADDED, COMMENT, COMMENTED, SHARED, delete_comment, is_stored, letters
 
 TOLD = "discarded: no sense in it"
 ORPHAN = EVENT % 0x62
@@ -89,6 +90,32 @@ async def test_a_discarded_poison_is_left_so_alone(inbox: Inbox, monkeypatch: py
     assert await letters(inbox, "event") == []
     assert [each for each in await inbox.answers() if each[0] == EVENT % 2][-1] == (EVENT % 2, "refused", TOLD)
     assert metrics.parked_now.labels(P, "poison")._value.get() == counted
+
+
+async def test_what_was_discarded_and_can_be_applied_when_it_comes_once_more_is_told_applied(inbox: Inbox) -> None:
+    await inbox.put(COMMENTED, newer(1))
+    await discard_all(inbox)
+    told = await inbox.answers()
+    await inbox.put(SHARED, ADDED, COMMENTED, person(5))
+    assert await is_stored(inbox, COMMENT)
+    assert (await inbox.answers())[len(told) :] == [(ORPHAN, "applied", "after all")]
+
+
+async def test_what_was_discarded_and_is_held_when_it_comes_once_more_is_told_parked_alone(
+    inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inbox.consumer.brake = Limits(1, 100)
+    deletions = [delete_comment(count) for count in range(LEAST + 1)]
+    last = EVENT % (0x90 + LEAST)
+    with monkeypatch.context() as broken:
+        await stumble_over(broken, last)
+        await inbox.put(SHARED, ADDED, *deletions)
+    await discard_all(inbox)
+    for _ in range(2):
+        told = await inbox.answers()
+        await inbox.put(deletions[-1])
+        assert set((await inbox.answers())[len(told) :]) <= {(last, "parked", "brake")}
+    assert await letters(inbox, "event", "reason") == [(last, "brake")]
 
 
 async def test_what_left_parking_and_returns_was_not_discarded(inbox: Inbox) -> None:

@@ -21,6 +21,7 @@ from tests.integration.test_dead_letters import ADMIN, EVENT, PERSON, Inbox, P, 
 SHARED = next(sample.value for sample in SAMPLES if sample.type == "deal.shared")
 DEAL = json.loads(SHARED)["registration"]
 TEXT = next(json.loads(sample.value) for sample in SAMPLES if sample.type == "note.added")["data"]["records"][0]["fields"]
+DELETED = next(json.loads(sample.value) for sample in SAMPLES if sample.type == "note.deleted")["data"]["records"][0]["fields"]
 NOTE, OTHER_NOTE, COMMENT, OTHER_COMMENT = (EVENT % count for count in (0x70, 0x71, 0x72, 0x73))
 RECORD = PERSON["data"]["records"][0]
 
@@ -34,6 +35,12 @@ def say(count: int, *records: tuple[str, str, str]) -> bytes:
 def say_ours(count: int, *records: tuple[str, str, str]) -> bytes:
     """The same as texts of this side's, which the peer gives back."""
     return say(count, *records).replace(b'"partner"', b'"vendor"').replace(b'"p-', b'"v-')
+
+
+def delete_comment(count: int) -> bytes:
+    """An event of a comment on NOTE that comes deleted."""
+    record = {"uid": EVENT % (0x80 + count), "kind": "comment", "parent": NOTE, "registration": DEAL, "fields": TEXT | DELETED}
+    return person(0x90 + count, registration=DEAL, data={"records": [RECORD | record]})
 
 
 ADDED, OTHER_ADDED = say(0x60, (NOTE, "note", DEAL)), say(0x61, (OTHER_NOTE, "note", DEAL))
@@ -79,14 +86,12 @@ async def test_a_poisonous_child_replayed_before_its_parent_waits_for_it_and_lea
     await dealing.put(ADDED)
     assert await letters(dealing, "id") == [] and await is_stored(dealing, COMMENT)
     said = [(outcome, reason) for event, outcome, reason in await dealing.answers() if event == EVENT % 0x62]
-    assert said == [("parked", "poison"), ("parked", "missing_parent"), ("applied", "left parking")]
+    assert said == [("parked", "poison"), ("parked", "missing_parent"), ("applied", "after all")]
 
 
 async def test_a_held_deletion_that_is_released_before_its_parent_waits_for_it_and_is_applied_when_it_comes(dealing: Inbox) -> None:
-    life = next(json.loads(sample.value) for sample in SAMPLES if sample.type == "note.deleted")["data"]["records"][0]["fields"]
     for count in range(LEAST + 1):
-        record = {"uid": EVENT % (0x80 + count), "kind": "comment", "parent": NOTE, "registration": DEAL, "fields": TEXT | life}
-        await dealing.put(person(0x90 + count, registration=DEAL, data={"records": [RECORD | record]}))
+        await dealing.put(delete_comment(count))
     *_, (letter, reason) = await letters(dealing, "id", "reason")
     assert reason == "brake"
     assert await held.decide(dealing.station, ADMIN, P, "in", "release") == {"parked": 1}
@@ -96,7 +101,7 @@ async def test_a_held_deletion_that_is_released_before_its_parent_waits_for_it_a
     states = await dealing.rows(select(shared_records.c.state).where(shared_records.c.kind == "comment"))
     assert [row.state for row in states] == ["deleted"] * (LEAST + 1)
     said = [(outcome, reason) for event, outcome, reason in await dealing.answers() if event == EVENT % (0x90 + LEAST)]
-    assert said == [("parked", "brake"), ("parked", "missing_parent"), ("applied", "left parking")]
+    assert said == [("parked", "brake"), ("parked", "missing_parent"), ("applied", "after all")]
 
 
 async def test_a_replayed_parent_is_applied_although_its_child_waits_for_another_one_too(
@@ -281,10 +286,8 @@ async def test_whoever_sent_what_can_not_be_read_is_told_where_its_id_can(inbox:
 
 
 async def test_a_released_deletion_that_waits_for_its_parent_is_not_held_again_by_a_replay(dealing: Inbox) -> None:
-    life = next(json.loads(sample.value) for sample in SAMPLES if sample.type == "note.deleted")["data"]["records"][0]["fields"]
     for count in range(LEAST + 1):
-        record = {"uid": EVENT % (0x80 + count), "kind": "comment", "parent": NOTE, "registration": DEAL, "fields": TEXT | life}
-        await dealing.put(person(0x90 + count, registration=DEAL, data={"records": [RECORD | record]}))
+        await dealing.put(delete_comment(count))
     letter, _ = (await letters(dealing, "id", "reason"))[-1]
     assert await held.decide(dealing.station, ADMIN, P, "in", "release") == {"parked": 1}
     await dealing.replay(letter)

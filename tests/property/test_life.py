@@ -1,5 +1,7 @@
 """Deletion laws (design §3.6): contested exactly if a value is outside the union of the deletions, or somebody restored meanwhile."""
 
+from collections.abc import Iterable
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,16 +15,32 @@ UID = "01a0c450-6c00-71a4-af33-b1fbcf16676a"
 RULES: tuple[DeletionRule, ...] = ("contest", "delete_wins", "add_wins")
 
 
+contexts = registers().map(lambda register: register.context)
+
+
 @st.composite
 def shown_contexts(draw: st.DrawFn) -> dict[str, dict[str, int]]:
-    return draw(st.dictionaries(st.sampled_from(FIELDS), registers().map(lambda register: register.context)))
+    return draw(st.dictionaries(st.sampled_from(FIELDS), contexts))
+
+
+@st.composite
+def looks(draw: st.DrawFn, document: Document) -> dict[str, dict[str, int]]:
+    """Of each field some of the values that are there, or whatever a context may say."""
+    some = {name: st.sets(st.sampled_from(document.get(name).siblings)).map(contexts_of) for name in document}
+    return draw(st.fixed_dictionaries({name: each | contexts for name, each in some.items()}) | shown_contexts())
+
+
+def contexts_of(siblings: Iterable[Sibling]) -> dict[str, int]:
+    dots = sorted(each.dot for each in siblings)
+    return {dot.incarnation: dot.counter for dot in dots}
 
 
 @st.composite
 def deleted(draw: st.DrawFn) -> tuple[Document, list[dict[str, dict[str, int]]], bool]:
     """A document with up to three concurrent deletions, what each had in view, and whether somebody restored at the same time."""
-    document = Document.of(draw(st.dictionaries(st.sampled_from(FIELDS), registers())))
-    views = draw(st.lists(shown_contexts(), max_size=3))
+    written = registers().filter(lambda register: bool(register.siblings))
+    document = Document.of(draw(st.dictionaries(st.sampled_from(FIELDS), written)))
+    views = draw(st.lists(looks(document), max_size=3))
     restored = draw(st.booleans())
     values = [make_deletion(document, FIELDS, view) for view in views] + [ALIVE] * restored
     siblings = [Sibling(Dot(f"v-{place:016x}", 1), Stamp(1, 0), None, value) for place, value in enumerate(values)]
@@ -46,6 +64,20 @@ def test_contested_is_what_no_deletion_had_in_view_or_what_was_restored(
         assert set(unseen_fields(document)) == unseen
     expected = "alive" if not views else "contested" if restored or unseen else "deleted"
     assert state_of(document, "contest") == expected
+
+
+def test_two_deletions_that_had_everything_in_view_only_together_are_no_contest() -> None:
+    written = [Sibling(Dot(f"p-{place:016x}", 1), Stamp(1, 0), None, f"value {place}") for place in range(2)]
+    document = Document.of({"name": Register(contexts_of(written), in_dot_order(written))})
+    deletions = [
+        Sibling(Dot(f"v-{place:016x}", 1), Stamp(1, 0), None, make_deletion(document, FIELDS, {"name": contexts_of([each])}))
+        for place, each in enumerate(written)
+    ]
+    states = []
+    for some in (deletions[:1], deletions[1:], deletions):
+        document.put(LIFE, Register(contexts_of(some), in_dot_order(some)))
+        states.append(state_of(document, "contest"))
+    assert states == ["contested", "contested", "deleted"]
 
 
 @given(registers(), registers(), st.none() | shown_contexts())

@@ -48,7 +48,7 @@ def test_what_waits_in_the_outbox_is_there_whatever_the_broker_has() -> None:
 
 
 def test_the_peers_writes_outcomes_and_what_was_erased_prove_nothing() -> None:
-    told = make_fact(1, outcomes=(Outcome(DEAL, "applied", "left parking"),))
+    told = make_fact(1, outcomes=(Outcome(DEAL, "applied", "after all"),))
     assert find_lost_fact("vendor", [told, make_fact(2, change(9, THEIRS))], (), STORED) is None
     assert find_lost_fact("vendor", [make_fact(3, change(9))], (), {DEAL: erase()}) is None
 
