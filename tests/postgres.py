@@ -22,6 +22,7 @@ UNPRIVILEGED_ID = 65534  # PostgreSQL refuses to run as root
 START_WAIT_S = 60
 STOP_WAIT_S = 30
 QUICK_SETTINGS = ("fsync=off", "full_page_writes=off")  # a killed server keeps what it committed; only a power cut would not
+SMALL_LOG = ("max_wal_size=64MB", "min_wal_size=32MB")  # by default a gigabyte, which a small filesystem does not have
 SETTINGS = ("listen_addresses=127.0.0.1", "unix_socket_directories=", "max_connections=200", "log_min_messages=fatal")
 # The guard waits for a line; when its input ends without one, the owner is gone: it stops the server and clears up.
 GUARD = """
@@ -120,7 +121,7 @@ class EmbeddedPostgres(DatabaseServer):
             raise PostgresFailed(f"initdb failed:\n{made.stdout}{made.stderr}")
 
     def _answers_before(self, deadline: float) -> bool:
-        settings = [*SETTINGS, f"port={self.port}", *(() if self._durable else QUICK_SETTINGS)]
+        settings = [*SETTINGS, f"port={self.port}", *(() if self._durable else QUICK_SETTINGS), *(SMALL_LOG if self._disk else ())]
         command = [str(self._bin / "postgres"), "-D", str(self._data), *(f"-c{setting}" for setting in settings)]
         with (self.directory / "log").open("ab") as log:
             self._server = server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **self._as_owner())
