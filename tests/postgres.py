@@ -38,8 +38,8 @@ class PostgresFailed(AssertionError):
 
 
 class EmbeddedPostgres(DatabaseServer):
-    """One server; `with EmbeddedPostgres() as postgres`. `durable` commits reach the disk, as in production; `disk` is a directory of the
-    filesystem that has its data, which everybody may enter."""
+    """One server; `with EmbeddedPostgres() as postgres`. `durable` commits reach the disk, as in production; `disk` is a directory of a
+    small filesystem that has its data, which everybody may enter."""
 
     def __init__(self, *, durable: bool = False, disk: Path | None = None) -> None:
         self._durable = durable

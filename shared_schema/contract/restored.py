@@ -7,8 +7,6 @@ from shared_schema.contract.codec import Event, RecordChange
 from shared_schema.contract.documents import Document
 from shared_schema.contract.registers import Register, Side, side_of
 
-UNRECORDED = ("outcome.reported", "record.restated", "record.erased")  # once these are acknowledged, their sender has no history of them
-
 
 class Claim(NamedTuple):
     """What the peer acknowledges of ours: an epoch, how far, and the event there, where it names one. `known`: we had that epoch."""

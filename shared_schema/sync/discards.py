@@ -31,6 +31,10 @@ def mark(event: str | None, received: Received) -> str:
     return hashlib.sha256(" ".join(map(str, place)).encode() + b"\n" + (received.value or b"")).hexdigest()
 
 
+def mark_letter(row: ParkRow) -> str:
+    return mark(row["event"], parking.unpark(row))
+
+
 def explain(event: str, reason: str) -> Outcome:
     """What the sender of a discarded event is told."""
     return Outcome(event, "refused", DISCARDED + reason[:REASON_LENGTH])
@@ -43,8 +47,7 @@ def is_by_person(reason: str) -> bool:
 
 async def keep(tx: AsyncConnection, row: ParkRow, reason: str, now_ms: int) -> None:
     """Remember what was discarded, and why."""
-    letter = mark(row["event"], parking.unpark(row))
-    kept = {"partnership": row["partnership"], "mark": letter, "reason": reason[:REASON_LENGTH], "at_ms": now_ms}
+    kept = {"partnership": row["partnership"], "mark": mark_letter(row), "reason": reason[:REASON_LENGTH], "at_ms": now_ms}
     await upsert(tx, discards, [kept], ("reason", "at_ms"))
 
 
@@ -60,7 +63,7 @@ async def pass_over(
 ) -> tuple[list[ParkRow], list[Answer]]:
     """Of what is to be parked, what was not discarded before; and the answers, with what is still true of what was. What only stays in
     parking was not, nor what the brake holds."""
-    marks = [None if "id" in row or row["reason"] == BRAKE else mark(row["event"], parking.unpark(row)) for row in rows]
+    marks = [None if "id" in row or row["reason"] == BRAKE else mark_letter(row) for row in rows]
     came = {each for each in marks if each is not None}
     if not came:
         return list(rows), list(answers)

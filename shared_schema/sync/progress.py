@@ -10,15 +10,18 @@ from sqlalchemy import bindparam, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared_schema.contract.envelope import Control, EpochAcknowledgement, Heartbeat, Restated, Void
-from shared_schema.contract.restored import UNRECORDED
 from shared_schema.crm.rows import upsert
 from shared_schema.crm.statements import Statement
 from shared_schema.sync import sequence
+from shared_schema.sync.answers import OUTCOME
 from shared_schema.sync.arrivals import Arrivals
+from shared_schema.sync.erasures import ERASED
+from shared_schema.sync.restate import RESTATED
 from shared_schema.sync.sequence import Progress
 from shared_schema.sync.tables import inbound_epochs
 
 RANGES_MAX = 100
+UNRECORDED = (OUTCOME, RESTATED, ERASED)  # once these are acknowledged, their sender has no history of them
 NEWEST = 8  # epochs that are acknowledged every time, so that a peer whose store went back hears of what it no longer knows
 
 

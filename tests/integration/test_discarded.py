@@ -1,4 +1,4 @@
-"""What a person discarded stays discarded, however it comes once more; what only looks like it does not."""
+"""What a person discarded stays discarded however it comes once more, unless it can be applied then; what only looks like it does not."""
 
 from collections.abc import AsyncIterator
 

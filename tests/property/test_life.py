@@ -13,8 +13,6 @@ from tests.property.test_registers import registers
 FIELDS = ("name", "amount", "next_step")
 UID = "01a0c450-6c00-71a4-af33-b1fbcf16676a"
 RULES: tuple[DeletionRule, ...] = ("contest", "delete_wins", "add_wins")
-
-
 contexts = registers().map(lambda register: register.context)
 
 
@@ -26,11 +24,12 @@ def shown_contexts(draw: st.DrawFn) -> dict[str, dict[str, int]]:
 @st.composite
 def looks(draw: st.DrawFn, document: Document) -> dict[str, dict[str, int]]:
     """Of each field some of the values that are there, or whatever a context may say."""
-    some = {name: st.sets(st.sampled_from(document.get(name).siblings)).map(contexts_of) for name in document}
-    return draw(st.fixed_dictionaries({name: each | contexts for name, each in some.items()}) | shown_contexts())
+    written = {name: document.get(name).siblings for name in document}
+    seen = {name: contexts | st.sets(st.sampled_from(there)).map(context_of) for name, there in written.items() if there}
+    return draw(st.fixed_dictionaries(seen) | shown_contexts())
 
 
-def contexts_of(siblings: Iterable[Sibling]) -> dict[str, int]:
+def context_of(siblings: Iterable[Sibling]) -> dict[str, int]:
     dots = sorted(each.dot for each in siblings)
     return {dot.incarnation: dot.counter for dot in dots}
 
@@ -38,8 +37,7 @@ def contexts_of(siblings: Iterable[Sibling]) -> dict[str, int]:
 @st.composite
 def deleted(draw: st.DrawFn) -> tuple[Document, list[dict[str, dict[str, int]]], bool]:
     """A document with up to three concurrent deletions, what each had in view, and whether somebody restored at the same time."""
-    written = registers().filter(lambda register: bool(register.siblings))
-    document = Document.of(draw(st.dictionaries(st.sampled_from(FIELDS), written)))
+    document = Document.of(draw(st.dictionaries(st.sampled_from(FIELDS), registers())))
     views = draw(st.lists(looks(document), max_size=3))
     restored = draw(st.booleans())
     values = [make_deletion(document, FIELDS, view) for view in views] + [ALIVE] * restored
@@ -68,14 +66,14 @@ def test_contested_is_what_no_deletion_had_in_view_or_what_was_restored(
 
 def test_two_deletions_that_had_everything_in_view_only_together_are_no_contest() -> None:
     written = [Sibling(Dot(f"p-{place:016x}", 1), Stamp(1, 0), None, f"value {place}") for place in range(2)]
-    document = Document.of({"name": Register(contexts_of(written), in_dot_order(written))})
+    document = Document.of({"name": Register(context_of(written), in_dot_order(written))})
     deletions = [
-        Sibling(Dot(f"v-{place:016x}", 1), Stamp(1, 0), None, make_deletion(document, FIELDS, {"name": contexts_of([each])}))
+        Sibling(Dot(f"v-{place:016x}", 1), Stamp(1, 0), None, make_deletion(document, FIELDS, {"name": context_of([each])}))
         for place, each in enumerate(written)
     ]
     states = []
     for some in (deletions[:1], deletions[1:], deletions):
-        document.put(LIFE, Register(contexts_of(some), in_dot_order(some)))
+        document.put(LIFE, Register(context_of(some), in_dot_order(some)))
         states.append(state_of(document, "contest"))
     assert states == ["contested", "contested", "deleted"]
 

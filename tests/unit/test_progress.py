@@ -5,9 +5,8 @@ import pytest
 from shared_schema.contract.codec import RecordChange
 from shared_schema.contract.envelope import Heartbeat, Void
 from shared_schema.contract.registers import Stamp
-from shared_schema.contract.restored import UNRECORDED
 from shared_schema.sync.arrivals import Arrivals, Numbered
-from shared_schema.sync.progress import Reach, acknowledge
+from shared_schema.sync.progress import UNRECORDED, Reach, acknowledge
 from shared_schema.sync.transport import Received
 from tests.hand_made import make_event
 
