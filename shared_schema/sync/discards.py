@@ -32,6 +32,7 @@ def mark(event: str | None, received: Received) -> str:
 
 
 def mark_letter(row: ParkRow) -> str:
+    """The mark of what is parked, or is to be."""
     return mark(row["event"], parking.unpark(row))
 
 
