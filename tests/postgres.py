@@ -9,10 +9,12 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import psutil
 import pytest
 
 from tests.databases import DatabaseServer
@@ -83,7 +85,12 @@ class EmbeddedPostgres(DatabaseServer):
             time.sleep(0.1)  # what a killed server held may take a moment to be free
 
     def kill(self) -> None:
-        """End the server without a goodbye to anyone. `start` brings it back with all that it had committed."""
+        """End the server, whatever it is amid, without a goodbye to anyone. `start` brings it back with all that it had committed."""
+        if self._server is not None:
+            self._server.send_signal(signal.SIGSTOP)  # it begins no other process meanwhile
+            for each in psutil.Process(self._server.pid).children():
+                with suppress(psutil.NoSuchProcess):
+                    each.kill()  # of itself it ends between two statements, and may have committed by then
         self._end(signal.SIGKILL)
 
     def has_ended(self) -> bool:

@@ -41,3 +41,10 @@ class WrongState(Problem):
     """It can not be done as things stand now; doing something else first may help."""
 
     code = "wrong_state"
+
+
+class NotHereYet(WrongState):
+    """Of a registration, the part in question has not come from the other side yet: a store that was put back gets them in pieces."""
+
+    def __init__(self) -> None:
+        super().__init__("this registration is not all here yet", remedy="wait until the rest of it has arrived")

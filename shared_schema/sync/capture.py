@@ -23,7 +23,7 @@ from shared_schema.contract.registers import (
 )
 from shared_schema.contract.room import ROOM_BYTES, SIDE_CONTEXT_MAX, SIDE_SIBLINGS_MAX, VALUE_BYTES_MAX, find_excess, is_too_large, weigh
 from shared_schema.crm.policies import load_with_policy
-from shared_schema.crm.problems import WrongState
+from shared_schema.crm.problems import NotHereYet, WrongState
 from shared_schema.crm.rows import take_turn
 from shared_schema.crm.shared_records import LongContext, SharedRecord, Written, append_history, find_long_contexts, load_records
 from shared_schema.sync import brake, outbox
@@ -41,10 +41,6 @@ REMEDIES = {
     "too_many_siblings": "read it again and settle the conflict first",
     "context_too_long": "make a new record: stop sharing the deal and share it again, or write a new note",
 }
-
-
-class UnknownRecord(LookupError):
-    """No shared record has this uid in this partnership."""
 
 
 class NotWritable(PermissionError):
@@ -107,7 +103,7 @@ async def capture(  # the parts of a command's place, once, from Work
     limits: Limits | None = NO_LIMITS,
 ) -> Captured:
     """Write it, remember it, queue it, under the given policy or else the one in force; past the brake's `limits` the event is held, and
-    without any no brake is asked. Raises UnknownRecord, WrongState, InvalidValue, NotWritable or EventTooLarge; then nothing of the
+    without any no brake is asked. Raises NotHereYet, WrongState, InvalidValue, NotWritable or EventTooLarge; then nothing of the
     transaction may be kept."""
     records, in_force = await open_records(tx, incarnation, command)
     policy = policy or in_force
@@ -163,8 +159,8 @@ async def open_records(tx: AsyncConnection, incarnation: Incarnation, command: C
         if made.uid not in records:
             side = KINDS[made.kind].made_by or incarnation.side
             records[made.uid] = SharedRecord(command.partnership, made.uid, made.kind, made.parent, made.registration, side, Document())
-    if missing := uids - set(records):
-        raise UnknownRecord(f"no shared record {min(missing)} in this partnership")
+    if uids - set(records):
+        raise NotHereYet
     return records, policy
 
 

@@ -17,7 +17,7 @@ from shared_schema.contract.registers import Context, Side, covers, encode_value
 from shared_schema.crm.customers import find_stage
 from shared_schema.crm.deals import change_deal, check_values, load_deal
 from shared_schema.crm.policies import load_policy
-from shared_schema.crm.problems import Invalid, WrongState
+from shared_schema.crm.problems import Invalid, NotHereYet, WrongState
 from shared_schema.crm.shared_records import SharedRecord, load_records
 from shared_schema.sync.capture import Captured, FieldResult, Write
 from shared_schema.sync.journal import note
@@ -170,7 +170,7 @@ async def take_over(
     deal, standings = await hold(work, row["deal_id"])
     standing = next((each for each in standings if each.row["id"] == shared_deal_id), None)
     if standing is None:
-        raise WrongState("this registration has no deal yet", remedy="wait until the rest of it has arrived")
+        raise NotHereYet
     values = read_values(standing, fields, read_tokens(seen))
     await note(work, row["partnership"], row["uid"], "values taken over", ", ".join(values))
     return await save_deal(work, deal["id"], values, None, named or {})

@@ -17,7 +17,7 @@ from shared_schema.contract.registration import KEPT_WHEN_UNSHARED, OPEN, outlas
 from shared_schema.crm.customers import load_company
 from shared_schema.crm.deals import hold_deal
 from shared_schema.crm.policies import load_policy
-from shared_schema.crm.problems import Invalid, NotAllowed, NotFound, WrongState
+from shared_schema.crm.problems import Invalid, NotAllowed, NotFound, NotHereYet, WrongState
 from shared_schema.crm.projected_tables import shared_deals
 from shared_schema.crm.rows import Among, in_partnership
 from shared_schema.crm.shared_deals import GONE, LIVING_OPEN
@@ -212,11 +212,18 @@ def read_products(registration: str, products: Any) -> list[tuple[str, Row]]:
     return list(lines.items())
 
 
-async def load_parts(tx: AsyncConnection, row: Row) -> tuple[SharedRecord, SharedRecord]:
-    """The registration's record and its deal record, locked."""
-    uids = (row["uid"], deal_uid(row["uid"]))
-    found = await load_records(tx, row["partnership"], uids)
-    return found[uids[0]], found[uids[1]]
+async def load_record(tx: AsyncConnection, row: Row) -> SharedRecord:
+    """The registration's own record, locked."""
+    return (await load_records(tx, row["partnership"], [row["uid"]]))[row["uid"]]
+
+
+async def load_deal_record(tx: AsyncConnection, row: Row) -> SharedRecord:
+    """The record of the registration's deal, locked with its own. Raises NotHereYet."""
+    uid = deal_uid(row["uid"])
+    found = await load_records(tx, row["partnership"], [row["uid"], uid])
+    if uid not in found:
+        raise NotHereYet
+    return found[uid]
 
 
 def read_tokens(seen: Mapping[str, Any] | None) -> dict[str, Context]:
@@ -231,7 +238,7 @@ async def delete_for_both(work: Work, shared_deal_id: int, seen: Mapping[str, An
     """Delete the deal on both sides. What the deletion covers is what its author was shown: `seen`, tokens by field; without tokens,
     what is stored. Something unseen makes the deletion contested instead."""
     row = await open_shared_deal(work.tx, shared_deal_id)
-    _, deal = await load_parts(work.tx, row)
+    deal = await load_deal_record(work.tx, row)
     if deal.state == "deleted":
         raise WrongState("the deal is deleted already", remedy="restore it if it should live")
     shown = read_tokens(seen) if seen else None
@@ -244,7 +251,7 @@ async def restore(work: Work, shared_deal_id: int) -> Captured:
     """Bring a deleted or contested deal back: a write that has seen the deletions. Of a deal that is no longer shared it brings back this
     side's copy; the peer ignores it."""
     row = await kept_shared_deal(work.tx, shared_deal_id)
-    _, deal = await load_parts(work.tx, row)
+    deal = await load_deal_record(work.tx, row)
     await check_restorable(work, deal)
     return await work.capture(row["partnership"], row["uid"], "deal.restored", [Write(deal.uid, LIFE, ALIVE)])
 
@@ -263,7 +270,7 @@ async def check_restorable(work: Work, record: SharedRecord) -> None:
 async def delete_anyway(work: Work, shared_deal_id: int) -> Captured:
     """Settle a contested deletion by deleting: it covers everything stored now."""
     row = await kept_shared_deal(work.tx, shared_deal_id)
-    _, deal = await load_parts(work.tx, row)
+    deal = await load_deal_record(work.tx, row)
     if deal.state != "contested":
         raise WrongState("no deletion of this deal is contested", remedy="delete it for both instead")
     return await work.capture(row["partnership"], row["uid"], "deal.deleted", [Write(deal.uid, LIFE, deal.deletion())])
@@ -272,7 +279,7 @@ async def delete_anyway(work: Work, shared_deal_id: int) -> Captured:
 async def unshare(work: Work, shared_deal_id: int) -> Captured:
     """Stop sharing, for good: rows not yet numbered are withdrawn, both keep their copies; what waited here for a parent waits no more."""
     row = await open_shared_deal(work.tx, shared_deal_id)
-    registration, _ = await load_parts(work.tx, row)
+    registration = await load_record(work.tx, row)
     orphans = parking.read_rows(row["partnership"], await parking.take_orphans(work.tx, row["partnership"], {row["uid"]}))
     told = [answer(event, *(Outcome(event.id, "ignored", "unshared", each.uid) for each in event.data.records)) for _, event, *_ in orphans]
     await append_events(work.tx, make_answers(work.incarnation, row["partnership"], told), work.now_ms)
@@ -363,7 +370,7 @@ async def submit_again(work: Work, shared_deal_id: int, details: Mapping[str, An
         raise NotAllowed("a submission is the partner's", remedy="decide on the registration instead")
     if row["status"] != "action required":
         raise WrongState(f"this registration is {row['status']}; only one with action required is submitted again")
-    registration, _ = await load_parts(work.tx, row)
+    registration = await load_record(work.tx, row)
     submission = {"at": work.now_ms, "round": round_of(registration.document, "submission") + 1}
     writes = [Write(row["uid"], name, value) for name, value in {**check_qualifying(details), "submission": submission}.items()]
     return await work.capture(row["partnership"], row["uid"], "registration.submitted", writes)

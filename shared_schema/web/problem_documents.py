@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from shared_schema.contract.records import InvalidValue
 from shared_schema.crm.database import DatabaseUnavailable
 from shared_schema.crm.problems import Problem
-from shared_schema.sync.capture import NotWritable, UnknownRecord
+from shared_schema.sync.capture import NotWritable
 from shared_schema.sync.outbox import EventTooLarge
 from shared_schema.sync.transport import BrokerError
 
@@ -53,10 +53,6 @@ async def answer_not_writable(_request: Request, error: Exception) -> JSONRespon
     return make_problem(403, "not_allowed", str(error), remedy="ask the other side to change it")
 
 
-async def answer_unknown(_request: Request, error: Exception) -> JSONResponse:
-    return make_problem(404, "not_found", str(error))
-
-
 async def answer_conflicting(_request: Request, _error: Exception) -> JSONResponse:
     """A row that another one forbids: a name or key that is taken, or a reference to what is not there."""
     return make_problem(409, "wrong_state", "it is taken already, or refers to something that does not exist")
@@ -86,7 +82,6 @@ ANSWERS = {
     RequestValidationError: answer_invalid,
     InvalidValue: answer_value,
     NotWritable: answer_not_writable,
-    UnknownRecord: answer_unknown,
     IntegrityError: answer_conflicting,
     EventTooLarge: answer_large,
     DatabaseUnavailable: answer_unavailable,

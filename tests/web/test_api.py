@@ -2,8 +2,11 @@
 
 import httpx
 import pytest
+from sqlalchemy import delete
 
 from shared_schema.contract.registers import CONTEXT_MAX, encode_token
+from shared_schema.crm.database import Database
+from shared_schema.crm.tables import shared_records
 from tests.web.conftest import BUNDLE, Api
 
 DETAILS = {"intro_note": "They know us.", "pain": "Spreadsheets.", "next_steps": "Demo on Monday."}
@@ -306,3 +309,25 @@ def test_health_metrics_and_the_schema_need_no_token(vendor: Api) -> None:
     assert httpx.get(vendor.url + "/readyz").text == "ready\n"
     assert "dealbridge_build_info" in httpx.get(vendor.url + "/metrics").text
     assert httpx.get(vendor.url + "/openapi.json").json()["openapi"].startswith("3.")
+
+
+async def test_of_a_registration_whose_deal_has_not_come_yet_everything_else_works(partner: Api, database_url: str) -> None:
+    """As while a store that was put back gets its records from the peer."""
+    share(partner)
+    database = Database(database_url)
+    async with database.transaction() as tx:
+        await tx.execute(delete(shared_records).where(shared_records.c.kind == "deal"))
+    await database.close()
+    for method, path, body in (
+        ("PATCH", "", {"values": {"name": "renamed"}}),
+        ("POST", "/delete-for-both", {"seen": {}}),
+        ("POST", "/restore", {}),
+        ("POST", "/delete-anyway", {}),
+        ("POST", "/take-over", {}),
+    ):
+        problem = refused(partner, method, f"/api/shared-deals/1{path}", 409, **body)
+        assert problem["remedy"] == "wait until the rest of it has arrived", path
+    assert partner.get("/api/shared-deals/1")["deal"] is None
+    partner.post("/api/shared-deals/1/notes", body="said meanwhile")
+    for path, status in {"leave": "submitted", "come-back": "submitted", "unshare": "unshared"}.items():
+        assert partner.post(f"/api/shared-deals/1/{path}", 200)["shared_deal"]["status"] == status
