@@ -23,7 +23,8 @@ BATCH = 1_000
 OLDEST = select(erasures).order_by(erasures.c.id).limit(BATCH)
 FORGETTING = select(reactions.c.registration).where(reactions.c.kind == "forget")
 UNLISTED = Statement(OLDEST.where(erasures.c.listed_ms.is_(None)))
-UNCLEANED = Statement(OLDEST.where(erasures.c.cleaned_ms.is_(None), erasures.c.uid.not_in(FORGETTING)))
+TO_CLEAN = OLDEST.where(erasures.c.cleaned_ms.is_(None), erasures.c.uid.not_in(FORGETTING))
+UNCLEANED, LISTED = Statement(TO_CLEAN), Statement(TO_CLEAN.where(erasures.c.listed_ms.is_not(None)))
 TO_ANSWER = OLDEST.where(erasures.c.cleaned_ms.is_not(None), erasures.c.asked.is_not(None))
 UNANSWERED, LOCKED = Statement(TO_ANSWER), Statement(TO_ANSWER.with_for_update())
 
@@ -72,9 +73,10 @@ async def write_list(station: Station) -> None:
 
 
 async def clean(station: Station) -> int:
-    """Rid the store's files of what was deleted from the rows; how many erasures are done here by that."""
+    """Rid the store's files of what was deleted from the rows; how many erasures are done here by that. Where there is a list, one that
+    does not stand on it yet is not done: a store that goes back would lose it after it was said to be gone."""
     async with station.database.reading() as connection:
-        rows = await UNCLEANED.fetch_named(connection, {})
+        rows = await (LISTED if station.keeping.erasure_list else UNCLEANED).fetch_named(connection, {})
     if not rows:
         return 0
     await station.database.compact([table.name for table in metadata.sorted_tables])

@@ -150,6 +150,18 @@ async def test_two_processes_that_start_tell_it_once(scene: Scene) -> None:
     assert len(await scene.pair.partner.rows(select(outbox))) == 1
 
 
+async def test_what_is_not_on_the_list_yet_is_not_gone(scene: Scene) -> None:
+    """As when something is erased while the eraser is between the list and the files."""
+    partner = scene.pair.partner
+    await partner.stop()
+    async with partner.station.working(ANN) as work:
+        await erasing.erase_contact(work, 1)
+    assert await eraser.clean(partner.station) == 0
+    assert await stated(partner) == [("here", "being cleaned up", False)]
+    assert await finish_erasures(partner.station) == 1
+    assert await stated(partner) == [("here", "gone", True)]
+
+
 @pytest.mark.parametrize("scene", ["postgresql"], indirect=True)
 async def test_a_database_that_fails_over_erases_again_without_a_restart(scene: Scene) -> None:
     """Also what no peer ever heard of, so that nothing but the list says that the store went back."""
