@@ -1,4 +1,4 @@
-"""Two thousand registrations from many clients at once, redelivered: one rep each, fair, and every explanation true."""
+"""Very many registrations from several clients at once, redelivered: one rep each, fair, and every explanation true."""
 
 import asyncio
 import json
@@ -21,8 +21,9 @@ from vendor_node import reps
 from vendor_node.assignment import decide_again
 from vendor_node.tables import assignments
 
-REGISTRATIONS, CLIENTS = 2_000, 8
-CAP = 150
+REGISTRATIONS = {"sqlite": 800, "postgresql": 2_000}  # one writer at a time can race no other
+CLIENTS = 8
+CAP = 60
 # Weight, cap, out of office, territories. Victor, the first, is no rep.
 REPS: list[dict[str, Any]] = [
     {"weight": 3},
@@ -40,7 +41,7 @@ COUNTRIES = ("DE", "FR", "CH", "IT")
 async def pair(database_url: str, tmp_path: Path) -> AsyncIterator[Pair]:
     cluster = MemoryCluster(Faults(Random(4), duplicate=0.4, lost_acknowledgement=0.01, failed_send=0.01))
     async with open_pair((f"sqlite:///{tmp_path}/partner.db", database_url), (MemoryBroker(cluster), MemoryBroker(cluster))) as opened:
-        await opened.become_partners(capacity=REGISTRATIONS + 1)
+        await opened.become_partners(capacity=max(REGISTRATIONS.values()) + 1)
         async with opened.vendor.station.working() as work:
             for number, settings in enumerate(REPS, 2):
                 await users.add_user(work.tx, work.incarnation.new_uid(), f"Rep {number}", f"rep{number}@vendor.example")
@@ -55,10 +56,11 @@ async def pair(database_url: str, tmp_path: Path) -> AsyncIterator[Pair]:
 
 
 async def test_each_gets_one_rep_in_fair_turns_and_true_explanations(pair: Pair) -> None:
-    await asyncio.gather(*(register(pair, Random(client), REGISTRATIONS // CLIENTS) for client in range(CLIENTS)))
-    await until_assigned(pair)
+    expected = REGISTRATIONS[pair.vendor.station.database.dialect]
+    await asyncio.gather(*(register(pair, Random(client), expected // CLIENTS) for client in range(CLIENTS)))
+    await until_assigned(pair, expected)
     rows = await pair.vendor.rows(select(assignments).order_by(assignments.c.id))
-    assert len(rows) == len({row.registration for row in rows}) == REGISTRATIONS
+    assert len(rows) == len({row.registration for row in rows}) == expected
     assert await pair.vendor.rows(select(shared_deals.c.id).where(shared_deals.c.rep_person.is_(None))) == []
     told = [json.loads(row.explanation) for row in rows]
     check_true(rows, told)
@@ -73,17 +75,17 @@ async def register(pair: Pair, random: Random, count: int) -> None:
         await partner.do(share_from_company, pair.partnership, random.randint(1, 40), {"name": "Deal"}, DETAILS)
 
 
-async def until_assigned(pair: Pair) -> None:
+async def until_assigned(pair: Pair, expected: int) -> None:
     """Under a deadline that only a bug reaches."""
     async with asyncio.timeout(400):
-        while not await all_assigned(pair):
+        while not await all_assigned(pair, expected):
             await asyncio.sleep(0.25)
     await pair.settle()
 
 
-async def all_assigned(pair: Pair) -> bool:
+async def all_assigned(pair: Pair, expected: int) -> bool:
     count = (await pair.vendor.rows(select(func.count()).select_from(assignments)))[0][0]
-    return bool(count >= REGISTRATIONS and not await pair.vendor.rows(select(reactions.c.kind)))
+    return bool(count >= expected and not await pair.vendor.rows(select(reactions.c.kind)))
 
 
 def check_true(rows: list[Any], told: list[Any]) -> None:
@@ -107,7 +109,7 @@ def check_fair(rows: list[Any], told: list[Any]) -> None:
     counts = Counter(row.rep_id for row in rows)
     assert counts[6] == 0 and counts[5] == CAP
     territory = [row for row, explanation in zip(rows, told, strict=True) if explanation["request"]["country"] == "CH"]
-    assert len(territory) > 300 and {row.rep_id for row in territory} == {7, 8}
+    assert len(territory) > len(rows) * 0.15 and {row.rep_id for row in territory} == {7, 8}
     shares: dict[int, float] = {}
     for row, explanation in zip(rows, told, strict=True):
         wheel = [rep for rep in explanation["considered"] if not rep["passed_over"] and (row.method != "territory" or rep["id"] in (7, 8))]

@@ -20,10 +20,9 @@ from shared_schema.sync.limits import Limits
 from shared_schema.sync.relay import deliver
 from shared_schema.sync.status import read_status
 from shared_schema.sync.tables import parked, peer_outcomes, statements
-from shared_schema.sync.transport import Broker, Record
+from shared_schema.sync.transport import Record
 from tests.contract.golden import SAMPLES
 from tests.integration.pair import Pair, open_pair, until
-from tests.twins.memory_broker import MemoryBroker, MemoryCluster
 
 EPOCH = b"feedfacefeedface"
 NOBODY = "01998f3e-0000-7000-8000-00000000dead"
@@ -39,16 +38,10 @@ class Bad(NamedTuple):
     headers: dict[str, bytes] | None = None
 
 
-@pytest.fixture(params=["memory", "kafka"])
-async def pair(request: pytest.FixtureRequest, database_url: str, tmp_path: Path) -> AsyncIterator[Pair]:
+@pytest.fixture
+async def pair(database_url: str, kafka_address: str, tmp_path: Path) -> AsyncIterator[Pair]:
     """Two nodes that share one active deal; its id is 1 on both sides."""
-    brokers: tuple[Broker, Broker]
-    if request.param == "memory":
-        cluster = MemoryCluster()
-        brokers = MemoryBroker(cluster), MemoryBroker(cluster)
-    else:
-        address = request.getfixturevalue("kafka_address")
-        brokers = KafkaBroker(address), KafkaBroker(address)
+    brokers = KafkaBroker(kafka_address), KafkaBroker(kafka_address)
     async with open_pair((f"sqlite:///{tmp_path}/partner.db", database_url), brokers) as opened:
         await opened.begin_sharing()
         await opened.settle()

@@ -31,7 +31,7 @@ OFF = Keeping(brake=Limits(10_000, 100))
 TIGHT = Keeping(brake=Limits(1, 100))
 
 
-@pytest.fixture(params=["memory-sqlite", "memory-postgresql", "kafka-postgresql"])
+@pytest.fixture(params=["memory-sqlite", "kafka-postgresql"])
 async def pair(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Pair]:
     """Two nodes that share one active deal with seven notes of the partner's, in step."""
     monkeypatch.setattr(verification, "PAUSE_MS", 50)

@@ -35,7 +35,7 @@ Row = dict[str, Any]
 ANN = Author(1, None, "Ann Admin", "admin")
 
 
-@pytest.fixture(params=["memory-sqlite", "memory-postgresql", "kafka-postgresql"])
+@pytest.fixture(params=["memory-sqlite", "kafka-postgresql"])
 async def stage(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stage]:
     for module, name, value in (
         (verification, "PAUSE_MS", 50),

@@ -13,20 +13,12 @@ from shared_schema.crm.problems import WrongState
 from shared_schema.sync import conflicts, metrics, notes, offers, refusals, registrations, views
 from shared_schema.sync.broker import KafkaBroker
 from shared_schema.sync.deals import save_deal, save_shared
-from shared_schema.sync.transport import Broker
 from tests.integration.pair import Pair, open_pair, until
-from tests.twins.memory_broker import MemoryBroker, MemoryCluster
 
 
-@pytest.fixture(params=["memory", "kafka"])
-async def pair(request: pytest.FixtureRequest, database_url: str, tmp_path: Path) -> AsyncIterator[Pair]:
-    brokers: tuple[Broker, Broker]
-    if request.param == "memory":
-        cluster = MemoryCluster()
-        brokers = MemoryBroker(cluster), MemoryBroker(cluster)
-    else:
-        address = request.getfixturevalue("kafka_address")
-        brokers = KafkaBroker(address), KafkaBroker(address)
+@pytest.fixture
+async def pair(database_url: str, kafka_address: str, tmp_path: Path) -> AsyncIterator[Pair]:
+    brokers = KafkaBroker(kafka_address), KafkaBroker(kafka_address)
     async with open_pair((f"sqlite:///{tmp_path}/partner.db", database_url), brokers) as opened:
         await opened.become_partners()
         opened.partner.start()

@@ -24,7 +24,7 @@ from tests.twins.memory_broker import MemoryBroker, MemoryCluster
 Row = dict[str, Any]
 
 
-@pytest.fixture(params=["memory-sqlite", "memory-postgresql", "kafka-postgresql"])
+@pytest.fixture(params=["memory-sqlite", "kafka-postgresql"])
 async def pair(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Pair]:
     """Two nodes that share an active deal, in step; looks follow each other at once."""
     monkeypatch.setattr(verification, "PAUSE_MS", 50)

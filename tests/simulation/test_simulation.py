@@ -29,7 +29,7 @@ from tests.simulation.variants import VARIANTS
 from tests.simulation.world import World
 from vendor_node.spec import SPEC as VENDOR
 
-SINGLE, DOUBLE, TWICE, RANDOM = 60, 25, 15, 20
+SINGLE, DOUBLE, TWICE, RANDOM = 45, 20, 10, 15
 TELL = """
 import sys
 from tests.simulation.histories import be_quiet, live, parse
