@@ -47,9 +47,11 @@ class Heard:
         self.statements: set[str] = set()
 
     async def listen(self, side: Side) -> None:
-        engine = side.station.database.engine
-        event.listen(engine.sync_engine, "connect", self.trace)
-        await engine.dispose()
+        """From its next connections on; the node is stopped meanwhile, because one in use would be left open."""
+        await side.stop()
+        event.listen(side.station.database.engine.sync_engine, "connect", self.trace)
+        await side.station.database.close()
+        side.start()
 
     def trace(self, connection: Any, _entry: object) -> None:
         connection.run_async(lambda driver: driver.set_trace_callback(self.statements.add))
