@@ -88,9 +88,9 @@ class EmbeddedPostgres(DatabaseServer):
         """End the server, whatever it is amid, without a goodbye to anyone. `start` brings it back with all that it had committed."""
         if self._server is not None:
             self._server.send_signal(signal.SIGSTOP)  # it begins no other process meanwhile
-            for each in psutil.Process(self._server.pid).children():
-                with suppress(psutil.NoSuchProcess):
-                    each.kill()  # of itself it ends between two statements, and may have committed by then
+            with suppress(psutil.NoSuchProcess):  # it has ended by itself
+                for each in psutil.Process(self._server.pid).children():
+                    each.kill()  # else it ends after its statement, and may have committed another one by then
         self._end(signal.SIGKILL)
 
     def has_ended(self) -> bool:
