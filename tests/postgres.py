@@ -4,7 +4,6 @@ import importlib.util
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -17,6 +16,7 @@ from typing import Any, Self
 import psutil
 import pytest
 
+from deploy.kafka.embedded import free_port
 from tests.databases import DatabaseServer
 
 USER = "dealbridge"
@@ -55,7 +55,7 @@ class EmbeddedPostgres(DatabaseServer):
         self._data = Path(tempfile.mkdtemp(prefix="dealbridge-data-", dir=self._disk)) if self._disk else self.directory / "data"
         try:
             self._install()
-            self.port = _free_port()
+            self.port = free_port()
             self.start()
         except BaseException:
             self.stop()
@@ -197,9 +197,3 @@ def _is_reachable(path: Path) -> bool:
 def _reachable_temporary_directory() -> str:
     usual = tempfile.gettempdir()
     return usual if os.geteuid() != 0 or _is_reachable(Path(usual)) else "/tmp"
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -8,6 +8,7 @@ import contextlib
 import ctypes
 import fcntl
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -58,6 +59,9 @@ listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
 FRAMES = ("at ", "... ")  # of a stack of Java's: the reason stands above it
 API_VERSIONS = struct.pack(">ihhih", 10, 18, 0, 1, -1)  # size, ApiVersions, version 0, correlation id, no client id
 PR_SET_PDEATHSIG = 1
+# Below those that a system gives to outgoing connections, one of which could get the port of a broker that starts or is down.
+PORTS = range(10_000, 32_000)
+SHARES = 16
 GIVEN: set[int] = set()
 
 
@@ -263,14 +267,23 @@ def copy_jars(maven: str, target: Path) -> None:
 
 
 def free_port() -> int:
-    """A port that nobody listens on, and that this process was not given before: one broker needs several."""
+    """A port that nobody listens on, and that this process was not given before: one broker needs several. Processes that start beside each
+    other choose among different ones."""
+    mine = PORTS[os.getpid() % SHARES :: SHARES]
     while True:
-        with socket.socket() as listener:
-            listener.bind(("127.0.0.1", 0))
-            port = int(listener.getsockname()[1])
-        if port not in GIVEN:
+        port = secrets.choice(mine)
+        if port not in GIVEN and is_free(port):
             GIVEN.add(port)
             return port
+
+
+def is_free(port: int) -> bool:
+    with socket.socket() as listener:
+        try:
+            listener.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 def answers(port: int) -> bool:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -98,3 +99,22 @@ def test_what_java_says_of_a_failure_is_its_reason_and_not_its_stack(tmp_path: P
     with pytest.raises(KafkaUnavailable, match="on the same port") as raised:
         kafka.start()
     assert "scala:" not in str(raised.value)
+
+
+def test_processes_that_start_beside_each_other_choose_among_different_ports(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = []
+    for process in (1_000, 1_001):
+        monkeypatch.setattr(embedded.os, "getpid", lambda process=process: process)
+        given.append({embedded.free_port() for _ in range(200)})
+    assert not given[0] & given[1] and len(given[0]) == len(given[1]) == 200
+
+
+def test_a_port_on_which_somebody_listens_is_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        taken = int(listener.getsockname()[1])
+        free = embedded.free_port()
+        chosen = iter((taken, free))
+        monkeypatch.setattr(embedded, "GIVEN", set())
+        monkeypatch.setattr(embedded.secrets, "choice", lambda _: next(chosen))
+        assert embedded.free_port() == free
