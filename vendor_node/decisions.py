@@ -5,7 +5,7 @@ from shared_schema.contract.policy import display, value_of
 from shared_schema.contract.registration import is_active, round_of, status_of
 from shared_schema.crm.policies import load_policy
 from shared_schema.crm.problems import Invalid, WrongState
-from shared_schema.crm.shared_records import SharedRecord, load_records
+from shared_schema.crm.shared_records import SharedRecord, load_record, load_records
 from shared_schema.sync.capture import Captured, Write
 from shared_schema.sync.journal import note
 from shared_schema.sync.registrations import open_shared_deal
@@ -41,7 +41,7 @@ async def decide(work: Work, shared_deal_id: int, decision: str, reason: str | N
 async def write_decision(work: Work, partnership: str, registration: str, decision: str, reason: str | None) -> Captured:
     """The decision as the vendor's own field, with the submission that it answers; an approval also says until when the deal is
     protected."""
-    record = (await load_records(work.tx, partnership, [registration]))[registration]
+    record = await load_record(work.tx, partnership, registration)
     value = {"decision": decision, "reason": reason, "at": work.now_ms, "round": round_of(record.document, "submission")}
     writes = [Write(registration, "decision", value)]
     if decision == "approved":

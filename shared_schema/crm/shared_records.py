@@ -11,6 +11,7 @@ from shared_schema.contract.documents import ERASED, Document, bucket_of
 from shared_schema.contract.life import State, hash_document, make_deletion, state_of
 from shared_schema.contract.records import deletion_rule, is_one_way, known_fields
 from shared_schema.contract.registers import CONTEXT_ALARM, EMPTY, Context, Register, Sibling, Side, differs, encode_value
+from shared_schema.crm.problems import NotHereYet
 from shared_schema.crm.rows import Among, change_rows, in_partnership, insert_missing, upsert
 from shared_schema.crm.statements import Statement
 from shared_schema.crm.tables import partnerships, property_history, shared_records
@@ -135,6 +136,14 @@ async def load_records(connection: AsyncConnection, partnership: str, uids: Iter
         return {}
     rows = await LOCKED.fetch(connection, {"partnership": partnership, "uids": wanted})
     return {row[1]: read_row(row) for row in rows}
+
+
+async def load_record(connection: AsyncConnection, partnership: str, uid: str, *others: str) -> SharedRecord:
+    """One record that is needed, locked until the transaction ends as the others named are, if they are there. Raises NotHereYet."""
+    found = await load_records(connection, partnership, [uid, *others])
+    if uid not in found:
+        raise NotHereYet
+    return found[uid]
 
 
 async def read_records(connection: AsyncConnection, partnership: str, uids: Iterable[str]) -> dict[str, SharedRecord]:

@@ -12,7 +12,7 @@ from shared_schema.contract.registers import Register, Sibling, Side, encode_tok
 from shared_schema.crm.policies import load_policy
 from shared_schema.crm.problems import Invalid, NotFound, WrongState
 from shared_schema.crm.projected_tables import conflicts, shared_deals
-from shared_schema.crm.shared_records import SharedRecord, load_records, read_record
+from shared_schema.crm.shared_records import SharedRecord, load_record, read_record
 from shared_schema.crm.tables import deals, property_history
 from shared_schema.sync.capture import Captured, Write
 from shared_schema.sync.registrations import read_tokens
@@ -106,7 +106,7 @@ async def find_base(connection: AsyncConnection, record: SharedRecord, field: st
 async def settle(work: Work, conflict_id: int, choice: Choice, value: Any = None, seen: str | None = None) -> Captured:
     """A person's choice: keep ours, take theirs, or another value. It covers what `seen` says was shown; without it, what is stored."""
     row = await load(work.tx, conflict_id)
-    record = (await load_records(work.tx, row["partnership"], [row["uid"]]))[row["uid"]]
+    record = await load_record(work.tx, row["partnership"], row["uid"])
     chosen = choose(work.side, record.document.get(row["field"]), choice, value)
     context = read_tokens({row["field"]: seen}).get(row["field"])
     writes = [Write(row["uid"], row["field"], chosen, context)]

@@ -19,7 +19,7 @@ from shared_schema.crm.policies import load_policy
 from shared_schema.crm.problems import NotAllowed, NotFound, WrongState
 from shared_schema.crm.projected_tables import shared_deals
 from shared_schema.crm.shared_deals import lock_deals
-from shared_schema.crm.shared_records import SharedRecord, load_records
+from shared_schema.crm.shared_records import SharedRecord, load_record
 from shared_schema.crm.tables import contacts, deal_contacts
 from shared_schema.sync import brake, outbox
 from shared_schema.sync.braking import Act, count_as
@@ -74,7 +74,7 @@ async def erase_contact(work: Work, contact_id: int) -> None:
     if any(each["erased_ms"] is not None for each in members if each["merged_into"] is None):
         raise WrongState("this contact is erased already", remedy="see `erasures list` for when it is gone everywhere")
     for row in await list_mentions(work, members):
-        record = (await load_records(work.tx, row["partnership"], [row["uid"]]))[row["uid"]]
+        record = await load_record(work.tx, row["partnership"], row["uid"])
         if any(describes(record, each) for each in members):
             await erase(work, row["partnership"], row["uid"], row["uid"], (CONTACT,))
     await erase_contacts(work.tx, family, work.now_ms)

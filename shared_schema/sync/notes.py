@@ -9,7 +9,7 @@ from shared_schema.contract.life import ALIVE
 from shared_schema.contract.policy import display
 from shared_schema.crm.problems import NotAllowed, NotFound, WrongState
 from shared_schema.crm.projected_tables import comments, shared_notes
-from shared_schema.crm.shared_records import SharedRecord, load_records
+from shared_schema.crm.shared_records import SharedRecord, load_record
 from shared_schema.sync.capture import Captured, Creation, Write
 from shared_schema.sync.registrations import check_restorable, open_shared_deal, read_tokens
 from shared_schema.sync.rich_text import clean
@@ -30,7 +30,7 @@ async def add_note(work: Work, shared_deal_id: int, body: str) -> int:
 async def add_comment(work: Work, note_id: int, body: str) -> int:
     """Comment on a shared note of either side; the comment's id."""
     note = await load_text(work, "note", note_id)
-    record = (await load_records(work.tx, note["partnership"], [note["uid"]]))[note["uid"]]  # held: nobody erases it meanwhile
+    record = await load_record(work.tx, note["partnership"], note["uid"])  # held: nobody erases it meanwhile
     if record.document.erased:
         raise WrongState("this note is erased", remedy="write a note of your own")
     if record.state == "deleted":
@@ -57,7 +57,7 @@ async def load_text(work: Work, kind: str, text_id: int) -> Row:
 async def load_own(work: Work, kind: str, text_id: int) -> tuple[Row, SharedRecord]:
     """A text that this author wrote, with its record locked; raises NotAllowed for another's."""
     row = await load_text(work, kind, text_id)
-    record = (await load_records(work.tx, row["partnership"], [row["uid"]]))[row["uid"]]
+    record = await load_record(work.tx, row["partnership"], row["uid"])
     written = display(record.document.get("body"))
     if record.side != work.side or (written and written.actor != work.author.person):
         raise NotAllowed(f"only its author changes a {kind}", remedy="add a comment instead")

@@ -10,7 +10,7 @@ from shared_schema.contract.identifiers import eligibility_uid, member_uid, prod
 from shared_schema.contract.life import ALIVE
 from shared_schema.crm.problems import Invalid, NotAllowed, NotFound
 from shared_schema.crm.projected_tables import eligibilities, members, products, quotes
-from shared_schema.crm.shared_records import load_records
+from shared_schema.crm.shared_records import load_record
 from shared_schema.crm.users import load_user
 from shared_schema.sync.capture import Captured, Creation, Write
 from shared_schema.sync.registrations import open_shared_deal
@@ -73,7 +73,7 @@ async def put(work: Work, row: dict[str, Any], kind: str, uid: str, values: Mapp
 async def remove(work: Work, kind: str, line_id: int) -> Captured:
     """Remove a product line, quote, eligibility or member on both sides."""
     row = await load_line(work, kind, line_id)
-    record = (await load_records(work.tx, row["partnership"], [row["uid"]]))[row["uid"]]
+    record = await load_record(work.tx, row["partnership"], row["uid"])
     writes = [Write(row["uid"], LIFE, record.deletion())]
     return await work.capture(row["partnership"], row["registration"], TYPES[kind], writes)
 

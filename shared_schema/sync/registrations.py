@@ -17,11 +17,11 @@ from shared_schema.contract.registration import KEPT_WHEN_UNSHARED, OPEN, outlas
 from shared_schema.crm.customers import load_company
 from shared_schema.crm.deals import hold_deal
 from shared_schema.crm.policies import load_policy
-from shared_schema.crm.problems import Invalid, NotAllowed, NotFound, NotHereYet, WrongState
+from shared_schema.crm.problems import Invalid, NotAllowed, NotFound, WrongState
 from shared_schema.crm.projected_tables import shared_deals
 from shared_schema.crm.rows import Among, in_partnership
 from shared_schema.crm.shared_deals import GONE, LIVING_OPEN
-from shared_schema.crm.shared_records import SharedRecord, load_records
+from shared_schema.crm.shared_records import SharedRecord, load_record
 from shared_schema.crm.statements import Statement
 from shared_schema.crm.tables import deals, partnerships
 from shared_schema.sync import owed_states, parking
@@ -212,18 +212,9 @@ def read_products(registration: str, products: Any) -> list[tuple[str, Row]]:
     return list(lines.items())
 
 
-async def load_record(tx: AsyncConnection, row: Row) -> SharedRecord:
-    """The registration's own record, locked."""
-    return (await load_records(tx, row["partnership"], [row["uid"]]))[row["uid"]]
-
-
 async def load_deal_record(tx: AsyncConnection, row: Row) -> SharedRecord:
     """The record of the registration's deal, locked with its own. Raises NotHereYet."""
-    uid = deal_uid(row["uid"])
-    found = await load_records(tx, row["partnership"], [row["uid"], uid])
-    if uid not in found:
-        raise NotHereYet
-    return found[uid]
+    return await load_record(tx, row["partnership"], deal_uid(row["uid"]), row["uid"])
 
 
 def read_tokens(seen: Mapping[str, Any] | None) -> dict[str, Context]:
@@ -279,7 +270,7 @@ async def delete_anyway(work: Work, shared_deal_id: int) -> Captured:
 async def unshare(work: Work, shared_deal_id: int) -> Captured:
     """Stop sharing, for good: rows not yet numbered are withdrawn, both keep their copies; what waited here for a parent waits no more."""
     row = await open_shared_deal(work.tx, shared_deal_id)
-    registration = await load_record(work.tx, row)
+    registration = await load_record(work.tx, row["partnership"], row["uid"])
     orphans = parking.read_rows(row["partnership"], await parking.take_orphans(work.tx, row["partnership"], {row["uid"]}))
     told = [answer(event, *(Outcome(event.id, "ignored", "unshared", each.uid) for each in event.data.records)) for _, event, *_ in orphans]
     await append_events(work.tx, make_answers(work.incarnation, row["partnership"], told), work.now_ms)
@@ -370,7 +361,7 @@ async def submit_again(work: Work, shared_deal_id: int, details: Mapping[str, An
         raise NotAllowed("a submission is the partner's", remedy="decide on the registration instead")
     if row["status"] != "action required":
         raise WrongState(f"this registration is {row['status']}; only one with action required is submitted again")
-    registration = await load_record(work.tx, row)
+    registration = await load_record(work.tx, row["partnership"], row["uid"])
     submission = {"at": work.now_ms, "round": round_of(registration.document, "submission") + 1}
     writes = [Write(row["uid"], name, value) for name, value in {**check_qualifying(details), "submission": submission}.items()]
     return await work.capture(row["partnership"], row["uid"], "registration.submitted", writes)

@@ -14,7 +14,7 @@ from shared_schema.crm.policies import load_policy
 from shared_schema.crm.problems import NotFound
 from shared_schema.crm.projected_tables import comments, shared_deals, shared_notes, trash
 from shared_schema.crm.rows import in_partnership
-from shared_schema.crm.shared_records import SharedRecord, load_records, read_records
+from shared_schema.crm.shared_records import SharedRecord, load_record, read_records
 from shared_schema.sync import notes, offers, registrations
 from shared_schema.sync.capture import Write
 from shared_schema.sync.registrations import check_restorable
@@ -89,7 +89,7 @@ async def restore(work: Work, trash_id: int) -> str:
         found = await work.tx.execute(select(table.c.id).where(table.c.partnership == partnership, table.c.uid == uid))
         await notes.bring_back(work, kind, found.scalar_one())
     else:
-        record = (await load_records(work.tx, partnership, [uid]))[uid]
+        record = await load_record(work.tx, partnership, uid)
         await check_restorable(work, record)
         await work.capture(partnership, row["registration"], offers.TYPES[kind], [Write(uid, LIFE, ALIVE)])
     return str(uid)
